@@ -1,0 +1,65 @@
+//! The log as devices see it: cells, and pages of them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ConversationId, DeviceId, EnvelopeId, Message, Number, Reference, Seq, UserId};
+
+/// Who wrote: a user, on one device.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Author {
+    /// The person.
+    pub user: UserId,
+    /// The device.
+    pub device: DeviceId,
+}
+
+/// An envelope that has its place. Message `i` of the cell (from 0) has the number `seq + i`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Cell {
+    /// The number of its first message.
+    pub seq: Seq,
+    /// The envelope's id, by which its author finds it again.
+    pub envelope: EnvelopeId,
+    /// The envelope's number.
+    pub number: Number,
+    /// Who wrote it.
+    pub by: Author,
+    /// When the server stored it, in Unix milliseconds. The authoritative time; it does not order.
+    pub at: u64,
+    /// What was written, in order.
+    pub messages: Vec<Message>,
+}
+
+impl Cell {
+    /// The number of its last message.
+    pub fn last(&self) -> Seq {
+        self.seq.plus((self.messages.len() as u64).saturating_sub(1))
+    }
+}
+
+/// A promise about a range: everything that the user may see with `after < number <= through` is in `cells`.
+/// Numbers of the range that are in no cell will never be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Page {
+    /// The request's.
+    #[serde(rename = "ref")]
+    pub reference: Reference,
+    /// Whose log.
+    pub conversation: ConversationId,
+    /// Where the range begins (exclusive): the cursor that was asked from.
+    pub after: Seq,
+    /// Where the range ends (inclusive): the device's next cursor. Never less than `after`.
+    pub through: Seq,
+    /// Ascending, without overlap.
+    pub cells: Vec<Cell>,
+    /// The highest number that was seen in the log while reading; at least `through`.
+    pub head: Seq,
+    /// The next page can be asked for at once.
+    pub more: bool,
+    /// A number after `through` is still being written: ask again after so many milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}

@@ -1,0 +1,91 @@
+//! What a device sends. The unit of retry, of dedup and of acknowledgement.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Code, ConversationId, EnvelopeId, MessageId, Number, Refusal, UserId, limits};
+
+/// What a person writes. The server never reads `body`; end-to-end encrypted bodies are as good as plain ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Message {
+    /// Made on the device when the message is written, and kept through every retry.
+    pub id: MessageId,
+    /// Opaque to the server. Not empty.
+    pub body: String,
+    /// What the device's clock said at the time of writing, in Unix milliseconds. For display only: it orders nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_at: Option<u64>,
+}
+
+/// One to 25 messages of one device for one conversation. Once sent it is sent again as it was, byte for byte, until
+/// it is acknowledged or refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Envelope {
+    /// Made on the device. An envelope of a single message may use the message's id.
+    pub id: EnvelopeId,
+    /// Where it goes.
+    pub conversation: ConversationId,
+    /// For a direct conversation, the other user: the first envelope brings the conversation into being.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<UserId>,
+    /// 1, 2, 3 ... per device and conversation. An envelope with a number that is not greater than the last one's is
+    /// never stored a second time.
+    pub number: Number,
+    /// In the order in which they were written.
+    pub messages: Vec<Message>,
+}
+
+impl Envelope {
+    /// Holds the envelope against the limits and rules that need no look-up.
+    ///
+    /// # Errors
+    /// `bad_frame`, `too_many` or `too_big`, as the wire says it.
+    pub fn check(&self) -> Result<(), Refusal> {
+        if self.messages.is_empty() {
+            return Err(Refusal::new(Code::BadFrame, "an envelope holds at least one message"));
+        }
+        if self.messages.len() > limits::ENVELOPE_MESSAGES {
+            return Err(Refusal::new(Code::TooMany, "an envelope holds at most 25 messages"));
+        }
+        if self.messages.iter().any(|m| m.body.is_empty()) {
+            return Err(Refusal::new(Code::BadFrame, "a message's body must not be empty"));
+        }
+        let ids: std::collections::HashSet<_> = self.messages.iter().map(|m| m.id).collect();
+        if ids.len() != self.messages.len() {
+            return Err(Refusal::new(Code::BadFrame, "two messages of the envelope have the same id"));
+        }
+        if self.bytes() > limits::ENVELOPE_BYTES {
+            return Err(Refusal::new(Code::TooBig, "an envelope is at most 24 KiB of JSON"));
+        }
+        Ok(())
+    }
+
+    /// How many numbers of the log it takes.
+    pub fn count(&self) -> u64 {
+        self.messages.len() as u64
+    }
+
+    /// Its length as compact JSON.
+    pub fn bytes(&self) -> usize {
+        serde_json::to_string(self).map_or(usize::MAX, |json| json.len())
+    }
+}
+
+/// An envelope on its way, with what may differ between its attempts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Submission {
+    /// The same bytes at every attempt.
+    pub envelope: Envelope,
+    /// How long its oldest message has waited on the device, in milliseconds, measured on the device's own clock.
+    #[serde(default)]
+    pub age_ms: u64,
+    /// 1 for the first attempt.
+    #[serde(default = "first_attempt")]
+    pub attempt: u32,
+}
+
+fn first_attempt() -> u32 {
+    1
+}

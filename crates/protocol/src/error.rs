@@ -1,0 +1,85 @@
+//! Refusals: the closed list of what the server says no with.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Number, Seq};
+
+/// Why something was refused. Closed: a new code is a new version of the protocol's document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// Not JSON, a field missing, of the wrong type or not well formed.
+    BadFrame,
+    /// A frame or envelope over its limit of bytes.
+    TooBig,
+    /// More items than the limit.
+    TooMany,
+    /// No such action.
+    UnknownAction,
+    /// The user is no member of the conversation, or there is none: the two look alike.
+    NotMember,
+    /// The envelope's number does not go with the device's lane: the device's state was rolled back, or is used twice.
+    LaneConflict,
+    /// The envelope waited longer than the acceptance window.
+    Expired,
+    /// The connection's token has run out: connect again with a fresh one.
+    TokenExpired,
+    /// Too much at once: come back after `retry_after_ms`.
+    Busy,
+    /// A part did not answer: the same again is safe.
+    Unavailable,
+    /// A code of a later version. Never sent.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Code {
+    /// Whether the same again may succeed without the device changing anything.
+    pub fn retryable(self) -> bool {
+        matches!(self, Self::Busy | Self::Unavailable | Self::TokenExpired)
+    }
+}
+
+/// A no, for a whole frame or for one item of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[error("{code:?}: {message}")]
+pub struct Refusal {
+    /// For programs.
+    pub code: Code,
+    /// For people who read logs; may change.
+    pub message: String,
+    /// Whether the same again may succeed.
+    pub retryable: bool,
+    /// Not before so many milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+    /// With `lane_conflict`: where the device's lane stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lane: Option<LanePlace>,
+}
+
+/// The last envelope that the server knows of a device in a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct LanePlace {
+    /// Its number. The device's next envelope needs a greater one.
+    pub number: Number,
+    /// Its place in the log. A device that finds out what it has written reads through this number first.
+    pub seq: Seq,
+}
+
+impl Refusal {
+    /// A refusal with the code's own retryability.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retryable: code.retryable(), retry_after_ms: None, lane: None }
+    }
+
+    /// Says when to come back.
+    #[must_use]
+    pub fn after_ms(mut self, wait: u64) -> Self {
+        self.retry_after_ms = Some(wait);
+        self
+    }
+}

@@ -1,0 +1,341 @@
+//! Frames: requests of devices, answers to them, and what the server sends by itself.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    Cell, Code, ConversationId, DeviceId, EnvelopeId, InvalidId, Mark, MemberMark, Page, Refusal, Seq, Submission,
+    UserId, limits,
+};
+
+/// What ties an answer to its request: 1 to 64 characters of the device's choice.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Reference(String);
+
+impl Reference {
+    /// Checks the length.
+    pub fn new(text: impl Into<String>) -> Result<Self, &'static str> {
+        let text = text.into();
+        if text.is_empty() || text.chars().count() > limits::REFERENCE {
+            return Err("`ref` must be 1 to 64 characters");
+        }
+        Ok(Self(text))
+    }
+
+    /// The reference as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Reference {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        Self::new(text)
+    }
+}
+
+impl From<Reference> for String {
+    fn from(reference: Reference) -> String {
+        reference.0
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Reference {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Reference".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "minLength": 1, "maxLength": limits::REFERENCE })
+    }
+}
+
+/// What a device asks. The field `action` chooses the route, and so the function that answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum Request {
+    /// Is anybody there? Also keeps the connection from idling out. Answer: [`Welcome`].
+    Hello(Hello),
+    /// Stores envelopes. Answer: [`Sent`].
+    Send(SendFrame),
+    /// What comes after a cursor? Answer: [`Page`].
+    Fetch(Fetch),
+    /// Which conversations are there? Answer: [`ListPage`].
+    List(List),
+    /// How far this device and its person are. Answer: [`Marked`].
+    Mark(MarkFrame),
+}
+
+/// See [`Request::Hello`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Hello {
+    /// Comes back in the answer.
+    #[serde(rename = "ref")]
+    pub reference: Reference,
+}
+
+/// See [`Request::Send`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SendFrame {
+    /// Comes back in the answer.
+    #[serde(rename = "ref")]
+    pub reference: Reference,
+    /// 1 to 16, each for a conversation of its own.
+    pub submissions: Vec<Submission>,
+}
+
+/// See [`Request::Fetch`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Fetch {
+    /// Comes back in the answer.
+    #[serde(rename = "ref")]
+    pub reference: Reference,
+    /// Whose log.
+    pub conversation: ConversationId,
+    /// The device's cursor.
+    pub after: Seq,
+    /// At most so many messages, about; a page ends at a cell's end and never holds more than 500.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// See [`Request::List`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct List {
+    /// Comes back in the answer.
+    #[serde(rename = "ref")]
+    pub reference: Reference,
+    /// `next` of the page before; nothing for the first page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<ConversationId>,
+}
+
+/// See [`Request::Mark`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MarkFrame {
+    /// Comes back in the answer.
+    #[serde(rename = "ref")]
+    pub reference: Reference,
+    /// 1 to 50.
+    pub marks: Vec<Mark>,
+}
+
+/// Everything that the server sends. `type` tells which.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromServer {
+    /// Answers `hello`.
+    Welcome(Welcome),
+    /// Answers `send`.
+    Sent(Sent),
+    /// Answers `fetch`.
+    Page(Page),
+    /// Answers `list`.
+    List(ListPage),
+    /// Answers `mark`.
+    Marked(Marked),
+    /// Not asked for: what others wrote, and how far they are.
+    Delivery(Delivery),
+    /// Answers any request that was refused as a whole.
+    Error(ErrorFrame),
+    /// A type of a later version: ignore it.
+    #[serde(other)]
+    Unknown,
+}
+
+impl FromServer {
+    /// The request that this answers, if it answers one.
+    pub fn reference(&self) -> Option<&Reference> {
+        match self {
+            Self::Welcome(f) => Some(&f.reference),
+            Self::Sent(f) => Some(&f.reference),
+            Self::Page(f) => Some(&f.reference),
+            Self::List(f) => Some(&f.reference),
+            Self::Marked(f) => Some(&f.reference),
+            Self::Error(f) => f.reference.as_ref(),
+            Self::Delivery(_) | Self::Unknown => None,
+        }
+    }
+}
+
+/// Who the server takes the device for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Welcome {
+    /// The request's.
+    #[serde(rename = "ref")]
+    pub reference: Reference,
+    /// From the token.
+    pub user: UserId,
+    /// From the token or the connection's address.
+    pub device: DeviceId,
+    /// The server's clock, in Unix milliseconds.
+    pub now: u64,
+}
+
+/// What became of each envelope of a `send`, in the same order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Sent {
+    /// The request's.
+    #[serde(rename = "ref")]
+    pub reference: Reference,
+    /// One per submission.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// What became of one envelope.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Verdict {
+    /// Which.
+    pub envelope: EnvelopeId,
+    /// What became of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// Stored, or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// Stored, and queued for delivery.
+    Accepted {
+        /// The number of the envelope's first message.
+        seq: Seq,
+        /// When it was stored, in Unix milliseconds.
+        at: u64,
+        /// It had been stored before. As good as the first time.
+        repeat: bool,
+    },
+    /// Not stored.
+    Refused {
+        /// Why.
+        error: Refusal,
+    },
+}
+
+/// A user's conversations, a page of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ListPage {
+    /// The request's.
+    #[serde(rename = "ref")]
+    pub reference: Reference,
+    /// In the order of their ids.
+    pub conversations: Vec<Summary>,
+    /// Ask again with `after` set to this for the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<ConversationId>,
+}
+
+/// A conversation at a glance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Summary {
+    /// Which.
+    pub conversation: ConversationId,
+    /// The other user of a direct conversation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<UserId>,
+    /// The highest number reserved so far.
+    pub head: Seq,
+    /// When somebody last wrote, in Unix milliseconds.
+    pub active_at: u64,
+    /// How far each member is, where known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<MemberMark>,
+}
+
+/// What became of each mark, in the same order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Marked {
+    /// The request's.
+    #[serde(rename = "ref")]
+    pub reference: Reference,
+    /// One per mark.
+    pub results: Vec<MarkResult>,
+}
+
+/// What became of one mark.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MarkResult {
+    /// Which conversation.
+    pub conversation: ConversationId,
+    /// Nothing when it was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Refusal>,
+}
+
+/// What others wrote, and how far they are. May come twice, late, or not at all: the log is what counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Delivery {
+    /// One per conversation.
+    pub items: Vec<DeliveryItem>,
+}
+
+/// The news of one conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct DeliveryItem {
+    /// Which.
+    pub conversation: ConversationId,
+    /// Ascending. What lies between them and the cursor must be fetched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cells: Vec<Cell>,
+    /// How far members are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<MemberMark>,
+}
+
+/// A request was refused as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ErrorFrame {
+    /// The request's, where it could be read.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Reference>,
+    /// Why.
+    #[serde(flatten)]
+    pub refusal: Refusal,
+}
+
+/// Reads a request's frame, or says what is wrong with it, with its `ref` if that could be read.
+///
+/// # Errors
+/// `too_big` over [`limits::FRAME_BYTES`], otherwise `bad_frame`.
+pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ErrorFrame> {
+    #[derive(Deserialize)]
+    struct Loose {
+        #[serde(rename = "ref", default)]
+        reference: Option<serde_json::Value>,
+    }
+    if text.len() > limits::FRAME_BYTES {
+        return Err(ErrorFrame { reference: None, refusal: Refusal::new(Code::TooBig, "a frame is at most 32 KiB") });
+    }
+    serde_json::from_str(text).map_err(|wrong| {
+        let reference = serde_json::from_str::<Loose>(text)
+            .ok()
+            .and_then(|loose| loose.reference)
+            .and_then(|value| serde_json::from_value(value).ok());
+        ErrorFrame { reference, refusal: Refusal::new(Code::BadFrame, wrong.to_string()) }
+    })
+}
+
+impl From<InvalidId> for Refusal {
+    fn from(invalid: InvalidId) -> Self {
+        Self::new(Code::BadFrame, invalid.to_string())
+    }
+}

@@ -1,0 +1,27 @@
+//! The wire of Poste: what devices and functions say to each other, as types.
+//!
+//! Everything here is parsed at the edge and valid inside: a [`UserId`] that exists is well formed,
+//! an [`Envelope`] that passed [`Envelope::check`] respects every limit of [`limits`]. Nothing here does I/O,
+//! and nothing here knows AWS. `docs/PROTOCOL.md` tells the same to people.
+//!
+//! Formats evolve by adding: unknown fields are ignored and unknown frame types parse as `Unknown`, so that old
+//! clients live on.
+
+mod cell;
+mod direct;
+mod envelope;
+mod error;
+mod frames;
+mod ids;
+pub mod limits;
+mod mark;
+
+pub use cell::{Author, Cell, Page};
+pub use envelope::{Envelope, Message, Submission};
+pub use error::{Code, LanePlace, Refusal};
+pub use frames::{
+    Delivery, DeliveryItem, ErrorFrame, Fetch, FromServer, Hello, List, ListPage, MarkFrame, MarkResult, Marked,
+    Outcome, Reference, Request, SendFrame, Sent, Summary, Verdict, Welcome, parse,
+};
+pub use ids::{ConversationId, DeviceId, EnvelopeId, InvalidId, MessageId, Number, Seq, UserId};
+pub use mark::{Mark, MemberMark};

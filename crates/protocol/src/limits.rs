@@ -1,0 +1,37 @@
+//! The bounds of the wire. Each is checked by the functions and respected by the device library.
+
+/// Bytes of one frame, either way: the largest that API Gateway carries without closing the connection.
+pub const FRAME_BYTES: usize = 32 * 1024;
+
+/// Bytes of one envelope as compact JSON. Leaves room in a frame for the cell's own fields and the frame around it.
+pub const ENVELOPE_BYTES: usize = 24 * 1024;
+
+/// Messages in one envelope.
+pub const ENVELOPE_MESSAGES: usize = 25;
+
+/// Envelopes in one `send` frame, each for a conversation of its own.
+pub const SUBMISSIONS: usize = 16;
+
+/// Marks in one `mark` frame.
+pub const MARKS: usize = 50;
+
+/// Conversations in one `list` page.
+pub const LIST: usize = 50;
+
+/// Messages in one page, whatever the device asks for. A page also ends before [`FRAME_BYTES`].
+pub const PAGE_MESSAGES: usize = 500;
+
+/// Characters of a user id.
+pub const USER_ID: usize = 128;
+
+/// Characters of a device id.
+pub const DEVICE_ID: usize = 64;
+
+/// Characters of a conversation id.
+pub const CONVERSATION_ID: usize = 64;
+
+/// Characters of a frame's `ref`.
+pub const REFERENCE: usize = 64;
+
+/// The largest integer that every JSON reader keeps exactly (2^53 - 1).
+pub const INTEGER: u64 = (1 << 53) - 1;

@@ -1,0 +1,235 @@
+//! What each frame looks like on the wire. A change of format shows in review as a change of a snapshot.
+
+use poste_protocol::{
+    Author, Cell, Code, ConversationId, Delivery, DeliveryItem, DeviceId, Envelope, EnvelopeId, ErrorFrame, Fetch,
+    FromServer, Hello, LanePlace, List, ListPage, Mark, MarkFrame, MarkResult, Marked, MemberMark, Message, MessageId,
+    Number, Outcome, Page, Reference, Refusal, Request, SendFrame, Sent, Seq, Submission, Summary, UserId, Verdict,
+    Welcome, limits, parse,
+};
+use uuid::Uuid;
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).expect("valid")
+}
+
+fn device(name: &str) -> DeviceId {
+    DeviceId::new(name).expect("valid")
+}
+
+fn seq(n: u64) -> Seq {
+    Seq::new(n).expect("valid")
+}
+
+fn number(n: u64) -> Number {
+    Number::new(n).expect("valid")
+}
+
+fn reference() -> Reference {
+    Reference::new("7").expect("valid")
+}
+
+fn conversation() -> ConversationId {
+    ConversationId::direct(&user("alice"), &user("bob"))
+}
+
+fn message(n: u128) -> Message {
+    Message { id: MessageId(Uuid::from_u128(n)), body: format!("hello {n}"), written_at: None }
+}
+
+fn envelope() -> Envelope {
+    Envelope {
+        id: EnvelopeId(Uuid::from_u128(1)),
+        conversation: conversation(),
+        to: Some(user("bob")),
+        number: number(1),
+        messages: vec![Message { written_at: Some(1_790_000_000_000), ..message(2) }, message(3)],
+    }
+}
+
+fn cell() -> Cell {
+    Cell {
+        seq: seq(12),
+        envelope: EnvelopeId(Uuid::from_u128(1)),
+        number: number(1),
+        by: Author { user: user("alice"), device: device("phone") },
+        at: 1_790_000_000_123,
+        messages: vec![message(2), message(3)],
+    }
+}
+
+fn member_mark() -> MemberMark {
+    MemberMark { user: user("bob"), device: device("tablet"), delivered: seq(13), read: seq(12) }
+}
+
+#[test]
+fn requests() {
+    let conversation = conversation();
+    insta::assert_json_snapshot!([
+        Request::Hello(Hello { reference: reference() }),
+        Request::Send(SendFrame {
+            reference: reference(),
+            submissions: vec![Submission { envelope: envelope(), age_ms: 1500, attempt: 2 }],
+        }),
+        Request::Fetch(Fetch {
+            reference: reference(),
+            conversation: conversation.clone(),
+            after: Seq::ZERO,
+            limit: Some(100),
+        }),
+        Request::List(List { reference: reference(), after: Some(conversation.clone()) }),
+        Request::Mark(MarkFrame {
+            reference: reference(),
+            marks: vec![Mark { conversation, delivered: Some(seq(13)), read: None }],
+        }),
+    ]);
+}
+
+#[test]
+fn answers_and_news() {
+    let lane = LanePlace { number: number(4), seq: seq(40) };
+    insta::assert_json_snapshot!([
+        FromServer::Welcome(Welcome { reference: reference(), user: user("alice"), device: device("phone"), now: 1 }),
+        FromServer::Sent(Sent {
+            reference: reference(),
+            verdicts: vec![
+                Verdict {
+                    envelope: EnvelopeId(Uuid::from_u128(1)),
+                    outcome: Outcome::Accepted { seq: seq(12), at: 1_790_000_000_123, repeat: false },
+                },
+                Verdict {
+                    envelope: EnvelopeId(Uuid::from_u128(9)),
+                    outcome: Outcome::Refused {
+                        error: Refusal { lane: Some(lane), ..Refusal::new(Code::LaneConflict, "renumber") },
+                    },
+                },
+            ],
+        }),
+        FromServer::Page(Page {
+            reference: reference(),
+            conversation: conversation(),
+            after: seq(11),
+            through: seq(13),
+            cells: vec![cell()],
+            head: seq(20),
+            more: false,
+            retry_after_ms: Some(1200),
+        }),
+        FromServer::List(ListPage {
+            reference: reference(),
+            conversations: vec![Summary {
+                conversation: conversation(),
+                peer: Some(user("bob")),
+                head: seq(20),
+                active_at: 1_790_000_000_123,
+                marks: vec![member_mark()],
+            }],
+            next: Some(conversation()),
+        }),
+        FromServer::Marked(Marked {
+            reference: reference(),
+            results: vec![
+                MarkResult { conversation: conversation(), error: None },
+                MarkResult {
+                    conversation: conversation(),
+                    error: Some(Refusal::new(Code::NotMember, "not a member of this conversation")),
+                },
+            ],
+        }),
+        FromServer::Delivery(Delivery {
+            items: vec![DeliveryItem { conversation: conversation(), cells: vec![cell()], marks: vec![member_mark()] }],
+        }),
+        FromServer::Error(ErrorFrame {
+            reference: Some(reference()),
+            refusal: Refusal::new(Code::Busy, "too much at once").after_ms(250),
+        }),
+    ]);
+}
+
+#[test]
+fn later_versions_are_understood_as_far_as_possible() {
+    assert_eq!(
+        serde_json::from_str::<FromServer>(r#"{"type":"hologram","x":1}"#).expect("parses"),
+        FromServer::Unknown
+    );
+    let page = r#"{"type":"page","ref":"1","conversation":"c","after":0,"through":0,"cells":[],"head":0,"more":false,
+        "colour":"blue"}"#;
+    assert!(matches!(serde_json::from_str(page).expect("parses"), FromServer::Page(_)));
+    let error = r#"{"type":"error","code":"moon_phase","message":"wrong moon","retryable":true}"#;
+    let FromServer::Error(error) = serde_json::from_str(error).expect("parses") else { panic!("an error") };
+    assert_eq!(error.refusal.code, Code::Unknown);
+    assert!(error.refusal.retryable);
+}
+
+#[test]
+fn bad_frames_are_named_and_keep_their_ref() {
+    for (text, code, reference) in [
+        ("", Code::BadFrame, None),
+        ("{", Code::BadFrame, None),
+        ("[]", Code::BadFrame, None),
+        ("\"fetch\"", Code::BadFrame, None),
+        (r#"{"action":"fetch","ref":"7"}"#, Code::BadFrame, Some("7")),
+        (r#"{"action":"fetch","ref":"7","conversation":"a b","after":0}"#, Code::BadFrame, Some("7")),
+        (r#"{"action":"fetch","ref":"7","conversation":"ab","after":-1}"#, Code::BadFrame, Some("7")),
+        (r#"{"action":"fetch","ref":"7","conversation":"ab","after":9007199254740992}"#, Code::BadFrame, Some("7")),
+        (r#"{"action":"fetch","ref":{"a":1},"conversation":"ab","after":0}"#, Code::BadFrame, None),
+        (r#"{"action":"fetch","ref":"","conversation":"ab","after":0}"#, Code::BadFrame, None),
+        ("{\"action\":\"fetch\",\"ref\":\"7\",\"conversation\":\"a\u{1}\",\"after\":0}", Code::BadFrame, None),
+        (&"[".repeat(1000), Code::BadFrame, None),
+        (&format!(r#"{{"ref":"7","x":{}1{}}}"#, "[".repeat(500), "]".repeat(500)), Code::BadFrame, None),
+        (&" ".repeat(limits::FRAME_BYTES + 1), Code::TooBig, None),
+    ] {
+        let error = parse::<Fetch>(text).expect_err(text);
+        assert_eq!(error.refusal.code, code, "{text}");
+        assert_eq!(error.reference.as_ref().map(Reference::as_str), reference, "{text}");
+        assert!(!error.refusal.retryable, "{text}");
+    }
+}
+
+#[test]
+fn envelopes_are_held_against_the_limits() {
+    assert!(envelope().check().is_ok());
+    let code = |envelope: Envelope| envelope.check().expect_err("refused").code;
+    assert_eq!(code(Envelope { messages: vec![], ..envelope() }), Code::BadFrame);
+    assert_eq!(code(Envelope { messages: vec![message(2), message(2)], ..envelope() }), Code::BadFrame);
+    assert_eq!(
+        code(Envelope { messages: vec![Message { body: String::new(), ..message(2) }], ..envelope() }),
+        Code::BadFrame
+    );
+    let many = |n: u128| Envelope { messages: (0..n).map(message).collect(), ..envelope() };
+    assert!(many(25).check().is_ok());
+    assert_eq!(code(many(26)), Code::TooMany);
+    let big =
+        |bytes: usize| Envelope { messages: vec![Message { body: "x".repeat(bytes), ..message(2) }], ..envelope() };
+    let frame = big(0).bytes();
+    assert!(big(limits::ENVELOPE_BYTES - frame).check().is_ok());
+    assert_eq!(code(big(limits::ENVELOPE_BYTES - frame + 1)), Code::TooBig);
+}
+
+#[test]
+fn the_largest_cell_fits_a_page_in_a_frame() {
+    let mut largest = envelope();
+    let room = limits::ENVELOPE_BYTES
+        - Envelope { messages: vec![Message { body: String::new(), ..message(2) }], ..envelope() }.bytes();
+    largest.messages = vec![Message { body: "x".repeat(room), ..message(2) }];
+    assert!(largest.check().is_ok());
+    let longest_user = user(&"u".repeat(limits::USER_ID));
+    let page = FromServer::Page(Page {
+        reference: Reference::new("\u{1}".repeat(limits::REFERENCE)).expect("valid"),
+        conversation: ConversationId::new("c".repeat(limits::CONVERSATION_ID)).expect("valid"),
+        after: seq(limits::INTEGER),
+        through: seq(limits::INTEGER),
+        cells: vec![Cell {
+            seq: seq(limits::INTEGER),
+            number: number(limits::INTEGER),
+            by: Author { user: longest_user, device: device(&"d".repeat(limits::DEVICE_ID)) },
+            at: u64::MAX,
+            messages: largest.messages,
+            ..cell()
+        }],
+        head: seq(limits::INTEGER),
+        more: true,
+        retry_after_ms: Some(u64::MAX),
+    });
+    let bytes = serde_json::to_string(&page).expect("serialises").len();
+    assert!(bytes <= limits::FRAME_BYTES, "{bytes}");
+}
