@@ -1,0 +1,272 @@
+//! From the delivery queue to live connections.
+//!
+//! A parcel that comes here is in the log already; what is lost here is fetched later. Whoever cannot be reached holds
+//! up nobody: posts go out side by side, and only parcels of which a post failed come back to the queue.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use futures::{StreamExt, stream};
+use poste_protocol::{Author, ConversationId, Delivery, DeliveryItem, FromServer, UserId, limits};
+
+use crate::{
+    Membership, Trouble,
+    cache::Cache,
+    ports::{Callback, Clock, Connection, Connections, Members, News, Parcel, Posted},
+};
+
+/// Posts under way at once.
+const POSTS_AT_ONCE: usize = 64;
+
+/// Conversations whose members a function remembers, and for how long, in milliseconds.
+const CACHE_ENTRIES: usize = 1_000;
+const CACHE_MS: u64 = 5_000;
+
+/// A connection does not exist for the gateway before its registration has been answered, which it gives at most 29 s:
+/// a young connection that is "gone" may still be about to open, and stays registered. Its device fetches when it is
+/// open, so nothing is missed.
+pub const SETTLING_MS: u64 = 30_000;
+
+/// Bytes of a frame that its items do not fill: `{"type":"delivery","items":[]}` with room.
+const FRAME_OVERHEAD: usize = 64;
+
+/// Bytes that an item takes beside its news: the conversation's id and the names of the fields, with room.
+const ITEM_OVERHEAD: usize = 64 + limits::CONVERSATION_ID;
+
+type Roster = Arc<Vec<(UserId, Membership)>>;
+
+/// Delivers parcels.
+pub struct Fanout {
+    members: Arc<dyn Members>,
+    connections: Arc<dyn Connections>,
+    callback: Arc<dyn Callback>,
+    clock: Arc<dyn Clock>,
+    rosters: Cache<ConversationId, Roster>,
+}
+
+impl Fanout {
+    /// On these ports.
+    pub fn new(
+        members: Arc<dyn Members>,
+        connections: Arc<dyn Connections>,
+        callback: Arc<dyn Callback>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { members, connections, callback, clock, rosters: Cache::new(CACHE_ENTRIES, CACHE_MS) }
+    }
+
+    /// Posts each parcel to every live device that may see it, but the one it comes from. Parcels for one connection
+    /// share frames. Returns the positions of those that must come again.
+    pub async fn deliver(&self, parcels: &[Parcel]) -> BTreeSet<usize> {
+        let mut failed = BTreeSet::new();
+        let mut audience: BTreeMap<UserId, Vec<usize>> = BTreeMap::new();
+        for (position, parcel) in parcels.iter().enumerate() {
+            match self.roster(&parcel.conversation).await {
+                Ok(roster) => {
+                    for (user, _) in roster.iter().filter(|(_, membership)| may_hear(membership, &parcel.news)) {
+                        audience.entry(user.clone()).or_default().push(position);
+                    }
+                }
+                Err(trouble) => {
+                    tracing::warn!(%trouble, "cannot find the members");
+                    failed.insert(position);
+                }
+            }
+        }
+        let users: Vec<UserId> = audience.keys().cloned().collect();
+        let connections = match self.connections.of(&users).await {
+            Ok(connections) => connections,
+            Err(trouble) => {
+                tracing::warn!(%trouble, "cannot find the connections");
+                failed.extend(audience.into_values().flatten());
+                return failed;
+            }
+        };
+        let now = self.clock.now_ms();
+        let posts = connections.into_iter().filter(|(_, _, connection)| connection.until_ms > now).flat_map(
+            |(user, device, connection)| {
+                let author = Author { user, device };
+                let positions = audience.get(&author.user).map(Vec::as_slice).unwrap_or_default();
+                let heard = positions.iter().copied().filter(|position| parcels[*position].from != author);
+                frames(parcels, heard).into_iter().map(move |frame| (author.clone(), connection.clone(), frame))
+            },
+        );
+        let outcomes = stream::iter(posts)
+            .map(|(author, connection, frame)| async move {
+                let posted = self.post(&author, &connection, &frame.text).await;
+                (frame.positions, posted)
+            })
+            .buffer_unordered(POSTS_AT_ONCE)
+            .collect::<Vec<_>>()
+            .await;
+        for (positions, posted) in outcomes {
+            if let Err(trouble) = posted {
+                tracing::warn!(%trouble, "cannot post");
+                failed.extend(positions);
+            }
+        }
+        failed
+    }
+
+    async fn post(&self, author: &Author, connection: &Connection, frame: &str) -> Result<(), Trouble> {
+        match self.callback.post(&connection.id, frame).await? {
+            Posted::Taken => {}
+            Posted::Gone if self.clock.now_ms().saturating_sub(connection.since_ms) < SETTLING_MS => {}
+            Posted::Gone => self.connections.remove(author, &connection.id).await?,
+        }
+        Ok(())
+    }
+
+    async fn roster(&self, conversation: &ConversationId) -> Result<Roster, Trouble> {
+        let now = self.clock.now_ms();
+        if let Some(roster) = self.rosters.get(conversation, now) {
+            return Ok(roster);
+        }
+        let roster = Arc::new(self.members.members(conversation).await?);
+        self.rosters.put(conversation.clone(), roster.clone(), now);
+        Ok(roster)
+    }
+}
+
+/// Whether a member is told: of what was written in their intervals, and of marks while they are in.
+fn may_hear(membership: &Membership, news: &News) -> bool {
+    match news {
+        News::Cell(cell) => membership.sees(cell.seq),
+        News::Mark(_) => membership.is_open(),
+    }
+}
+
+/// A frame, and the parcels that are in it.
+struct Frame {
+    text: String,
+    positions: Vec<usize>,
+}
+
+/// Joins parcels into frames of at most 32 KiB: by conversation, cells ascending, each once.
+fn frames(parcels: &[Parcel], positions: impl Iterator<Item = usize>) -> Vec<Frame> {
+    let mut sorted: Vec<usize> = positions.collect();
+    sorted.sort_by_key(|position| {
+        let parcel = &parcels[*position];
+        let seq = match &parcel.news {
+            News::Cell(cell) => Some(cell.seq),
+            News::Mark(_) => None,
+        };
+        (&parcel.conversation, seq.is_none(), seq)
+    });
+    let mut frames = Vec::new();
+    let mut items: Vec<DeliveryItem> = Vec::new();
+    let mut held: Vec<usize> = Vec::new();
+    let mut bytes = FRAME_OVERHEAD;
+    for position in sorted {
+        let Parcel { conversation, news, .. } = &parcels[position];
+        let size = ITEM_OVERHEAD + news_bytes(news);
+        if bytes + size > limits::FRAME_BYTES && !items.is_empty() {
+            frames.push(close(&mut items, &mut held));
+            bytes = FRAME_OVERHEAD;
+        }
+        bytes += size;
+        held.push(position);
+        if items.last().is_none_or(|item| item.conversation != *conversation) {
+            items.push(DeliveryItem { conversation: conversation.clone(), cells: Vec::new(), marks: Vec::new() });
+        }
+        let Some(item) = items.last_mut() else { continue };
+        match news {
+            News::Cell(cell) if item.cells.last().is_some_and(|last| last.seq == cell.seq) => {}
+            News::Cell(cell) => item.cells.push(cell.clone()),
+            News::Mark(mark) => {
+                // Of several marks of one device, one says it all.
+                match item.marks.iter_mut().find(|m| m.user == mark.user && m.device == mark.device) {
+                    Some(known) => {
+                        known.delivered = known.delivered.max(mark.delivered);
+                        known.read = known.read.max(mark.read);
+                    }
+                    None => item.marks.push(mark.clone()),
+                }
+            }
+        }
+    }
+    if !items.is_empty() {
+        frames.push(close(&mut items, &mut held));
+    }
+    frames
+}
+
+fn close(items: &mut Vec<DeliveryItem>, held: &mut Vec<usize>) -> Frame {
+    let delivery = FromServer::Delivery(Delivery { items: std::mem::take(items) });
+    let text = serde_json::to_string(&delivery).expect("a delivery has only plain fields");
+    Frame { text, positions: std::mem::take(held) }
+}
+
+fn news_bytes(news: &News) -> usize {
+    match news {
+        News::Cell(cell) => serde_json::to_string(cell),
+        News::Mark(mark) => serde_json::to_string(mark),
+    }
+    .map_or(usize::MAX / 2, |json| json.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use poste_protocol::{Cell, DeviceId, EnvelopeId, MemberMark, Message, MessageId, Number, Seq};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn author(user: &str) -> Author {
+        Author { user: UserId::new(user).expect("valid"), device: DeviceId::new("phone").expect("valid") }
+    }
+
+    fn cell(conversation: &str, seq: u64, bytes: usize) -> Parcel {
+        let message = Message { id: MessageId(Uuid::from_u128(9)), body: "x".repeat(bytes), written_at: None };
+        let cell = Cell {
+            seq: Seq::ZERO.plus(seq),
+            envelope: EnvelopeId(Uuid::from_u128(u128::from(seq))),
+            number: Number::FIRST,
+            by: author("alice"),
+            at: 5,
+            messages: vec![message],
+        };
+        let conversation = ConversationId::new(conversation).expect("valid");
+        Parcel { conversation, from: author("alice"), news: News::Cell(cell) }
+    }
+
+    fn mark(conversation: &str, delivered: u64) -> Parcel {
+        let Author { user, device } = author("bob");
+        let mark = MemberMark { user, device, delivered: Seq::ZERO.plus(delivered), read: Seq::ZERO };
+        let conversation = ConversationId::new(conversation).expect("valid");
+        Parcel { conversation, from: author("bob"), news: News::Mark(mark) }
+    }
+
+    fn items(frame: &Frame) -> Vec<DeliveryItem> {
+        match serde_json::from_str(&frame.text).expect("a frame") {
+            FromServer::Delivery(delivery) => delivery.items,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn parcels_for_one_connection_share_a_frame_in_the_logs_order() {
+        let parcels =
+            [cell("b", 2, 10), mark("a", 1), cell("a", 7, 10), cell("b", 1, 10), mark("a", 3), cell("b", 2, 10)];
+        let frames = frames(&parcels, 0..parcels.len());
+        assert_eq!(frames.len(), 1);
+        assert_eq!(frames[0].positions.len(), parcels.len());
+        let items = items(&frames[0]);
+        let seqs: Vec<Vec<u64>> = items.iter().map(|i| i.cells.iter().map(|c| c.seq.get()).collect()).collect();
+        assert_eq!(seqs, [vec![7], vec![1, 2]], "conversations apart, ascending, each cell once");
+        assert_eq!(items[0].marks.len(), 1);
+        assert_eq!(items[0].marks[0].delivered.get(), 3);
+    }
+
+    #[test]
+    fn frames_stay_under_their_limit() {
+        let parcels: Vec<Parcel> = (1..=20).map(|n| cell("a", n, 5_000)).collect();
+        let frames = frames(&parcels, 0..parcels.len());
+        assert!(frames.len() >= 4);
+        assert!(frames.iter().all(|f| f.text.len() <= limits::FRAME_BYTES));
+        let all: Vec<u64> = frames.iter().flat_map(items).flat_map(|i| i.cells).map(|c| c.seq.get()).collect();
+        assert_eq!(all, (1..=20).collect::<Vec<_>>());
+    }
+}

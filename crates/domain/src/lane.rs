@@ -1,0 +1,132 @@
+//! A lane is the dedup record of one device in one conversation: number, id and place of its last envelope.
+//!
+//! A device has one envelope per conversation under way, and gives each a greater number than the one before. So the
+//! last envelope is all that must be remembered to tell a repeat from something new, for ever: there is no window.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use poste_protocol::{Author, Envelope, EnvelopeId, LanePlace, Number, Seq};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Names a device's lane inside a conversation: 16 characters, a digest of user and device (96 bits), so that ten
+/// lanes of users with long names still fit beside the counter in one write unit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneKey(String);
+
+/// Bytes of the digest that the key keeps.
+const KEY_BYTES: usize = 12;
+
+impl LaneKey {
+    /// The lane of an author.
+    pub fn of(author: &Author) -> Self {
+        let digest =
+            Sha256::new().chain_update(author.user.as_str()).chain_update([0]).chain_update(author.device.as_str());
+        Self(URL_SAFE_NO_PAD.encode(&digest.finalize()[..KEY_BYTES]))
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What an envelope asks of its lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// The envelope's number.
+    pub number: Number,
+    /// The envelope's id.
+    pub id: EnvelopeId,
+    /// How many numbers of the log it takes.
+    pub count: u64,
+}
+
+impl Claim {
+    /// The claim of an envelope.
+    pub fn of(envelope: &Envelope) -> Self {
+        Self { number: envelope.number, id: envelope.id, count: envelope.count() }
+    }
+}
+
+/// The last envelope of a device in a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lane {
+    /// Its number.
+    pub number: Number,
+    /// Its id.
+    pub id: EnvelopeId,
+    /// The place of its first message.
+    pub first: Seq,
+}
+
+impl Lane {
+    /// The lane as the device is told of it.
+    pub fn place(self) -> LanePlace {
+        LanePlace { number: self.number, seq: self.first }
+    }
+}
+
+/// How a claim stands to the lane that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing like it was placed: the claim may have a place.
+    New,
+    /// The same envelope: go on with the place that it has.
+    Repeat(Seq),
+    /// The device has moved on since: a late frame, or a device that was rolled back. Only the log can tell.
+    Late(Lane),
+    /// Another envelope has this number: the device's state was rolled back, or is used twice.
+    Conflict(Lane),
+}
+
+/// Decides how a claim stands to its lane.
+pub fn judge(claim: &Claim, lane: Option<Lane>) -> Standing {
+    match lane {
+        None => Standing::New,
+        Some(lane) if claim.number > lane.number => Standing::New,
+        Some(lane) if claim.number < lane.number => Standing::Late(lane),
+        Some(lane) if claim.id == lane.id => Standing::Repeat(lane.first),
+        Some(lane) => Standing::Conflict(lane),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use poste_protocol::{DeviceId, UserId};
+
+    use super::*;
+
+    fn claim(number: u64, id: u128) -> Claim {
+        Claim { number: Number::new(number).expect("positive"), id: EnvelopeId(uuid::Uuid::from_u128(id)), count: 1 }
+    }
+
+    fn lane(number: u64, id: u128, first: u64) -> Lane {
+        let Claim { number, id, .. } = claim(number, id);
+        Lane { number, id, first: Seq::ZERO.plus(first) }
+    }
+
+    #[test]
+    fn the_lane_decides() {
+        let last = lane(5, 50, 9);
+        assert_eq!(judge(&claim(1, 10), None), Standing::New);
+        assert_eq!(judge(&claim(6, 60), Some(last)), Standing::New);
+        assert_eq!(judge(&claim(9, 50), Some(last)), Standing::New, "renumbered after a conflict");
+        assert_eq!(judge(&claim(5, 50), Some(last)), Standing::Repeat(last.first));
+        assert_eq!(judge(&claim(5, 51), Some(last)), Standing::Conflict(last));
+        assert_eq!(judge(&claim(4, 40), Some(last)), Standing::Late(last));
+        assert_eq!(judge(&claim(4, 50), Some(last)), Standing::Late(last), "before it was renumbered");
+    }
+
+    #[test]
+    fn lanes_of_different_devices_differ() {
+        let author = |user: &str, device: &str| Author {
+            user: UserId::new(user).expect("valid"),
+            device: DeviceId::new(device).expect("valid"),
+        };
+        let key = LaneKey::of(&author("alice", "phone"));
+        assert_eq!(key.as_str().len(), 16);
+        assert_eq!(key, LaneKey::of(&author("alice", "phone")));
+        assert_ne!(key, LaneKey::of(&author("alice", "tablet")));
+        assert_ne!(LaneKey::of(&author("ab", "c")), LaneKey::of(&author("a", "bc")));
+    }
+}

@@ -1,0 +1,25 @@
+//! The rules of Poste, one file each. What decides is here; what calls AWS is in `poste-aws`, behind [`ports`].
+//!
+//! - [`append`]: how an envelope gets its place in the log, once and for ever.
+//! - [`read`]: how a page becomes a promise about a range.
+//! - [`membership`]: who may see what.
+//! - [`marks`]: watermarks that only move forward.
+//! - [`fanout`]: from the delivery queue to live connections.
+//! - [`session`]: connections come and go.
+//! - [`routes`]: a frame in, a frame out.
+
+pub mod append;
+mod cache;
+pub mod fanout;
+pub mod lane;
+pub mod marks;
+pub mod membership;
+pub mod ports;
+pub mod read;
+pub mod routes;
+pub mod session;
+mod trouble;
+
+pub use lane::{Claim, Lane, LaneKey};
+pub use membership::{Interval, Membership};
+pub use trouble::{Class, Failure, Trouble};

@@ -1,0 +1,243 @@
+//! What the rules need of the world. Implemented on AWS in `poste-aws` and in memory in `poste-sim`.
+//!
+//! Every call may fail before or after its effect; the rules are built for that. Reads that make promises are
+//! strongly consistent: a write that was answered before the read began is seen by it.
+
+use async_trait::async_trait;
+use poste_protocol::{Author, Cell, ConversationId, DeviceId, Mark, MemberMark, Seq, UserId};
+use serde::{Deserialize, Serialize};
+
+use crate::{Claim, Lane, LaneKey, Membership, Trouble};
+
+/// What a call to a part comes to.
+pub type Result<T> = std::result::Result<T, Trouble>;
+
+/// Unix time in milliseconds, by the server's clock.
+pub trait Clock: Send + Sync {
+    /// Now.
+    fn now_ms(&self) -> u64;
+}
+
+/// The head of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The highest number reserved so far.
+    pub head: Seq,
+    /// When it was last moved.
+    pub active_at: u64,
+}
+
+/// What placing came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placing {
+    /// The claim has a place: the numbers from here on, as many as it asked for, are its own.
+    Placed(Seq),
+    /// The lane holds an envelope with this number or a greater one; nothing was placed.
+    Standing(Lane),
+    /// There is no such conversation.
+    NoConversation,
+}
+
+/// Heads and lanes: the counter of a conversation, and who was given which numbers.
+#[async_trait]
+pub trait Heads: Send + Sync {
+    /// The heads of those conversations that exist, in no order. Consistent. At most 100.
+    async fn heads(&self, conversations: &[ConversationId]) -> Result<Vec<(ConversationId, Head)>>;
+
+    /// Makes the head of a conversation, at 0, if there is none.
+    async fn create(&self, conversation: &ConversationId, now_ms: u64) -> Result<()>;
+
+    /// The lane as it is. Consistent.
+    async fn lane(&self, conversation: &ConversationId, lane: &LaneKey) -> Result<Option<Lane>>;
+
+    /// Reserves numbers and records the claim in the lane, if the claim's number is greater than the lane's.
+    ///
+    /// A call that took effect though its answer was lost shows as [`Placing::Standing`] with the same number and id.
+    async fn place(&self, conversation: &ConversationId, lane: &LaneKey, claim: &Claim, now_ms: u64)
+    -> Result<Placing>;
+
+    /// Reserves other numbers for a claim whose place was lost to a void, if the lane still holds it at `old`.
+    /// Otherwise [`Placing::Standing`] with the lane as it is.
+    async fn place_anew(
+        &self,
+        conversation: &ConversationId,
+        lane: &LaneKey,
+        claim: &Claim,
+        old: Seq,
+        now_ms: u64,
+    ) -> Result<Placing>;
+}
+
+/// One place of the log that is decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Slot {
+    /// An envelope.
+    Cell(Cell),
+    /// A number that will never be used.
+    Void(Seq),
+}
+
+impl Slot {
+    /// Its number: of the first message, for a cell.
+    pub fn seq(&self) -> Seq {
+        match self {
+            Self::Cell(cell) => cell.seq,
+            Self::Void(seq) => *seq,
+        }
+    }
+
+    /// The last number that it decides.
+    pub fn last(&self) -> Seq {
+        match self {
+            Self::Cell(cell) => cell.last(),
+            Self::Void(seq) => *seq,
+        }
+    }
+}
+
+/// A run of slots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slots {
+    /// In the order that was asked for.
+    pub slots: Vec<Slot>,
+    /// There is nothing further in that direction.
+    pub end: bool,
+}
+
+/// The log: write-once slots.
+#[async_trait]
+pub trait Log: Send + Sync {
+    /// Puts a slot where there is nothing. What was there already comes back instead, unchanged.
+    async fn put(&self, conversation: &ConversationId, slot: &Slot) -> Result<Option<Slot>>;
+
+    /// Slots with a number greater than `after`, ascending, at most `limit`. Consistent.
+    async fn after(&self, conversation: &ConversationId, after: Seq, limit: u32) -> Result<Slots>;
+
+    /// Slots with a number of at most `from`, descending, at most `limit`. Consistent.
+    async fn before(&self, conversation: &ConversationId, from: Seq, limit: u32) -> Result<Slots>;
+}
+
+/// A user's conversation, from the user's side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Belonging {
+    /// Which.
+    pub conversation: ConversationId,
+    /// The other user of a direct conversation.
+    pub peer: Option<UserId>,
+}
+
+/// A page of a user's conversations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Belongings {
+    /// Ascending by id.
+    pub conversations: Vec<Belonging>,
+    /// There are more after the last.
+    pub more: bool,
+}
+
+/// Who is in a conversation, and the mirror: what a user is in.
+#[async_trait]
+pub trait Members: Send + Sync {
+    /// A user's membership, past or present. Consistent.
+    async fn membership(&self, conversation: &ConversationId, user: &UserId) -> Result<Option<Membership>>;
+
+    /// All who are or were members.
+    async fn members(&self, conversation: &ConversationId) -> Result<Vec<(UserId, Membership)>>;
+
+    /// Makes both users members from the first message on, and lists the conversation for both. Idempotent; leaves
+    /// what is there as it is.
+    async fn found_direct(&self, conversation: &ConversationId, a: &UserId, b: &UserId) -> Result<()>;
+
+    /// A user's conversations after `after`, at most `limit`.
+    async fn conversations(&self, user: &UserId, after: Option<&ConversationId>, limit: u32) -> Result<Belongings>;
+}
+
+/// What a mark did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advance {
+    /// The user's marks now.
+    pub mark: MemberMark,
+    /// The user's own `delivered` or `read` moved (not only that of one device among several).
+    pub moved: bool,
+    /// The device had said exactly this before, and nothing further since.
+    pub repeat: bool,
+}
+
+/// Watermarks.
+#[async_trait]
+pub trait Marks: Send + Sync {
+    /// Moves a device's marks forward; never back.
+    async fn advance(&self, author: &Author, mark: &Mark) -> Result<Advance>;
+
+    /// The marks of these users in these conversations, where there are any, in no order.
+    async fn of(&self, keys: &[(ConversationId, UserId)]) -> Result<Vec<(ConversationId, MemberMark)>>;
+}
+
+/// A live connection of a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    /// As the gateway names it.
+    pub id: String,
+    /// When it was registered.
+    pub since_ms: u64,
+    /// Not live after this, whatever else is known.
+    pub until_ms: u64,
+}
+
+/// Which devices are connected.
+#[async_trait]
+pub trait Connections: Send + Sync {
+    /// Registers a device's connection in place of the one before.
+    async fn register(&self, author: &Author, connection: &Connection) -> Result<()>;
+
+    /// Removes a connection, if it is still the one registered for the device.
+    async fn remove(&self, author: &Author, connection_id: &str) -> Result<()>;
+
+    /// The connections of these users.
+    async fn of(&self, users: &[UserId]) -> Result<Vec<(UserId, DeviceId, Connection)>>;
+}
+
+/// What goes through the delivery queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parcel {
+    /// Whose news.
+    pub conversation: ConversationId,
+    /// The device that it comes from, which need not hear of it.
+    pub from: Author,
+    /// What happened.
+    #[serde(flatten)]
+    pub news: News,
+}
+
+/// What happened in a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum News {
+    /// Something was written. It is in the log.
+    Cell(Cell),
+    /// Somebody is further on.
+    Mark(MemberMark),
+}
+
+/// The delivery queue: at least once, in no order.
+#[async_trait]
+pub trait Courier: Send + Sync {
+    /// Returns once the parcel is durably queued.
+    async fn publish(&self, parcel: &Parcel) -> Result<()>;
+}
+
+/// What a post came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Posted {
+    /// The gateway took it. Not a delivery: only the device's mark is.
+    Taken,
+    /// There is no such connection.
+    Gone,
+}
+
+/// The way to a live connection.
+#[async_trait]
+pub trait Callback: Send + Sync {
+    /// Posts a frame.
+    async fn post(&self, connection_id: &str, frame: &str) -> Result<Posted>;
+}

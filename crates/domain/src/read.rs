@@ -1,0 +1,247 @@
+//! Reading: a page is a promise about a range. Readers decide the holes that stalled writers leave.
+//!
+//! A page runs from the cursor along the contiguous slots. At a hole before a young cell it ends, and says when to ask
+//! again: the writer is probably still at it. At a hole before an older slot the reader puts voids on the missing
+//! numbers, in ascending order, and goes on. A writer that comes later finds the void and takes another place.
+
+use std::sync::Arc;
+
+use poste_protocol::{Author, Cell, Fetch, List, ListPage, Page, Seq, Summary, limits};
+
+use crate::{
+    Failure, Membership,
+    membership::Roll,
+    ports::{Clock, Heads, Log, Marks, Members, Slot},
+};
+
+/// How long a number may be missing before an existing cell until a reader puts a void on it, in milliseconds:
+/// ten times what a healthy write takes after its place was reserved, and short enough to wait for.
+pub const GRACE_MS: u64 = 2_000;
+
+/// Messages in a page if the device does not say.
+const MESSAGES: u32 = 100;
+
+/// Slots that the first look into the log asks for. Later ones ask for what fits by the sizes seen.
+const FIRST_LOOK: u32 = 16;
+
+/// Slots that one look asks for at most.
+const LARGEST_LOOK: u32 = 100;
+
+/// Voids that one page writes at most; what is left is for the next page.
+const VOIDS: u32 = 50;
+
+/// What of a frame's bytes is left for the page's own fields: ids and numbers at their longest, with room.
+const PAGE_BYTES: usize = 1_024;
+
+/// Reads logs for devices.
+pub struct Read {
+    heads: Arc<dyn Heads>,
+    log: Arc<dyn Log>,
+    members: Arc<dyn Members>,
+    marks: Arc<dyn Marks>,
+    roll: Roll,
+    clock: Arc<dyn Clock>,
+}
+
+impl Read {
+    /// On these ports.
+    pub fn new(
+        heads: Arc<dyn Heads>,
+        log: Arc<dyn Log>,
+        members: Arc<dyn Members>,
+        marks: Arc<dyn Marks>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let roll = Roll::new(members.clone(), clock.clone());
+        Self { heads, log, members, marks, roll, clock }
+    }
+
+    /// What comes after a cursor.
+    ///
+    /// # Errors
+    /// `not_member`; trouble with a part. Nothing is lost by either: the cursor stays.
+    pub async fn page(&self, author: &Author, fetch: &Fetch) -> Result<Page, Failure> {
+        let membership = self.roll.require(&fetch.conversation, &author.user).await?;
+        let mut run = Run::new(fetch, &membership);
+        let mut voids = 0;
+        'page: while let Some(look) = run.next_look() {
+            let found = self.log.after(&fetch.conversation, run.through, look).await?;
+            run.end = found.end;
+            for slot in found.slots {
+                run.seen(&slot);
+                if slot.seq() > run.through.next() && run.slots == 0 {
+                    // No hole if the cursor is inside a cell (ours never is): a void there would be nonsense.
+                    let before = self.log.before(&fetch.conversation, fetch.after, 1).await?.slots.pop();
+                    if let Some(before) = before.filter(|before| before.last() > fetch.after) {
+                        run.take(before);
+                    }
+                }
+                // A hole may turn out to hold a cell that was written meanwhile; then what is missing shrinks.
+                while slot.seq() > run.through.next() {
+                    if let Some(wait) = patience(&slot, self.clock.now_ms()) {
+                        run.retry_after_ms = Some(wait);
+                        break 'page;
+                    }
+                    if voids == VOIDS {
+                        run.full = true;
+                        break 'page;
+                    }
+                    voids += 1;
+                    let void = Slot::Void(run.through.next());
+                    let decided = self.log.put(&fetch.conversation, &void).await?.unwrap_or(void);
+                    if !run.take(decided) {
+                        break 'page;
+                    }
+                }
+                if slot.seq() == run.through.next() && !run.take(slot) {
+                    break 'page;
+                }
+            }
+            if run.end {
+                break;
+            }
+        }
+        Ok(run.into_page(fetch))
+    }
+
+    /// The user's conversations, a page of them.
+    ///
+    /// # Errors
+    /// Trouble with a part.
+    pub async fn list(&self, author: &Author, request: &List) -> Result<ListPage, Failure> {
+        let most = u32::try_from(limits::LIST).unwrap_or(u32::MAX);
+        let mine = self.members.conversations(&author.user, request.after.as_ref(), most).await?;
+        let ids: Vec<_> = mine.conversations.iter().map(|b| b.conversation.clone()).collect();
+        let keys: Vec<_> = mine
+            .conversations
+            .iter()
+            .flat_map(|b| {
+                let users = std::iter::once(&author.user).chain(b.peer.as_ref().filter(|peer| **peer != author.user));
+                users.map(|user| (b.conversation.clone(), user.clone()))
+            })
+            .collect();
+        let (heads, marks) = futures::try_join!(self.heads.heads(&ids), self.marks.of(&keys))?;
+        let mut heads: std::collections::HashMap<_, _> = heads.into_iter().collect();
+        let next = mine.more.then(|| ids.last().cloned()).flatten();
+        let conversations = mine
+            .conversations
+            .into_iter()
+            .filter_map(|belonging| {
+                // Without a head nothing was written yet: a founding that was cut short.
+                let head = heads.remove(&belonging.conversation)?;
+                Some(Summary {
+                    marks: marks
+                        .iter()
+                        .filter(|(conversation, _)| *conversation == belonging.conversation)
+                        .map(|(_, mark)| mark.clone())
+                        .collect(),
+                    conversation: belonging.conversation,
+                    peer: belonging.peer,
+                    head: head.head,
+                    active_at: head.active_at,
+                })
+            })
+            .collect();
+        Ok(ListPage { reference: request.reference.clone(), conversations, next })
+    }
+}
+
+/// How long to wait before a hole in front of this slot may be decided; nothing if it may be now.
+///
+/// A void was put by a reader that had judged the hole before it to be old already.
+fn patience(slot: &Slot, now_ms: u64) -> Option<u64> {
+    match slot {
+        Slot::Void(_) => None,
+        Slot::Cell(cell) => (cell.at + GRACE_MS).checked_sub(now_ms).filter(|wait| *wait > 0),
+    }
+}
+
+/// A page in the making.
+struct Run<'a> {
+    membership: &'a Membership,
+    through: Seq,
+    head: Seq,
+    cells: Vec<Cell>,
+    bytes: usize,
+    messages: u32,
+    most_messages: u32,
+    slots: u32,
+    end: bool,
+    full: bool,
+    retry_after_ms: Option<u64>,
+}
+
+impl<'a> Run<'a> {
+    fn new(fetch: &Fetch, membership: &'a Membership) -> Self {
+        let largest = u32::try_from(limits::PAGE_MESSAGES).unwrap_or(u32::MAX);
+        Self {
+            membership,
+            through: fetch.after,
+            head: fetch.after,
+            cells: Vec::new(),
+            bytes: 0,
+            messages: 0,
+            most_messages: fetch.limit.unwrap_or(MESSAGES).clamp(1, largest),
+            slots: 0,
+            end: false,
+            full: false,
+            retry_after_ms: None,
+        }
+    }
+
+    /// How many slots to ask for next, so that little is read that does not fit.
+    fn next_look(&self) -> Option<u32> {
+        if self.full {
+            return None;
+        }
+        let room = limits::FRAME_BYTES - PAGE_BYTES - self.bytes;
+        let by_messages = self.most_messages - self.messages;
+        let by_bytes = match u32::try_from(self.bytes).unwrap_or(u32::MAX).checked_div(self.slots) {
+            Some(average) if average > 0 => u32::try_from(room).unwrap_or(u32::MAX) / average + 1,
+            _ => FIRST_LOOK,
+        };
+        Some(by_messages.min(by_bytes).clamp(1, LARGEST_LOOK))
+    }
+
+    fn seen(&mut self, slot: &Slot) {
+        self.head = self.head.max(slot.last());
+    }
+
+    /// Takes the next contiguous slot, if there is room for it. An empty page takes any cell.
+    fn take(&mut self, slot: Slot) -> bool {
+        self.seen(&slot);
+        let last = slot.last();
+        self.slots += 1;
+        if let Slot::Cell(cell) = slot
+            && self.membership.sees(cell.seq)
+        {
+            let bytes = serde_json::to_string(&cell).map_or(usize::MAX, |json| json.len() + 1);
+            let messages = u32::try_from(cell.messages.len()).unwrap_or(u32::MAX);
+            let fits = self.bytes.saturating_add(bytes) <= limits::FRAME_BYTES - PAGE_BYTES
+                && self.messages.saturating_add(messages) <= self.most_messages;
+            if !fits && !self.cells.is_empty() {
+                self.full = true;
+                return false;
+            }
+            self.bytes = self.bytes.saturating_add(bytes).min(limits::FRAME_BYTES - PAGE_BYTES);
+            self.messages = self.messages.saturating_add(messages).min(self.most_messages);
+            self.cells.push(cell);
+        }
+        self.through = last;
+        self.full = self.messages >= self.most_messages;
+        true
+    }
+
+    fn into_page(self, fetch: &Fetch) -> Page {
+        Page {
+            reference: fetch.reference.clone(),
+            conversation: fetch.conversation.clone(),
+            after: fetch.after,
+            through: self.through,
+            cells: self.cells,
+            head: self.head.max(self.through),
+            more: self.retry_after_ms.is_none() && self.full && (!self.end || self.head > self.through),
+            retry_after_ms: self.retry_after_ms,
+        }
+    }
+}

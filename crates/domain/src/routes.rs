@@ -1,0 +1,145 @@
+//! A frame in, a frame out. Every bad frame gets an error and leaves the connection usable.
+
+use std::collections::HashSet;
+
+use futures::future;
+use poste_protocol::{
+    Author, Code, ErrorFrame, Fetch, FromServer, Hello, List, MarkFrame, MarkResult, Marked, Outcome, Reference,
+    Refusal, SendFrame, Sent, Verdict, limits, parse,
+};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::{Failure, append::Append, marks::Marking, read::Read, session::Session};
+
+/// Who speaks, as the authorizer found out when the connection was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// User and device.
+    pub author: Author,
+    /// The connection, as the gateway names it.
+    pub connection: String,
+    /// When the token runs out, in Unix milliseconds.
+    pub token_expires_at_ms: u64,
+}
+
+/// `send`: every envelope gets a verdict of its own.
+pub async fn send(append: &Append, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
+    answer(caller, now_ms, text, |frame: SendFrame| async move {
+        let within = 1..=limits::SUBMISSIONS;
+        if !within.contains(&frame.submissions.len()) {
+            return Err(Refusal::new(Code::TooMany, "a frame holds 1 to 16 envelopes").into());
+        }
+        let conversations: HashSet<_> = frame.submissions.iter().map(|s| &s.envelope.conversation).collect();
+        if conversations.len() != frame.submissions.len() {
+            return Err(Refusal::new(Code::BadFrame, "two envelopes of the frame are for one conversation").into());
+        }
+        let verdicts = future::join_all(frame.submissions.iter().map(|submission| async {
+            let outcome = append.append(&caller.author, submission).await;
+            let outcome = outcome.unwrap_or_else(|failure| Outcome::Refused { error: failure.into_refusal() });
+            Verdict { envelope: submission.envelope.id, outcome }
+        }))
+        .await;
+        Ok(FromServer::Sent(Sent { reference: frame.reference, verdicts }))
+    })
+    .await
+}
+
+/// `fetch`: a page.
+pub async fn fetch(read: &Read, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
+    answer(caller, now_ms, text, |frame: Fetch| async move {
+        Ok(FromServer::Page(read.page(&caller.author, &frame).await?))
+    })
+    .await
+}
+
+/// `list`: the user's conversations.
+pub async fn list(read: &Read, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
+    answer(
+        caller,
+        now_ms,
+        text,
+        |frame: List| async move { Ok(FromServer::List(read.list(&caller.author, &frame).await?)) },
+    )
+    .await
+}
+
+/// `mark`: every mark gets a result of its own.
+pub async fn mark(marking: &Marking, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
+    answer(caller, now_ms, text, |frame: MarkFrame| async move {
+        let within = 1..=limits::MARKS;
+        if !within.contains(&frame.marks.len()) {
+            return Err(Refusal::new(Code::TooMany, "a frame holds 1 to 50 marks").into());
+        }
+        let results = future::join_all(frame.marks.iter().map(|mark| async {
+            let error = marking.mark(&caller.author, mark).await.err().map(Failure::into_refusal);
+            MarkResult { conversation: mark.conversation.clone(), error }
+        }))
+        .await;
+        Ok(FromServer::Marked(Marked { reference: frame.reference, results }))
+    })
+    .await
+}
+
+/// `hello`: who am I?
+pub async fn hello(session: &Session, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
+    answer(caller, now_ms, text, |frame: Hello| async move { Ok(FromServer::Welcome(session.hello(caller, frame))) })
+        .await
+}
+
+/// What no route takes: not JSON, no action, or one that is not known.
+pub fn unknown(text: &str) -> FromServer {
+    #[derive(Deserialize)]
+    struct Any {
+        action: String,
+        #[serde(rename = "ref", default)]
+        reference: Option<serde_json::Value>,
+    }
+    match parse::<Any>(text) {
+        Ok(any) => {
+            let action: String = any.action.chars().take(limits::REFERENCE).collect();
+            FromServer::Error(ErrorFrame {
+                reference: any.reference.and_then(|value| serde_json::from_value(value).ok()),
+                refusal: Refusal::new(Code::UnknownAction, format!("there is no action {action:?}")),
+            })
+        }
+        Err(error) => FromServer::Error(error),
+    }
+}
+
+/// Reads the frame, holds the caller against the clock, and turns every no into an error frame.
+async fn answer<T, F, R>(caller: &Caller, now_ms: u64, text: &str, act: F) -> FromServer
+where
+    T: DeserializeOwned + Referenced,
+    F: FnOnce(T) -> R,
+    R: Future<Output = Result<FromServer, Failure>>,
+{
+    let frame: T = match parse(text) {
+        Ok(frame) => frame,
+        Err(error) => return FromServer::Error(error),
+    };
+    let reference = Some(frame.reference().clone());
+    if caller.token_expires_at_ms <= now_ms {
+        let refusal = Refusal::new(Code::TokenExpired, "connect again with a fresh token");
+        return FromServer::Error(ErrorFrame { reference, refusal });
+    }
+    match act(frame).await {
+        Ok(answer) => answer,
+        Err(failure) => FromServer::Error(ErrorFrame { reference, refusal: failure.into_refusal() }),
+    }
+}
+
+trait Referenced {
+    fn reference(&self) -> &Reference;
+}
+
+macro_rules! referenced {
+    ($($frame:ty),+) => {
+        $(impl Referenced for $frame {
+            fn reference(&self) -> &Reference {
+                &self.reference
+            }
+        })+
+    };
+}
+
+referenced!(SendFrame, Fetch, List, MarkFrame, Hello);
