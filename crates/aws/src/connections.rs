@@ -1,0 +1,97 @@
+//! The table `connections`: one item a user, one `d:DEVICE` in it for each device's connection, so that a hundred
+//! users cost one `BatchGetItem`.
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::{Client, types::AttributeValue};
+use poste_domain::{
+    Trouble,
+    ports::{Connection, Connections, Result},
+};
+use poste_protocol::{Author, DeviceId, UserId};
+
+use crate::{
+    item::{Fields, Item, batch_get, number, text},
+    trouble::trouble,
+};
+
+/// What the names of the per-device attributes begin with.
+const DEVICE: &str = "d:";
+
+/// Connections in DynamoDB.
+pub struct ConnectionsTable {
+    client: Client,
+    table: String,
+}
+
+impl ConnectionsTable {
+    /// On this table.
+    pub fn new(client: Client, table: String) -> Self {
+        Self { client, table }
+    }
+}
+
+#[async_trait]
+impl Connections for ConnectionsTable {
+    async fn register(&self, author: &Author, connection: &Connection) -> Result<()> {
+        let record = Item::from([
+            ("id".to_owned(), text(&connection.id)),
+            ("since".to_owned(), number(connection.since_ms)),
+            ("until".to_owned(), number(connection.until_ms)),
+        ]);
+        self.client
+            .update_item()
+            .table_name(&self.table)
+            .key("user", text(author.user.as_str()))
+            // A user who never comes back costs nothing for ever: the store removes the item.
+            .update_expression("SET #device = :connection, expires_at = :expires_at")
+            .expression_attribute_names("#device", format!("{DEVICE}{}", author.device))
+            .expression_attribute_values(":connection", AttributeValue::M(record))
+            .expression_attribute_values(":expires_at", number(connection.until_ms / 1000))
+            .send()
+            .await
+            .map_err(|error| trouble("connections.register", &error))?;
+        Ok(())
+    }
+
+    async fn remove(&self, author: &Author, connection_id: &str) -> Result<()> {
+        let removed = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("user", text(author.user.as_str()))
+            .update_expression("REMOVE #device")
+            .condition_expression("#device.id = :id")
+            .expression_attribute_names("#device", format!("{DEVICE}{}", author.device))
+            .expression_attribute_values(":id", text(connection_id))
+            .send()
+            .await;
+        match removed {
+            Err(error) if !error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {
+                Err(trouble("connections.remove", &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn of(&self, users: &[UserId]) -> Result<Vec<(UserId, DeviceId, Connection)>> {
+        let keys = users.iter().map(|user| Item::from([("user".to_owned(), text(user.as_str()))])).collect();
+        let items = batch_get("connections.get", &self.client, &self.table, keys).await?;
+        let mut connections = Vec::new();
+        for item in &items {
+            let user: UserId = Fields::of("connections.get", item).parsed("user")?;
+            for (name, value) in item {
+                let Some(device) = name.strip_prefix(DEVICE) else { continue };
+                let device = DeviceId::new(device).map_err(|error| Trouble::broken("connections.get", error))?;
+                let record = value.as_m().map_err(|_| Trouble::broken("connections.get", "not a map"))?;
+                let fields = Fields::of("connections.get", record);
+                let connection = Connection {
+                    id: fields.text("id")?.to_owned(),
+                    since_ms: fields.number("since")?,
+                    until_ms: fields.number("until")?,
+                };
+                connections.push((user.clone(), device, connection));
+            }
+        }
+        Ok(connections)
+    }
+}

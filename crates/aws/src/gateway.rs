@@ -1,0 +1,105 @@
+//! The functions behind the WebSocket: an event of API Gateway in, a frame out.
+
+use std::sync::Arc;
+
+use aws_lambda_events::{
+    encodings::Body,
+    event::apigw::{ApiGatewayProxyResponse, ApiGatewayWebsocketProxyRequest},
+};
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use poste_domain::routes::Caller;
+use poste_protocol::{Author, FromServer};
+
+/// What the gateway hands to a function.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Which route the frame took, or `$connect` or `$disconnect`.
+    pub route: String,
+    /// Who speaks.
+    pub caller: Caller,
+    /// The frame; empty for `$connect` and `$disconnect`.
+    pub text: String,
+    /// The subprotocols that a connecting client offers.
+    pub subprotocols: Vec<String>,
+}
+
+/// What a function answers.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// A frame for the device.
+    Frame(Box<FromServer>),
+    /// The connection may open, with this subprotocol if one was offered.
+    Open(Option<&'static str>),
+    /// Nothing to say.
+    Nothing,
+    /// The connection must not open.
+    Unavailable,
+}
+
+/// Runs a function behind the gateway until the runtime ends it.
+///
+/// # Errors
+/// Those of the runtime.
+pub async fn serve<F, R>(handle: F) -> Result<(), Error>
+where
+    F: Fn(Event) -> R + Send + Sync + 'static,
+    R: Future<Output = Reply> + Send,
+{
+    let handle = Arc::new(handle);
+    lambda_runtime::run(service_fn(move |event: LambdaEvent<ApiGatewayWebsocketProxyRequest>| {
+        let handle = handle.clone();
+        async move {
+            let event = read(event.payload)?;
+            Ok::<_, Error>(write(handle(event).await))
+        }
+    }))
+    .await
+}
+
+/// What the gateway's event says. It lacks a caller only if a route has no authorizer: a defect of the deployment.
+fn read(request: ApiGatewayWebsocketProxyRequest) -> Result<Event, Error> {
+    let context = request.request_context;
+    let field = |name: &str| context.authorizer.fields.get(name);
+    let text = |name: &str| field(name).and_then(|v| v.as_str()).map(str::to_owned).ok_or("no caller in the event");
+    // API Gateway hands numbers of the context on as text, some emulators as numbers.
+    let expires = field("expires").and_then(|v| v.as_u64().or_else(|| v.as_str()?.parse().ok()));
+    let caller = Caller {
+        author: Author { user: text("user")?.try_into()?, device: text("device")?.try_into()? },
+        connection: context.connection_id.ok_or("no connection id in the event")?,
+        token_expires_at_ms: expires.ok_or("no expiry in the event")?.saturating_mul(1000),
+    };
+    let subprotocols = request
+        .headers
+        .get_all("sec-websocket-protocol")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_owned())
+        .collect();
+    Ok(Event {
+        route: context.route_key.ok_or("no route in the event")?,
+        caller,
+        text: request.body.unwrap_or_default(),
+        subprotocols,
+    })
+}
+
+fn write(reply: Reply) -> ApiGatewayProxyResponse {
+    let mut response = ApiGatewayProxyResponse::default();
+    response.status_code = 200;
+    match reply {
+        Reply::Frame(frame) => {
+            let text = serde_json::to_string(&frame).expect("a frame has only plain fields");
+            response.body = Some(Body::Text(text));
+        }
+        Reply::Open(subprotocol) => {
+            if let Some(name) = subprotocol {
+                let value = name.parse().expect("a subprotocol's name is a header value");
+                response.headers.insert("Sec-WebSocket-Protocol", value);
+            }
+        }
+        Reply::Nothing => {}
+        Reply::Unavailable => response.status_code = 503,
+    }
+    response
+}

@@ -1,0 +1,23 @@
+//! The ports of Poste on AWS, one file a table or part, and what the functions share: configuration ([`Parts`]) and
+//! event loops ([`gateway`], [`queue`]). All calls to AWS are made here.
+
+mod callback;
+mod connections;
+pub mod gateway;
+mod heads;
+mod item;
+mod log;
+mod marks;
+mod members;
+mod parts;
+pub mod queue;
+mod trouble;
+
+pub use callback::GatewayCallback;
+pub use connections::ConnectionsTable;
+pub use heads::HeadsTable;
+pub use log::LogTable;
+pub use marks::MarksTable;
+pub use members::MembersTable;
+pub use parts::{MissingVariable, Parts, SystemClock, start_log, variable};
+pub use queue::DeliveryQueue;

@@ -1,0 +1,159 @@
+//! The table `log`: write-once cells and voids, by conversation and number.
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::{
+    Client, operation::put_item::PutItemError, operation::query::builders::QueryFluentBuilder,
+    types::ReturnValuesOnConditionCheckFailure,
+};
+use poste_domain::{
+    Trouble,
+    ports::{Log, Result, Slot, Slots},
+};
+use poste_protocol::{Author, Cell, ConversationId, Seq};
+
+use crate::{
+    item::{Fields, Item, bytes, number, text},
+    trouble::trouble,
+};
+
+/// The log in DynamoDB. A cell's messages are one attribute of JSON: they are written and read as one.
+pub struct LogTable {
+    client: Client,
+    table: String,
+}
+
+impl LogTable {
+    /// On this table.
+    pub fn new(client: Client, table: String) -> Self {
+        Self { client, table }
+    }
+
+    fn query(&self, conversation: &ConversationId, bound: Seq, limit: u32) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.table)
+            .expression_attribute_values(":conversation", text(conversation.as_str()))
+            .expression_attribute_values(":bound", number(bound))
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .consistent_read(true)
+    }
+}
+
+#[async_trait]
+impl Log for LogTable {
+    async fn put(&self, conversation: &ConversationId, slot: &Slot) -> Result<Option<Slot>> {
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(to_item(conversation, slot)?))
+            .condition_expression("attribute_not_exists(conversation)")
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        match put {
+            Ok(_) => Ok(None),
+            Err(error) => match error.as_service_error() {
+                Some(PutItemError::ConditionalCheckFailedException(refused)) => {
+                    let item = refused.item.as_ref();
+                    let item = item.ok_or_else(|| Trouble::broken("log.put", "what was there did not come back"))?;
+                    Ok(Some(to_slot(item)?))
+                }
+                _ => Err(trouble("log.put", &error)),
+            },
+        }
+    }
+
+    async fn after(&self, conversation: &ConversationId, after: Seq, limit: u32) -> Result<Slots> {
+        let query = self
+            .query(conversation, after, limit)
+            .key_condition_expression("conversation = :conversation AND seq > :bound")
+            .scan_index_forward(true);
+        slots("log.after", query).await
+    }
+
+    async fn before(&self, conversation: &ConversationId, from: Seq, limit: u32) -> Result<Slots> {
+        let query = self
+            .query(conversation, from, limit)
+            .key_condition_expression("conversation = :conversation AND seq <= :bound")
+            .scan_index_forward(false);
+        slots("log.before", query).await
+    }
+}
+
+async fn slots(part: &'static str, query: QueryFluentBuilder) -> Result<Slots> {
+    let found = query.send().await.map_err(|error| trouble(part, &error))?;
+    let end = found.last_evaluated_key.is_none();
+    let slots = found.items.unwrap_or_default().iter().map(to_slot).collect::<Result<_>>()?;
+    Ok(Slots { slots, end })
+}
+
+fn to_item(conversation: &ConversationId, slot: &Slot) -> Result<Item> {
+    let mut item =
+        Item::from([("conversation".to_owned(), text(conversation.as_str())), ("seq".to_owned(), number(slot.seq()))]);
+    if let Slot::Cell(cell) = slot {
+        let messages = serde_json::to_string(&cell.messages).map_err(|error| Trouble::broken("log.put", error))?;
+        item.extend([
+            ("id".to_owned(), bytes(cell.envelope)),
+            ("n".to_owned(), number(cell.number)),
+            ("user".to_owned(), text(cell.by.user.as_str())),
+            ("device".to_owned(), text(cell.by.device.as_str())),
+            ("at".to_owned(), number(cell.at)),
+            ("messages".to_owned(), text(messages)),
+        ]);
+    }
+    Ok(item)
+}
+
+fn to_slot(item: &Item) -> Result<Slot> {
+    let fields = Fields::of("log.read", item);
+    let seq = fields.seq("seq")?;
+    if fields.maybe("messages").is_none() {
+        return Ok(Slot::Void(seq));
+    }
+    Ok(Slot::Cell(Cell {
+        seq,
+        envelope: fields.envelope_id("id")?,
+        number: fields.envelope_number("n")?,
+        by: Author { user: fields.parsed("user")?, device: fields.parsed("device")? },
+        at: fields.number("at")?,
+        messages: fields.json("messages")?,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use poste_protocol::{DeviceId, EnvelopeId, Message, MessageId, Number, UserId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn slots_survive_the_table() {
+        let conversation = ConversationId::new("c").expect("valid");
+        let cell = Cell {
+            seq: Seq::ZERO.plus(7),
+            envelope: EnvelopeId(Uuid::from_u128(1)),
+            number: Number::FIRST,
+            by: Author { user: UserId::new("alice").expect("valid"), device: DeviceId::new("phone").expect("valid") },
+            at: 5,
+            messages: vec![Message {
+                id: MessageId(Uuid::from_u128(2)),
+                body: "é\n\"".to_owned(),
+                written_at: Some(3),
+            }],
+        };
+        for slot in [Slot::Cell(cell), Slot::Void(Seq::ZERO.plus(9))] {
+            let item = to_item(&conversation, &slot).expect("an item");
+            assert_eq!(to_slot(&item).expect("a slot"), slot);
+        }
+    }
+
+    #[test]
+    fn a_damaged_item_is_trouble_and_no_void() {
+        let conversation = ConversationId::new("c").expect("valid");
+        let mut item = to_item(&conversation, &Slot::Void(Seq::ZERO.plus(9))).expect("an item");
+        item.insert("messages".to_owned(), text("not json"));
+        assert!(to_slot(&item).is_err());
+    }
+}

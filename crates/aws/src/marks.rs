@@ -1,0 +1,141 @@
+//! The table `marks`: per conversation and user, `read` and one `d:DEVICE` for each device's `delivered`.
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::{
+    Client,
+    operation::update_item::UpdateItemError,
+    types::{ReturnValue, ReturnValuesOnConditionCheckFailure},
+};
+use poste_domain::ports::{Advance, Marks, Result};
+use poste_protocol::{Author, ConversationId, DeviceId, Mark, MemberMark, Seq, UserId};
+
+use crate::{
+    item::{Fields, Item, batch_get, number, text},
+    trouble::trouble,
+};
+
+/// What the names of the per-device attributes begin with.
+const DELIVERED: &str = "d:";
+
+/// Marks in DynamoDB.
+pub struct MarksTable {
+    client: Client,
+    table: String,
+}
+
+impl MarksTable {
+    /// On this table.
+    pub fn new(client: Client, table: String) -> Self {
+        Self { client, table }
+    }
+
+    /// Raises one attribute if that raises it. Returns the item from before, and whether it was raised.
+    async fn raise(&self, author: &Author, mark: &Mark, attribute: &str, to: Seq) -> Result<(Item, bool)> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("conversation", text(mark.conversation.as_str()))
+            .key("user", text(author.user.as_str()))
+            .update_expression("SET #mark = :to")
+            .condition_expression("attribute_not_exists(#mark) OR #mark < :to")
+            .expression_attribute_names("#mark", attribute)
+            .expression_attribute_values(":to", number(to))
+            .return_values(ReturnValue::AllOld)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        match update {
+            Ok(done) => Ok((done.attributes.unwrap_or_default(), true)),
+            Err(error) => match error.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(refused)) => {
+                    Ok((refused.item.clone().unwrap_or_default(), false))
+                }
+                _ => Err(trouble("marks.advance", &error)),
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl Marks for MarksTable {
+    async fn advance(&self, author: &Author, mark: &Mark) -> Result<Advance> {
+        let attribute = format!("{DELIVERED}{}", author.device);
+        let mut before: Option<Item> = None;
+        let mut after = Item::new();
+        let mut repeat = true;
+        // `delivered` first: whoever reads between the two finds read <= delivered.
+        for (attribute, to) in [(attribute.as_str(), mark.delivered), ("read", mark.read)] {
+            let Some(to) = to else { continue };
+            let (old, raised) = self.raise(author, mark, attribute, to).await?;
+            repeat &= Fields::of("marks.advance", &old).seq(attribute).is_ok_and(|old| old == to);
+            after = old.clone();
+            if raised {
+                after.insert(attribute.to_owned(), number(to));
+            }
+            before.get_or_insert(old);
+        }
+        let before = to_mark(author.user.clone(), Some(&author.device), &before.unwrap_or_default())?;
+        let mark = to_mark(author.user.clone(), Some(&author.device), &after)?;
+        let moved = mark.delivered > before.delivered || mark.read > before.read;
+        Ok(Advance { moved, repeat, mark })
+    }
+
+    async fn of(&self, keys: &[(ConversationId, UserId)]) -> Result<Vec<(ConversationId, MemberMark)>> {
+        let keys = keys
+            .iter()
+            .map(|(conversation, user)| {
+                Item::from([
+                    ("conversation".to_owned(), text(conversation.as_str())),
+                    ("user".to_owned(), text(user.as_str())),
+                ])
+            })
+            .collect();
+        let items = batch_get("marks.get", &self.client, &self.table, keys).await?;
+        items
+            .iter()
+            .map(|item| {
+                let fields = Fields::of("marks.get", item);
+                Ok((fields.parsed("conversation")?, to_mark(fields.parsed("user")?, None, item)?))
+            })
+            .collect()
+    }
+}
+
+/// The user's marks over all devices. `device` names the one that moved them; otherwise it is the furthest.
+fn to_mark(user: UserId, device: Option<&DeviceId>, item: &Item) -> Result<MemberMark> {
+    let fields = Fields::of("marks.get", item);
+    let read = fields.maybe("read").map(|_| fields.seq("read")).transpose()?.unwrap_or(Seq::ZERO);
+    let mut delivered = read;
+    let mut furthest = None;
+    for name in item.keys() {
+        if let Some(device) = name.strip_prefix(DELIVERED) {
+            let seq = fields.seq(name)?;
+            if furthest.is_none() || seq > delivered {
+                furthest = DeviceId::new(device).ok();
+            }
+            delivered = delivered.max(seq);
+        }
+    }
+    let device = device.cloned().or(furthest);
+    let device = device.ok_or_else(|| poste_domain::Trouble::broken("marks.get", "marks of no device"))?;
+    Ok(MemberMark { user, device, delivered, read })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_users_mark_is_that_of_the_furthest_device() {
+        let item = Item::from([
+            ("conversation".to_owned(), text("c")),
+            ("user".to_owned(), text("bob")),
+            ("d:phone".to_owned(), number(7)),
+            ("d:tablet".to_owned(), number(9)),
+            ("read".to_owned(), number(4)),
+        ]);
+        let mark = to_mark(UserId::new("bob").expect("valid"), None, &item).expect("a mark");
+        assert_eq!((mark.device.as_str(), mark.delivered.get(), mark.read.get()), ("tablet", 9, 4));
+    }
+}

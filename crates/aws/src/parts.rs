@@ -1,0 +1,192 @@
+//! Configuration: clients with timeouts, and the ports on the tables and queues that the environment names.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use aws_config::{
+    BehaviorVersion, SdkConfig, environment::EnvironmentVariableCredentialsProvider, retry::RetryConfig,
+    timeout::TimeoutConfig,
+};
+use poste_domain::{
+    append::{Append, Settings},
+    fanout::Fanout,
+    marks::Marking,
+    membership::Roll,
+    ports::Clock,
+    read::Read,
+    session::Session,
+};
+
+use crate::{
+    callback::GatewayCallback, connections::ConnectionsTable, heads::HeadsTable, log::LogTable, marks::MarksTable,
+    members::MembersTable, queue::DeliveryQueue,
+};
+
+/// One attempt at a call: a hundred times what a healthy one takes.
+const ATTEMPT: Duration = Duration::from_millis(1_500);
+
+/// A call with all its attempts. Three in a row stay well under the gateway's 29 s.
+const OPERATION: Duration = Duration::from_secs(5);
+
+/// Connecting.
+const CONNECT: Duration = Duration::from_secs(1);
+
+/// Attempts at a call.
+const ATTEMPTS: u32 = 3;
+
+/// A variable that the environment lacks.
+#[derive(Debug)]
+pub struct MissingVariable(&'static str);
+
+impl std::fmt::Display for MissingVariable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the environment variable {} is not set", self.0)
+    }
+}
+
+impl std::error::Error for MissingVariable {}
+
+/// A variable of the environment.
+///
+/// # Errors
+/// When it is not set or empty.
+pub fn variable(name: &'static str) -> Result<String, MissingVariable> {
+    std::env::var(name).ok().filter(|value| !value.is_empty()).ok_or(MissingVariable(name))
+}
+
+/// The system's clock.
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Log lines as JSON, as the level in `RUST_LOG` says (default: info).
+pub fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    // A second call changes nothing.
+    let _ = tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).without_time().try_init();
+}
+
+/// What a function is made of, as its environment says.
+pub struct Parts {
+    config: SdkConfig,
+    clock: Arc<dyn Clock>,
+}
+
+impl Parts {
+    /// Starts the log and reads region and credentials, which a function finds in its environment.
+    pub async fn load() -> Self {
+        start_log();
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT)
+            .operation_attempt_timeout(ATTEMPT)
+            .operation_timeout(OPERATION)
+            .build();
+        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .credentials_provider(EnvironmentVariableCredentialsProvider::new())
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+            .load()
+            .await;
+        Self { config, clock: Arc::new(SystemClock) }
+    }
+
+    fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        aws_sdk_dynamodb::Client::new(&self.config)
+    }
+
+    fn heads(&self) -> Result<Arc<HeadsTable>, MissingVariable> {
+        Ok(Arc::new(HeadsTable::new(self.dynamodb(), variable("TABLE_HEADS")?, variable("TABLE_LANES")?)))
+    }
+
+    fn log(&self) -> Result<Arc<LogTable>, MissingVariable> {
+        Ok(Arc::new(LogTable::new(self.dynamodb(), variable("TABLE_LOG")?)))
+    }
+
+    fn members(&self) -> Result<Arc<MembersTable>, MissingVariable> {
+        let (members, conversations) = (variable("TABLE_MEMBERS")?, variable("TABLE_CONVERSATIONS")?);
+        Ok(Arc::new(MembersTable::new(self.dynamodb(), members, conversations)))
+    }
+
+    fn marks(&self) -> Result<Arc<MarksTable>, MissingVariable> {
+        Ok(Arc::new(MarksTable::new(self.dynamodb(), variable("TABLE_MARKS")?)))
+    }
+
+    fn connections(&self) -> Result<Arc<ConnectionsTable>, MissingVariable> {
+        Ok(Arc::new(ConnectionsTable::new(self.dynamodb(), variable("TABLE_CONNECTIONS")?)))
+    }
+
+    fn callback(&self) -> Result<Arc<GatewayCallback>, MissingVariable> {
+        let config = aws_sdk_apigatewaymanagement::config::Builder::from(&self.config)
+            .endpoint_url(variable("CALLBACK_ENDPOINT")?)
+            .build();
+        Ok(Arc::new(GatewayCallback::new(aws_sdk_apigatewaymanagement::Client::from_conf(config))))
+    }
+
+    /// The delivery queue.
+    ///
+    /// # Errors
+    /// When the environment does not name it.
+    pub fn delivery_queue(&self) -> Result<DeliveryQueue, MissingVariable> {
+        Ok(DeliveryQueue::new(aws_sdk_sqs::Client::new(&self.config), variable("QUEUE_DELIVERY")?))
+    }
+
+    /// The system's clock.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        self.clock.clone()
+    }
+
+    /// What `send` is made of.
+    ///
+    /// # Errors
+    /// When the environment does not name a part.
+    pub fn append(&self) -> Result<Append, MissingVariable> {
+        Ok(Append::new(
+            self.heads()?,
+            self.log()?,
+            self.members()?,
+            Arc::new(self.delivery_queue()?),
+            self.clock(),
+            Settings::default(),
+        ))
+    }
+
+    /// What `sync` reads with.
+    ///
+    /// # Errors
+    /// When the environment does not name a part.
+    pub fn read(&self) -> Result<Read, MissingVariable> {
+        Ok(Read::new(self.heads()?, self.log()?, self.members()?, self.marks()?, self.clock()))
+    }
+
+    /// What `sync` marks with.
+    ///
+    /// # Errors
+    /// When the environment does not name a part.
+    pub fn marking(&self) -> Result<Marking, MissingVariable> {
+        let roll = Roll::new(self.members()?, self.clock());
+        Ok(Marking::new(self.heads()?, self.marks()?, Arc::new(self.delivery_queue()?), roll, self.clock()))
+    }
+
+    /// What `connect` is made of.
+    ///
+    /// # Errors
+    /// When the environment does not name a part.
+    pub fn session(&self) -> Result<Session, MissingVariable> {
+        Ok(Session::new(self.connections()?, self.clock()))
+    }
+
+    /// What `deliver` is made of.
+    ///
+    /// # Errors
+    /// When the environment does not name a part.
+    pub fn fanout(&self) -> Result<Fanout, MissingVariable> {
+        Ok(Fanout::new(self.members()?, self.connections()?, self.callback()?, self.clock()))
+    }
+}

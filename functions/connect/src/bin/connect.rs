@@ -1,0 +1,43 @@
+//! Connections come and go; `hello`; and every frame that no route takes.
+
+use std::sync::Arc;
+
+use poste_aws::{
+    Parts,
+    gateway::{self, Event, Reply},
+};
+use poste_connect::SUBPROTOCOL;
+use poste_domain::{routes, session::Session};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    let parts = Parts::load().await;
+    let session = Arc::new(parts.session()?);
+    let clock = parts.clock();
+    gateway::serve(move |event| {
+        let (session, now) = (session.clone(), clock.now_ms());
+        async move { handle(&session, now, event).await }
+    })
+    .await
+}
+
+async fn handle(session: &Session, now: u64, event: Event) -> Reply {
+    let Event { route, caller, text, subprotocols } = event;
+    match route.as_str() {
+        "$connect" => match session.connect(&caller).await {
+            Ok(()) => Reply::Open(subprotocols.iter().any(|name| name == SUBPROTOCOL).then_some(SUBPROTOCOL)),
+            Err(failure) => {
+                failure.into_refusal();
+                Reply::Unavailable
+            }
+        },
+        "$disconnect" => {
+            if let Err(failure) = session.disconnect(&caller).await {
+                failure.into_refusal();
+            }
+            Reply::Nothing
+        }
+        "hello" => Reply::Frame(Box::new(routes::hello(session, &caller, now, &text).await)),
+        _ => Reply::Frame(Box::new(routes::unknown(&text))),
+    }
+}

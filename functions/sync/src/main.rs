@@ -1,0 +1,30 @@
+//! Pages of the log, lists of conversations, and marks.
+
+use std::sync::Arc;
+
+use poste_aws::{
+    Parts,
+    gateway::{self, Event, Reply},
+};
+use poste_domain::routes;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    let parts = Parts::load().await;
+    let read = Arc::new(parts.read()?);
+    let marking = Arc::new(parts.marking()?);
+    let clock = parts.clock();
+    gateway::serve(move |Event { route, caller, text, .. }| {
+        let (read, marking, now) = (read.clone(), marking.clone(), clock.now_ms());
+        async move {
+            let frame = match route.as_str() {
+                "fetch" => routes::fetch(&read, &caller, now, &text).await,
+                "list" => routes::list(&read, &caller, now, &text).await,
+                "mark" => routes::mark(&marking, &caller, now, &text).await,
+                _ => routes::unknown(&text),
+            };
+            Reply::Frame(Box::new(frame))
+        }
+    })
+    .await
+}
