@@ -1,0 +1,459 @@
+//! All ports on one set of tables in memory. Each call takes effect at one instant, like a single-item write.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard},
+};
+
+use async_trait::async_trait;
+use poste_domain::{
+    Claim, Lane, LaneKey, Membership,
+    ports::{
+        Advance, Belonging, Belongings, Callback, Clock, Connection, Connections, Courier, Head, Heads, Log, Marks,
+        Members, Parcel, Placing, Posted, Result, Slot, Slots,
+    },
+};
+use poste_protocol::{Author, ConversationId, DeviceId, Mark, MemberMark, Seq, UserId};
+use tokio::time::Instant;
+
+use crate::weather::Weather;
+
+/// The server's clock when a world begins, in Unix milliseconds.
+const EPOCH_MS: u64 = 1_790_000_000_000;
+
+#[derive(Default)]
+struct HeadItem {
+    head: u64,
+    active_at: u64,
+    lanes: BTreeMap<LaneKey, Lane>,
+}
+
+#[derive(Default)]
+struct State {
+    heads: BTreeMap<ConversationId, HeadItem>,
+    lanes: BTreeMap<(ConversationId, LaneKey), Lane>,
+    log: BTreeMap<ConversationId, BTreeMap<Seq, Slot>>,
+    members: BTreeMap<ConversationId, BTreeMap<UserId, Membership>>,
+    conversations: BTreeMap<UserId, BTreeMap<ConversationId, Option<UserId>>>,
+    delivered: BTreeMap<(ConversationId, UserId), BTreeMap<DeviceId, Seq>>,
+    read: BTreeMap<(ConversationId, UserId), Seq>,
+    connections: BTreeMap<(UserId, DeviceId), Connection>,
+    queue: Vec<Parcel>,
+    open: BTreeSet<String>,
+    posts: Vec<(String, String)>,
+}
+
+/// A deployment in memory.
+pub struct World {
+    state: Mutex<State>,
+    lanes_in_head: usize,
+    began: Instant,
+    /// What befalls its calls.
+    pub weather: Weather,
+}
+
+impl World {
+    /// An empty one. `lanes_in_head` lanes live beside a conversation's counter, further ones on their own.
+    pub fn new(weather: Weather, lanes_in_head: usize) -> Self {
+        Self { state: Mutex::default(), lanes_in_head, began: Instant::now(), weather }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic under the lock")
+    }
+
+    /// Everything that a conversation's log holds.
+    pub fn log_of(&self, conversation: &ConversationId) -> Vec<Slot> {
+        self.state().log.get(conversation).map(|log| log.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Everything that was published, in the order of publishing.
+    pub fn published(&self) -> Vec<Parcel> {
+        self.state().queue.clone()
+    }
+
+    /// Opens a connection at the gateway.
+    pub fn open(&self, connection_id: &str) {
+        self.state().open.insert(connection_id.to_owned());
+    }
+
+    /// Closes a connection at the gateway, without a word to anyone.
+    pub fn close(&self, connection_id: &str) {
+        self.state().open.remove(connection_id);
+    }
+
+    /// The frames that were posted, with their connections, in order.
+    pub fn posts(&self) -> Vec<(String, String)> {
+        self.state().posts.clone()
+    }
+
+    /// Makes somebody a member as `membership` says.
+    pub fn admit(&self, conversation: &ConversationId, user: &UserId, membership: Membership) {
+        let mut state = self.state();
+        state.members.entry(conversation.clone()).or_default().insert(user.clone(), membership);
+        state.conversations.entry(user.clone()).or_default().insert(conversation.clone(), None);
+    }
+
+    /// Makes users members of a conversation from its first message on.
+    pub fn admit_all(&self, conversation: &ConversationId, users: &[UserId]) {
+        for user in users {
+            self.admit(conversation, user, Membership::from_the_start());
+        }
+    }
+
+    async fn reserve(&self, conversation: &ConversationId, claim: &Claim, now_ms: u64) -> Result<Option<Seq>> {
+        self.weather
+            .call("heads.reserve", || {
+                let mut state = self.state();
+                Ok(state.heads.get_mut(conversation).map(|item| advance(item, claim, now_ms)))
+            })
+            .await
+    }
+
+    /// Whether the lane lives, or would live, outside the head; or what it holds inside.
+    fn is_outside(&self, item: &HeadItem, lane: &LaneKey) -> bool {
+        !item.lanes.contains_key(lane) && item.lanes.len() >= self.lanes_in_head
+    }
+}
+
+/// Reserves numbers; returns the first.
+fn advance(item: &mut HeadItem, claim: &Claim, now_ms: u64) -> Seq {
+    let first = Seq::ZERO.plus(item.head + 1);
+    item.head += claim.count;
+    item.active_at = now_ms;
+    first
+}
+
+impl Clock for World {
+    fn now_ms(&self) -> u64 {
+        EPOCH_MS + u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+#[async_trait]
+impl Heads for World {
+    async fn heads(&self, conversations: &[ConversationId]) -> Result<Vec<(ConversationId, Head)>> {
+        self.weather
+            .call("heads.get", || {
+                let state = self.state();
+                let head = |id: &ConversationId| {
+                    let item = state.heads.get(id)?;
+                    Some((id.clone(), Head { head: Seq::ZERO.plus(item.head), active_at: item.active_at }))
+                };
+                Ok(conversations.iter().filter_map(head).collect())
+            })
+            .await
+    }
+
+    async fn create(&self, conversation: &ConversationId, now_ms: u64) -> Result<()> {
+        self.weather
+            .call("heads.create", || {
+                let made = HeadItem { active_at: now_ms, ..HeadItem::default() };
+                self.state().heads.entry(conversation.clone()).or_insert(made);
+                Ok(())
+            })
+            .await
+    }
+
+    async fn lane(&self, conversation: &ConversationId, lane: &LaneKey) -> Result<Option<Lane>> {
+        self.weather
+            .call("heads.lane", || {
+                let state = self.state();
+                let inside = state.heads.get(conversation).and_then(|item| item.lanes.get(lane));
+                Ok(inside.or_else(|| state.lanes.get(&(conversation.clone(), lane.clone()))).copied())
+            })
+            .await
+    }
+
+    async fn place(
+        &self,
+        conversation: &ConversationId,
+        lane: &LaneKey,
+        claim: &Claim,
+        now_ms: u64,
+    ) -> Result<Placing> {
+        let inside = self
+            .weather
+            .call("heads.place", || {
+                let mut state = self.state();
+                let Some(item) = state.heads.get_mut(conversation) else { return Ok(Some(Placing::NoConversation)) };
+                if self.is_outside(item, lane) {
+                    return Ok(None);
+                }
+                if let Some(standing) = item.lanes.get(lane).filter(|standing| standing.number >= claim.number) {
+                    return Ok(Some(Placing::Standing(*standing)));
+                }
+                let first = advance(item, claim, now_ms);
+                item.lanes.insert(lane.clone(), Lane { number: claim.number, id: claim.id, first });
+                Ok(Some(Placing::Placed(first)))
+            })
+            .await?;
+        if let Some(placing) = inside {
+            return Ok(placing);
+        }
+        let Some(first) = self.reserve(conversation, claim, now_ms).await? else {
+            return Ok(Placing::NoConversation);
+        };
+        self.weather
+            .call("lanes.bind", || {
+                let mut state = self.state();
+                let key = (conversation.clone(), lane.clone());
+                if let Some(standing) = state.lanes.get(&key).filter(|standing| standing.number >= claim.number) {
+                    return Ok(Placing::Standing(*standing));
+                }
+                state.lanes.insert(key, Lane { number: claim.number, id: claim.id, first });
+                Ok(Placing::Placed(first))
+            })
+            .await
+    }
+
+    async fn place_anew(
+        &self,
+        conversation: &ConversationId,
+        lane: &LaneKey,
+        claim: &Claim,
+        old: Seq,
+        now_ms: u64,
+    ) -> Result<Placing> {
+        let expected = Lane { number: claim.number, id: claim.id, first: old };
+        let inside = self
+            .weather
+            .call("heads.place_anew", || {
+                let mut state = self.state();
+                let Some(item) = state.heads.get_mut(conversation) else { return Ok(Some(Placing::NoConversation)) };
+                match item.lanes.get(lane).copied() {
+                    None => Ok(None),
+                    Some(standing) if standing != expected => Ok(Some(Placing::Standing(standing))),
+                    Some(_) => {
+                        let first = advance(item, claim, now_ms);
+                        item.lanes.insert(lane.clone(), Lane { first, ..expected });
+                        Ok(Some(Placing::Placed(first)))
+                    }
+                }
+            })
+            .await?;
+        if let Some(placing) = inside {
+            return Ok(placing);
+        }
+        let Some(first) = self.reserve(conversation, claim, now_ms).await? else {
+            return Ok(Placing::NoConversation);
+        };
+        self.weather
+            .call("lanes.bind_anew", || {
+                let mut state = self.state();
+                let key = (conversation.clone(), lane.clone());
+                match state.lanes.get(&key).copied() {
+                    Some(standing) if standing != expected => Ok(Placing::Standing(standing)),
+                    _ => {
+                        state.lanes.insert(key, Lane { first, ..expected });
+                        Ok(Placing::Placed(first))
+                    }
+                }
+            })
+            .await
+    }
+}
+
+#[async_trait]
+impl Log for World {
+    async fn put(&self, conversation: &ConversationId, slot: &Slot) -> Result<Option<Slot>> {
+        self.weather
+            .call("log.put", || {
+                let mut state = self.state();
+                let log = state.log.entry(conversation.clone()).or_default();
+                if let Some(existing) = log.get(&slot.seq()) {
+                    return Ok(Some(existing.clone()));
+                }
+                log.insert(slot.seq(), slot.clone());
+                Ok(None)
+            })
+            .await
+    }
+
+    async fn after(&self, conversation: &ConversationId, after: Seq, limit: u32) -> Result<Slots> {
+        self.weather
+            .call("log.after", || {
+                let state = self.state();
+                let log = state.log.get(conversation);
+                Ok(run(log.into_iter().flat_map(|log| log.range(after.next()..).map(|(_, slot)| slot)), limit))
+            })
+            .await
+    }
+
+    async fn before(&self, conversation: &ConversationId, from: Seq, limit: u32) -> Result<Slots> {
+        self.weather
+            .call("log.before", || {
+                let state = self.state();
+                let log = state.log.get(conversation);
+                Ok(run(log.into_iter().flat_map(|log| log.range(..=from).rev().map(|(_, slot)| slot)), limit))
+            })
+            .await
+    }
+}
+
+fn run<'a>(slots: impl Iterator<Item = &'a Slot>, limit: u32) -> Slots {
+    let mut slots = slots.cloned();
+    let taken: Vec<Slot> = slots.by_ref().take(limit as usize).collect();
+    Slots { slots: taken, end: slots.next().is_none() }
+}
+
+#[async_trait]
+impl Members for World {
+    async fn membership(&self, conversation: &ConversationId, user: &UserId) -> Result<Option<Membership>> {
+        self.weather
+            .call("members.get", || {
+                Ok(self.state().members.get(conversation).and_then(|members| members.get(user)).cloned())
+            })
+            .await
+    }
+
+    async fn members(&self, conversation: &ConversationId) -> Result<Vec<(UserId, Membership)>> {
+        self.weather
+            .call("members.query", || {
+                let state = self.state();
+                let members = state.members.get(conversation);
+                Ok(members.into_iter().flatten().map(|(user, m)| (user.clone(), m.clone())).collect())
+            })
+            .await
+    }
+
+    async fn found_direct(&self, conversation: &ConversationId, a: &UserId, b: &UserId) -> Result<()> {
+        for (user, peer) in [(a, b), (b, a)] {
+            self.weather
+                .call("members.found", || {
+                    let mut state = self.state();
+                    let members = state.members.entry(conversation.clone()).or_default();
+                    members.entry(user.clone()).or_insert_with(Membership::from_the_start);
+                    let mirror = state.conversations.entry(user.clone()).or_default();
+                    mirror.entry(conversation.clone()).or_insert_with(|| Some(peer.clone()));
+                    Ok(())
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn conversations(&self, user: &UserId, after: Option<&ConversationId>, limit: u32) -> Result<Belongings> {
+        self.weather
+            .call("conversations.query", || {
+                let state = self.state();
+                let mut all = state
+                    .conversations
+                    .get(user)
+                    .into_iter()
+                    .flatten()
+                    .filter(|(id, _)| after.is_none_or(|after| *id > after))
+                    .map(|(id, peer)| Belonging { conversation: id.clone(), peer: peer.clone() });
+                let conversations = all.by_ref().take(limit as usize).collect();
+                Ok(Belongings { conversations, more: all.next().is_some() })
+            })
+            .await
+    }
+}
+
+#[async_trait]
+impl Marks for World {
+    async fn advance(&self, author: &Author, mark: &Mark) -> Result<Advance> {
+        self.weather
+            .call("marks.advance", || {
+                let mut state = self.state();
+                let key = (mark.conversation.clone(), author.user.clone());
+                let before = mark_of(&state, &key, &author.device);
+                let own = state.delivered.entry(key.clone()).or_default().entry(author.device.clone());
+                let own = own.or_insert(Seq::ZERO);
+                let mut repeat = mark.delivered.is_none_or(|delivered| delivered == *own);
+                *own = (*own).max(mark.delivered.unwrap_or(Seq::ZERO));
+                let read = state.read.entry(key.clone()).or_insert(Seq::ZERO);
+                repeat &= mark.read.is_none_or(|to| to == *read);
+                *read = (*read).max(mark.read.unwrap_or(Seq::ZERO));
+                let after = mark_of(&state, &key, &author.device);
+                let moved = after.delivered > before.delivered || after.read > before.read;
+                Ok(Advance { mark: after, moved, repeat })
+            })
+            .await
+    }
+
+    async fn of(&self, keys: &[(ConversationId, UserId)]) -> Result<Vec<(ConversationId, MemberMark)>> {
+        self.weather
+            .call("marks.get", || {
+                let state = self.state();
+                let found = keys.iter().filter_map(|key| {
+                    let (device, _) = state.delivered.get(key)?.iter().max_by_key(|(_, seq)| **seq)?;
+                    Some((key.0.clone(), mark_of(&state, key, device)))
+                });
+                Ok(found.collect())
+            })
+            .await
+    }
+}
+
+fn mark_of(state: &State, key: &(ConversationId, UserId), device: &DeviceId) -> MemberMark {
+    let read = state.read.get(key).copied().unwrap_or(Seq::ZERO);
+    let furthest = state.delivered.get(key).and_then(|devices| devices.values().max().copied());
+    let delivered = furthest.unwrap_or(Seq::ZERO).max(read);
+    MemberMark { user: key.1.clone(), device: device.clone(), delivered, read }
+}
+
+#[async_trait]
+impl Connections for World {
+    async fn register(&self, author: &Author, connection: &Connection) -> Result<()> {
+        self.weather
+            .call("connections.register", || {
+                let key = (author.user.clone(), author.device.clone());
+                self.state().connections.insert(key, connection.clone());
+                Ok(())
+            })
+            .await
+    }
+
+    async fn remove(&self, author: &Author, connection_id: &str) -> Result<()> {
+        self.weather
+            .call("connections.remove", || {
+                let key = (author.user.clone(), author.device.clone());
+                let mut state = self.state();
+                if state.connections.get(&key).is_some_and(|connection| connection.id == connection_id) {
+                    state.connections.remove(&key);
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn of(&self, users: &[UserId]) -> Result<Vec<(UserId, DeviceId, Connection)>> {
+        self.weather
+            .call("connections.get", || {
+                let state = self.state();
+                let of = state.connections.iter().filter(|((user, _), _)| users.contains(user));
+                Ok(of.map(|((user, device), c)| (user.clone(), device.clone(), c.clone())).collect())
+            })
+            .await
+    }
+}
+
+#[async_trait]
+impl Courier for World {
+    async fn publish(&self, parcel: &Parcel) -> Result<()> {
+        self.weather
+            .call("queue.publish", || {
+                self.state().queue.push(parcel.clone());
+                Ok(())
+            })
+            .await
+    }
+}
+
+#[async_trait]
+impl Callback for World {
+    async fn post(&self, connection_id: &str, frame: &str) -> Result<Posted> {
+        self.weather
+            .call("callback.post", || {
+                let mut state = self.state();
+                if !state.open.contains(connection_id) {
+                    return Ok(Posted::Gone);
+                }
+                state.posts.push((connection_id.to_owned(), frame.to_owned()));
+                Ok(Posted::Taken)
+            })
+            .await
+    }
+}

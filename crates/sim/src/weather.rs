@@ -1,0 +1,108 @@
+//! What may happen to a call: nothing, a delay, a failure before its effect, a failure after it.
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use poste_domain::{Class, Trouble};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+/// How likely each mishap is, from 0 to 1, and how slow calls are.
+#[derive(Debug, Clone, Copy)]
+pub struct Odds {
+    /// The call fails and has no effect.
+    pub fail_before: f64,
+    /// The call has its effect, and its answer is lost.
+    pub fail_after: f64,
+    /// The call stalls for `stall`, before or after its effect.
+    pub stalled: f64,
+    /// How long an ordinary call takes at most; twice, before and after its effect.
+    pub usual: Duration,
+    /// How long a stalled one takes at most.
+    pub stall: Duration,
+}
+
+impl Odds {
+    /// Every call answers at once.
+    pub const CALM: Self =
+        Self { fail_before: 0.0, fail_after: 0.0, stalled: 0.0, usual: Duration::ZERO, stall: Duration::ZERO };
+
+    /// One call in ten goes wrong, and stalls outlast the readers' grace.
+    pub const STORM: Self = Self {
+        fail_before: 0.03,
+        fail_after: 0.04,
+        stalled: 0.04,
+        usual: Duration::from_millis(20),
+        stall: Duration::from_secs(8),
+    };
+}
+
+/// Seeded weather. The same seed and the same calls give the same mishaps.
+pub struct Weather {
+    odds: Odds,
+    calm: AtomicBool,
+    dice: Mutex<StdRng>,
+}
+
+impl Weather {
+    /// By a seed.
+    pub fn new(seed: u64, odds: Odds) -> Self {
+        Self { odds, calm: AtomicBool::new(false), dice: Mutex::new(StdRng::seed_from_u64(seed)) }
+    }
+
+    /// No mishaps from here on.
+    pub fn clear_up(&self) {
+        self.calm.store(true, Ordering::Relaxed);
+    }
+
+    /// Something is so, with this likelihood.
+    pub fn chance(&self, likelihood: f64) -> bool {
+        likelihood > 0.0 && self.dice.lock().expect("no panic under the lock").random_bool(likelihood)
+    }
+
+    /// A whole number below `bound`.
+    pub fn below(&self, bound: u64) -> u64 {
+        self.dice.lock().expect("no panic under the lock").random_range(0..bound.max(1))
+    }
+
+    /// Waits up to `longest`, as the dice say.
+    pub async fn pause(&self, longest: Duration) {
+        let millis = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        let wait = if millis == 0 { 0 } else { self.below(millis + 1) };
+        // Even without a wait others get their turn.
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+    }
+
+    fn odds(&self) -> Odds {
+        if self.calm.load(Ordering::Relaxed) { Odds::CALM } else { self.odds }
+    }
+
+    async fn delay(&self) {
+        let odds = self.odds();
+        let longest = if self.chance(odds.stalled) { odds.stall } else { odds.usual };
+        self.pause(longest).await;
+    }
+
+    /// A call with an effect, through the weather.
+    pub(crate) async fn call<T>(
+        &self,
+        part: &'static str,
+        effect: impl FnOnce() -> Result<T, Trouble> + Send,
+    ) -> Result<T, Trouble> {
+        let lost = |when: &str| Trouble::new(part, Class::Transient, format!("lost {when} its effect"));
+        self.delay().await;
+        if self.chance(self.odds().fail_before) {
+            return Err(lost("before"));
+        }
+        let outcome = effect();
+        self.delay().await;
+        if self.chance(self.odds().fail_after) {
+            return Err(lost("after"));
+        }
+        outcome
+    }
+}
