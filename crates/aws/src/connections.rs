@@ -32,25 +32,33 @@ impl ConnectionsTable {
 
 #[async_trait]
 impl Connections for ConnectionsTable {
-    async fn register(&self, author: &Author, connection: &Connection) -> Result<()> {
+    async fn register(&self, author: &Author, connection: &Connection) -> Result<bool> {
         let record = Item::from([
             ("id".to_owned(), text(&connection.id)),
             ("since".to_owned(), number(connection.since_ms)),
             ("until".to_owned(), number(connection.until_ms)),
         ]);
-        self.client
+        let registered = self
+            .client
             .update_item()
             .table_name(&self.table)
             .key("user", text(author.user.as_str()))
             // A user who never comes back costs nothing for ever: the store removes the item.
             .update_expression("SET #device = :connection, expires_at = :expires_at")
+            .condition_expression("attribute_not_exists(#device) OR #device.since <= :since")
             .expression_attribute_names("#device", format!("{DEVICE}{}", author.device))
+            .expression_attribute_values(":since", number(connection.since_ms))
             .expression_attribute_values(":connection", AttributeValue::M(record))
             .expression_attribute_values(":expires_at", number(connection.until_ms / 1000))
             .send()
-            .await
-            .map_err(|error| trouble("connections.register", &error))?;
-        Ok(())
+            .await;
+        match registered {
+            Ok(_) => Ok(true),
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {
+                Ok(false)
+            }
+            Err(error) => Err(trouble("connections.register", &error)),
+        }
     }
 
     async fn remove(&self, author: &Author, connection_id: &str) -> Result<()> {

@@ -32,7 +32,9 @@ pub enum Reply {
     Open(Option<&'static str>),
     /// Nothing to say.
     Nothing,
-    /// The connection must not open.
+    /// The connection must not open: its device has a newer one.
+    Superseded,
+    /// The connection must not open: a part did not answer.
     Unavailable,
 }
 
@@ -66,6 +68,7 @@ fn read(request: ApiGatewayWebsocketProxyRequest) -> Result<Event, Error> {
     let caller = Caller {
         author: Author { user: text("user")?.try_into()?, device: text("device")?.try_into()? },
         connection: context.connection_id.ok_or("no connection id in the event")?,
+        connected_at_ms: u64::try_from(context.connected_at).unwrap_or_default(),
         token_expires_at_ms: expires.ok_or("no expiry in the event")?.saturating_mul(1000),
     };
     let subprotocols = request
@@ -99,6 +102,7 @@ fn write(reply: Reply) -> ApiGatewayProxyResponse {
             }
         }
         Reply::Nothing => {}
+        Reply::Superseded => response.status_code = 409,
         Reply::Unavailable => response.status_code = 503,
     }
     response

@@ -82,13 +82,14 @@ impl HeadsTable {
                 "SET #head = #head + :count, active_at = :now, lanes.#lane = :lane, places.#lane = #head + :one",
             )
             .condition_expression(
-                "attribute_exists(#head) AND (lanes.#lane.n < :n OR \
+                "attribute_exists(#head) AND ((lanes.#lane.n < :n AND lanes.#lane.id <> :id) OR \
                  (attribute_not_exists(lanes.#lane) AND size(lanes) < :room))",
             )
             .expression_attribute_names("#lane", lane.as_str())
             .expression_attribute_values(":lane", AttributeValue::M(record))
             .expression_attribute_values(":one", number(1))
             .expression_attribute_values(":n", number(claim.number))
+            .expression_attribute_values(":id", bytes(claim.id))
             .expression_attribute_values(":room", number(LANES_IN_HEAD));
         updated("heads.place", update).await
     }
@@ -103,8 +104,9 @@ impl HeadsTable {
         let Some(first) = self.reserve(conversation, claim, now_ms).await? else {
             return Ok(Placing::NoConversation);
         };
-        let bind =
-            self.bind(conversation, lane, claim, first).condition_expression("attribute_not_exists(n) OR n < :n");
+        let bind = self
+            .bind(conversation, lane, claim, first)
+            .condition_expression("attribute_not_exists(n) OR (n < :n AND id <> :id)");
         bound(first, updated("lanes.bind", bind).await?)
     }
 

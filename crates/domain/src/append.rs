@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use poste_protocol::{Author, Cell, Code, ConversationId, Envelope, Outcome, Refusal, Seq, Submission};
+use poste_protocol::{Author, Cell, Code, ConversationId, Envelope, Outcome, Refusal, Submission};
 
 use crate::{
     Claim, Failure, Lane, LaneKey, Trouble,
@@ -83,7 +83,7 @@ impl Append {
             }
         }
         let (cell, repeat) = match self.place(&key, &claim, envelope).await? {
-            Placed::At(first) => self.write(author, &key, &claim, envelope, first).await?,
+            Placed::At(lane) => self.write(author, &key, envelope, lane).await?,
             Placed::Written(cell) => (cell, true),
         };
         let cell = *cell;
@@ -120,7 +120,7 @@ impl Append {
             placing = self.heads.place(conversation, key, claim, self.clock.now_ms()).await?;
         }
         match placing {
-            Placing::Placed(first) => Ok(Placed::At(first)),
+            Placing::Placed(first) => Ok(Placed::At(Lane { number: claim.number, id: claim.id, first })),
             Placing::Standing(lane) => self.stand(claim, envelope, lane).await,
             Placing::NoConversation => Err(Trouble::broken("heads.place", "no head after it was made").into()),
         }
@@ -129,7 +129,7 @@ impl Append {
     /// The lane did not take the claim: what is it then?
     async fn stand(&self, claim: &Claim, envelope: &Envelope, lane: Lane) -> Result<Placed, Failure> {
         match judge(claim, Some(lane)) {
-            Standing::Repeat(first) => Ok(Placed::At(first)),
+            Standing::Repeat(lane) => Ok(Placed::At(lane)),
             Standing::Late(lane) => {
                 let back = self.log.before(&envelope.conversation, lane.first, LOOK_BACK).await?;
                 let written = back.slots.into_iter().find_map(|slot| match slot {
@@ -148,17 +148,16 @@ impl Append {
         &self,
         author: &Author,
         key: &LaneKey,
-        claim: &Claim,
         envelope: &Envelope,
-        mut first: Seq,
+        mut lane: Lane,
     ) -> Result<(Box<Cell>, bool), Failure> {
         let conversation = &envelope.conversation;
         for _ in 0..ROUNDS {
             let now = self.clock.now_ms();
             let cell = Cell {
-                seq: first,
+                seq: lane.first,
                 envelope: envelope.id,
-                number: envelope.number,
+                number: lane.number,
                 by: author.clone(),
                 at: now,
                 messages: envelope.messages.clone(),
@@ -170,16 +169,19 @@ impl Append {
                 (Some(Slot::Cell(cell)), _) if cell.envelope == envelope.id && cell.by == *author => {
                     return Ok((Box::new(cell), true));
                 }
-                (Some(Slot::Void(_)), _) => match self.heads.place_anew(conversation, key, claim, first, now).await? {
-                    Placing::Placed(other) => first = other,
-                    Placing::Standing(lane) => match self.stand(claim, envelope, lane).await? {
-                        Placed::At(other) => first = other,
-                        Placed::Written(cell) => return Ok((cell, true)),
-                    },
-                    Placing::NoConversation => {
-                        return Err(Trouble::broken("heads.place_anew", "the head is gone").into());
+                (Some(Slot::Void(_)), _) => {
+                    let claim = Claim { number: lane.number, ..Claim::of(envelope) };
+                    match self.heads.place_anew(conversation, key, &claim, lane.first, now).await? {
+                        Placing::Placed(first) => lane.first = first,
+                        Placing::Standing(standing) => match self.stand(&claim, envelope, standing).await? {
+                            Placed::At(other) => lane = other,
+                            Placed::Written(cell) => return Ok((cell, true)),
+                        },
+                        Placing::NoConversation => {
+                            return Err(Trouble::broken("heads.place_anew", "the head is gone").into());
+                        }
                     }
-                },
+                }
                 (Some(Slot::Cell(_)), _) | (None, Slot::Void(_)) => {
                     return Err(Trouble::broken("log.put", "another envelope is at a place of ours").into());
                 }
@@ -191,8 +193,8 @@ impl Append {
 
 /// Where an envelope stands after placing.
 enum Placed {
-    /// It has this place; whether it is written there is not known.
-    At(Seq),
+    /// It has this place, under this number; whether it is written there is not known.
+    At(Lane),
     /// It is in the log.
     Written(Box<Cell>),
 }

@@ -71,8 +71,8 @@ impl Lane {
 pub enum Standing {
     /// Nothing like it was placed: the claim may have a place.
     New,
-    /// The same envelope: go on with the place that it has.
-    Repeat(Seq),
+    /// The same envelope, whatever number it came with: go on with the place that it has.
+    Repeat(Lane),
     /// The device has moved on since: a late frame, or a device that was rolled back. Only the log can tell.
     Late(Lane),
     /// Another envelope has this number: the device's state was rolled back, or is used twice.
@@ -83,9 +83,9 @@ pub enum Standing {
 pub fn judge(claim: &Claim, lane: Option<Lane>) -> Standing {
     match lane {
         None => Standing::New,
+        Some(lane) if claim.id == lane.id => Standing::Repeat(lane),
         Some(lane) if claim.number > lane.number => Standing::New,
         Some(lane) if claim.number < lane.number => Standing::Late(lane),
-        Some(lane) if claim.id == lane.id => Standing::Repeat(lane.first),
         Some(lane) => Standing::Conflict(lane),
     }
 }
@@ -110,11 +110,11 @@ mod tests {
         let last = lane(5, 50, 9);
         assert_eq!(judge(&claim(1, 10), None), Standing::New);
         assert_eq!(judge(&claim(6, 60), Some(last)), Standing::New);
-        assert_eq!(judge(&claim(9, 50), Some(last)), Standing::New, "renumbered after a conflict");
-        assert_eq!(judge(&claim(5, 50), Some(last)), Standing::Repeat(last.first));
+        assert_eq!(judge(&claim(5, 50), Some(last)), Standing::Repeat(last));
+        assert_eq!(judge(&claim(4, 50), Some(last)), Standing::Repeat(last), "renumbered since");
+        assert_eq!(judge(&claim(9, 50), Some(last)), Standing::Repeat(last), "renumbered by two copies of a device");
         assert_eq!(judge(&claim(5, 51), Some(last)), Standing::Conflict(last));
         assert_eq!(judge(&claim(4, 40), Some(last)), Standing::Late(last));
-        assert_eq!(judge(&claim(4, 50), Some(last)), Standing::Late(last), "before it was renumbered");
     }
 
     #[test]

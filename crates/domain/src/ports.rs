@@ -32,7 +32,7 @@ pub struct Head {
 pub enum Placing {
     /// The claim has a place: the numbers from here on, as many as it asked for, are its own.
     Placed(Seq),
-    /// The lane holds an envelope with this number or a greater one; nothing was placed.
+    /// The lane holds this envelope, or one with this number or a greater one; nothing was placed.
     Standing(Lane),
     /// There is no such conversation.
     NoConversation,
@@ -50,7 +50,8 @@ pub trait Heads: Send + Sync {
     /// The lane as it is. Consistent.
     async fn lane(&self, conversation: &ConversationId, lane: &LaneKey) -> Result<Option<Lane>>;
 
-    /// Reserves numbers and records the claim in the lane, if the claim's number is greater than the lane's.
+    /// Reserves numbers and records the claim in the lane, if the claim's number is greater than the lane's and its id
+    /// is another.
     ///
     /// A call that took effect though its answer was lost shows as [`Placing::Standing`] with the same number and id.
     async fn place(&self, conversation: &ConversationId, lane: &LaneKey, claim: &Claim, now_ms: u64)
@@ -178,7 +179,7 @@ pub trait Marks: Send + Sync {
 pub struct Connection {
     /// As the gateway names it.
     pub id: String,
-    /// When it was registered.
+    /// When the gateway accepted it, by the gateway's clock.
     pub since_ms: u64,
     /// Not live after this, whatever else is known.
     pub until_ms: u64,
@@ -187,8 +188,9 @@ pub struct Connection {
 /// Which devices are connected.
 #[async_trait]
 pub trait Connections: Send + Sync {
-    /// Registers a device's connection in place of the one before.
-    async fn register(&self, author: &Author, connection: &Connection) -> Result<()>;
+    /// Registers a device's connection in place of an older one. A connection that is older than the registered one
+    /// is not: says so with `false`.
+    async fn register(&self, author: &Author, connection: &Connection) -> Result<bool>;
 
     /// Removes a connection, if it is still the one registered for the device.
     async fn remove(&self, author: &Author, connection_id: &str) -> Result<()>;

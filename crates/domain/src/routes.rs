@@ -18,6 +18,8 @@ pub struct Caller {
     pub author: Author,
     /// The connection, as the gateway names it.
     pub connection: String,
+    /// When the gateway accepted the connection, in Unix milliseconds.
+    pub connected_at_ms: u64,
     /// When the token runs out, in Unix milliseconds.
     pub token_expires_at_ms: u64,
 }

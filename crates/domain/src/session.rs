@@ -30,12 +30,14 @@ impl Session {
 
     /// A device has connected. It counts as live until the gateway's limit or its token's end.
     ///
+    /// `false` if the device has a newer connection already: this one was given up by its device while it was being
+    /// made. Were it registered all the same, the device would hear nothing on the connection that it has.
+    ///
     /// # Errors
     /// Trouble with a part: the connection must not open.
-    pub async fn connect(&self, caller: &Caller) -> Result<(), Failure> {
-        let now = self.clock.now_ms();
-        let until_ms = caller.token_expires_at_ms.min(now + LONGEST_MS);
-        let connection = Connection { id: caller.connection.clone(), since_ms: now, until_ms };
+    pub async fn connect(&self, caller: &Caller) -> Result<bool, Failure> {
+        let until_ms = caller.token_expires_at_ms.min(self.clock.now_ms() + LONGEST_MS);
+        let connection = Connection { id: caller.connection.clone(), since_ms: caller.connected_at_ms, until_ms };
         Ok(self.connections.register(&caller.author, &connection).await?)
     }
 

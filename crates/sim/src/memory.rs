@@ -1,7 +1,7 @@
 //! All ports on one set of tables in memory. Each call takes effect at one instant, like a single-item write.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Mutex, MutexGuard},
 };
 
@@ -14,7 +14,10 @@ use poste_domain::{
     },
 };
 use poste_protocol::{Author, ConversationId, DeviceId, Mark, MemberMark, Seq, UserId};
-use tokio::time::Instant;
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    time::Instant,
+};
 
 use crate::weather::Weather;
 
@@ -39,7 +42,7 @@ struct State {
     read: BTreeMap<(ConversationId, UserId), Seq>,
     connections: BTreeMap<(UserId, DeviceId), Connection>,
     queue: Vec<Parcel>,
-    open: BTreeSet<String>,
+    sockets: BTreeMap<String, UnboundedSender<String>>,
     posts: Vec<(String, String)>,
 }
 
@@ -72,14 +75,29 @@ impl World {
         self.state().queue.clone()
     }
 
-    /// Opens a connection at the gateway.
-    pub fn open(&self, connection_id: &str) {
-        self.state().open.insert(connection_id.to_owned());
+    /// Opens a connection at the gateway; what is posted to it comes out at the other end.
+    pub fn open(&self, connection_id: &str) -> UnboundedReceiver<String> {
+        let (sender, receiver) = unbounded_channel();
+        self.state().sockets.insert(connection_id.to_owned(), sender);
+        receiver
     }
 
     /// Closes a connection at the gateway, without a word to anyone.
     pub fn close(&self, connection_id: &str) {
-        self.state().open.remove(connection_id);
+        self.state().sockets.remove(connection_id);
+    }
+
+    /// Puts a frame on a connection, if it is open: an answer of a function.
+    pub fn answer(&self, connection_id: &str, frame: String) {
+        if let Some(socket) = self.state().sockets.get(connection_id) {
+            // Nobody at the other end is like a frame that is lost on the way.
+            let _ = socket.send(frame);
+        }
+    }
+
+    /// Parcels that were published after the first `from`.
+    pub fn published_since(&self, from: usize) -> Vec<Parcel> {
+        self.state().queue.get(from..).map(<[Parcel]>::to_vec).unwrap_or_default()
     }
 
     /// The frames that were posted, with their connections, in order.
@@ -114,6 +132,11 @@ impl World {
     fn is_outside(&self, item: &HeadItem, lane: &LaneKey) -> bool {
         !item.lanes.contains_key(lane) && item.lanes.len() >= self.lanes_in_head
     }
+}
+
+/// Whether a lane may be given to a claim.
+fn yields(standing: &Lane, claim: &Claim) -> bool {
+    standing.number < claim.number && standing.id != claim.id
 }
 
 /// Reserves numbers; returns the first.
@@ -180,7 +203,7 @@ impl Heads for World {
                 if self.is_outside(item, lane) {
                     return Ok(None);
                 }
-                if let Some(standing) = item.lanes.get(lane).filter(|standing| standing.number >= claim.number) {
+                if let Some(standing) = item.lanes.get(lane).filter(|standing| !yields(standing, claim)) {
                     return Ok(Some(Placing::Standing(*standing)));
                 }
                 let first = advance(item, claim, now_ms);
@@ -198,7 +221,7 @@ impl Heads for World {
             .call("lanes.bind", || {
                 let mut state = self.state();
                 let key = (conversation.clone(), lane.clone());
-                if let Some(standing) = state.lanes.get(&key).filter(|standing| standing.number >= claim.number) {
+                if let Some(standing) = state.lanes.get(&key).filter(|standing| !yields(standing, claim)) {
                     return Ok(Placing::Standing(*standing));
                 }
                 state.lanes.insert(key, Lane { number: claim.number, id: claim.id, first });
@@ -396,12 +419,17 @@ fn mark_of(state: &State, key: &(ConversationId, UserId), device: &DeviceId) -> 
 
 #[async_trait]
 impl Connections for World {
-    async fn register(&self, author: &Author, connection: &Connection) -> Result<()> {
+    async fn register(&self, author: &Author, connection: &Connection) -> Result<bool> {
         self.weather
             .call("connections.register", || {
                 let key = (author.user.clone(), author.device.clone());
-                self.state().connections.insert(key, connection.clone());
-                Ok(())
+                let mut state = self.state();
+                let newer = |known: &Connection| known.since_ms > connection.since_ms;
+                if state.connections.get(&key).is_some_and(newer) {
+                    return Ok(false);
+                }
+                state.connections.insert(key, connection.clone());
+                Ok(true)
             })
             .await
     }
@@ -448,9 +476,8 @@ impl Callback for World {
         self.weather
             .call("callback.post", || {
                 let mut state = self.state();
-                if !state.open.contains(connection_id) {
-                    return Ok(Posted::Gone);
-                }
+                let Some(socket) = state.sockets.get(connection_id) else { return Ok(Posted::Gone) };
+                let _ = socket.send(frame.to_owned());
                 state.posts.push((connection_id.to_owned(), frame.to_owned()));
                 Ok(Posted::Taken)
             })

@@ -25,7 +25,8 @@ async fn handle(session: &Session, now: u64, event: Event) -> Reply {
     let Event { route, caller, text, subprotocols } = event;
     match route.as_str() {
         "$connect" => match session.connect(&caller).await {
-            Ok(()) => Reply::Open(subprotocols.iter().any(|name| name == SUBPROTOCOL).then_some(SUBPROTOCOL)),
+            Ok(false) => Reply::Superseded,
+            Ok(true) => Reply::Open(subprotocols.iter().any(|name| name == SUBPROTOCOL).then_some(SUBPROTOCOL)),
             Err(failure) => {
                 failure.into_refusal();
                 Reply::Unavailable

@@ -1,0 +1,173 @@
+//! Holds a finished run against the invariants of `docs/SEMANTICS.md`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use poste_client::State;
+use poste_domain::ports::Slot;
+use poste_protocol::{ConversationId, EnvelopeId, FromServer, MessageId, Seq, UserId};
+
+use crate::{device::Device, network::Network};
+
+/// An invariant that did not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub invariant: &'static str,
+    /// How it shows.
+    pub what: String,
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.what)
+    }
+}
+
+fn hold(holds: bool, invariant: &'static str, what: impl FnOnce() -> String) -> Result<(), Violation> {
+    if holds { Ok(()) } else { Err(Violation { invariant, what: what() }) }
+}
+
+/// What is left to do: an outbox that is not empty, a log that a device has not read to the end.
+pub(crate) fn unrest(network: &Network, devices: &[Device]) -> Option<String> {
+    devices.iter().find_map(|device| {
+        conversations(device).iter().find_map(|conversation| {
+            let last = network.world.log_of(&conversation.id).last().map_or(Seq::ZERO, Slot::last);
+            (conversation.unsettled > 0 || last > conversation.cursor).then(|| {
+                format!(
+                    "{} on {}: in {} {} messages are unsettled, the cursor is at {} of {last}",
+                    device.me.user, device.me.device, conversation.id, conversation.unsettled, conversation.cursor
+                )
+            })
+        })
+    })
+}
+
+fn conversations(device: &Device) -> Vec<poste_client::Conversation> {
+    let mut engine = device.engine.lock().expect("no panic under the lock");
+    let engine = engine.as_mut().expect("an engine, except while it is killed");
+    engine.read().and_then(|tx| tx.conversations()).expect("a store in memory")
+}
+
+/// What a device shows of a conversation, from the first message on.
+fn shown(device: &Device, conversation: &ConversationId) -> Vec<poste_client::Message> {
+    let mut engine = device.engine.lock().expect("no panic under the lock");
+    let engine = engine.as_mut().expect("an engine, except while it is killed");
+    engine.read().and_then(|tx| tx.history(conversation, None, 1_000_000)).expect("a store in memory")
+}
+
+/// Everything that must hold of a run that has come to rest.
+pub(crate) fn check(network: &Network, devices: &[Device]) -> Result<(), Violation> {
+    let mut ids: BTreeSet<ConversationId> = BTreeSet::new();
+    for device in devices {
+        ids.extend(conversations(device).into_iter().map(|conversation| conversation.id));
+    }
+    let logs: BTreeMap<ConversationId, Vec<Slot>> =
+        ids.into_iter().map(|id| (id.clone(), network.world.log_of(&id))).collect();
+    let places = whole_logs(&logs)?;
+    for (envelope, acknowledged) in network.acknowledged() {
+        hold(acknowledged.len() == 1, "I2", || format!("{envelope} was acknowledged at {acknowledged:?}"))?;
+        let place = places.get(&envelope);
+        hold(place.is_some_and(|place| acknowledged.contains(place)), "I1", || {
+            format!("{envelope} was acknowledged at {acknowledged:?} and is at {place:?}")
+        })?;
+    }
+    for device in devices {
+        all_that_was_written(device, &logs)?;
+        one_order(device, devices, &logs)?;
+    }
+    nothing_posted_that_is_not_stored(network, &logs)
+}
+
+/// Logs have no holes and no overlaps, and hold each envelope and message once. Returns where each envelope is.
+fn whole_logs(logs: &BTreeMap<ConversationId, Vec<Slot>>) -> Result<BTreeMap<EnvelopeId, Seq>, Violation> {
+    let mut places = BTreeMap::new();
+    let mut messages: BTreeSet<MessageId> = BTreeSet::new();
+    for (conversation, log) in logs {
+        let mut through = Seq::ZERO;
+        for slot in log {
+            hold(slot.seq() == through.next(), "contiguous", || {
+                format!("{conversation}: after {through} comes {}", slot.seq())
+            })?;
+            through = slot.last();
+            if let Slot::Cell(cell) = slot {
+                let before = places.insert(cell.envelope, cell.seq);
+                hold(before.is_none(), "I2", || format!("{} is at {} and at {before:?}", cell.envelope, cell.seq))?;
+                for message in &cell.messages {
+                    hold(messages.insert(message.id), "L2", || format!("message {} is stored twice", message.id))?;
+                }
+            }
+        }
+    }
+    Ok(places)
+}
+
+fn messages_of(log: &[Slot]) -> Vec<(Seq, MessageId)> {
+    let cells = log.iter().filter_map(|slot| match slot {
+        Slot::Cell(cell) => Some(cell),
+        Slot::Void(_) => None,
+    });
+    cells.flat_map(|cell| (0..).zip(&cell.messages).map(|(i, message)| (cell.seq.plus(i), message.id))).collect()
+}
+
+/// Everything that was written on a device is in the log, once, in the order in which it was written.
+fn all_that_was_written(device: &Device, logs: &BTreeMap<ConversationId, Vec<Slot>>) -> Result<(), Violation> {
+    let written = device.written.lock().expect("no panic under the lock").clone();
+    let mut by_peer: BTreeMap<UserId, Vec<MessageId>> = BTreeMap::new();
+    for (peer, id) in written {
+        by_peer.entry(peer).or_default().push(id);
+    }
+    for (peer, ids) in by_peer {
+        let conversation = ConversationId::direct(&device.me.user, &peer);
+        let log = logs.get(&conversation).map(|log| messages_of(log)).unwrap_or_default();
+        let mine: BTreeSet<MessageId> = ids.iter().copied().collect();
+        let stored: Vec<MessageId> = log.iter().map(|(_, id)| *id).filter(|id| mine.contains(id)).collect();
+        hold(stored.len() == ids.len(), "I9", || {
+            format!("{:?} wrote {} messages to {peer}, stored are {}", device.me, ids.len(), stored.len())
+        })?;
+        hold(stored == ids, "I5", || format!("{:?} to {peer}: another order than written", device.me))?;
+    }
+    Ok(())
+}
+
+/// A device shows exactly the log, and knows of its own messages what became of them.
+fn one_order(device: &Device, devices: &[Device], logs: &BTreeMap<ConversationId, Vec<Slot>>) -> Result<(), Violation> {
+    for conversation in conversations(device) {
+        let shown = shown(device, &conversation.id);
+        let log = logs.get(&conversation.id).map(|log| messages_of(log)).unwrap_or_default();
+        let seen: Vec<(Seq, MessageId)> = shown.iter().filter_map(|m| Some((m.seq?, m.id))).collect();
+        hold(seen.len() == shown.len(), "I1", || format!("{:?} shows messages without a place", device.me))?;
+        hold(seen == log, "I3/I4", || {
+            let missing: Vec<_> = log.iter().filter(|entry| !seen.contains(entry)).collect();
+            format!("{:?} shows {} of {} in {}; misses {missing:?}", device.me, seen.len(), log.len(), conversation.id)
+        })?;
+        let peer_has_devices = conversation
+            .peer
+            .as_ref()
+            .is_some_and(|peer| *peer != device.me.user && devices.iter().any(|other| other.me.user == *peer));
+        for message in shown.iter().filter(|m| m.user == device.me.user && peer_has_devices) {
+            hold(message.state == State::Delivered, "D2", || {
+                format!("{:?}: {} is {:?}, and its reader has it", device.me, message.id, message.state)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// What reached a socket is in the log, as it was posted.
+fn nothing_posted_that_is_not_stored(
+    network: &Network,
+    logs: &BTreeMap<ConversationId, Vec<Slot>>,
+) -> Result<(), Violation> {
+    for (_, frame) in network.world.posts() {
+        let Ok(FromServer::Delivery(delivery)) = serde_json::from_str(&frame) else { continue };
+        for item in delivery.items {
+            let log = logs.get(&item.conversation).map(Vec::as_slice).unwrap_or_default();
+            for cell in item.cells {
+                let seq = cell.seq;
+                let stored = log.contains(&Slot::Cell(cell));
+                hold(stored, "I7", || format!("{seq} of {} was posted and is not stored", item.conversation))?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! A device: the real engine of the device library over its real store, in memory. It is switched off and on, loses
+//! its connection, and is killed; only its store survives that.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use poste_client::{
+    Target, Tuning,
+    engine::{Engine, Input, Lost, Now, Output},
+    store::Store,
+};
+use poste_domain::routes::Caller;
+use poste_protocol::{Author, MessageId, UserId};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    time::Instant,
+};
+
+use crate::network::Network;
+
+/// What happens to a device from outside.
+#[derive(Debug, Clone)]
+pub(crate) enum Fate {
+    /// Somebody writes.
+    Write(UserId, String),
+    /// The network comes or goes.
+    Network(bool),
+    /// The connection breaks without a word to the device's application.
+    Break,
+    /// The process is killed and started again.
+    Kill,
+    /// The clock on the wall jumps, by so many milliseconds.
+    Clock(i64),
+}
+
+/// What comes to the device's loop.
+enum Event {
+    Fate(Fate),
+    /// The handshake number so and so has ended.
+    Shaken(u64, Option<(Caller, UnboundedReceiver<String>)>),
+    /// A frame on the connection number so and so; nothing: it is closed.
+    Frame(u64, Option<String>),
+}
+
+/// A device from outside.
+pub(crate) struct Device {
+    pub(crate) me: Author,
+    pub(crate) engine: Arc<Mutex<Option<Engine>>>,
+    /// Every message that was written on it, in order: where to, and its id.
+    pub(crate) written: Arc<Mutex<Vec<(UserId, MessageId)>>>,
+    events: UnboundedSender<Event>,
+}
+
+impl Device {
+    pub(crate) fn start(network: Arc<Network>, me: Author, seed: u64) -> Self {
+        let store = Store::in_memory(&me.user, &me.device).expect("a store in memory");
+        let engine = Arc::new(Mutex::new(Some(Engine::new(store, me.clone(), Tuning::default(), seed))));
+        let written = Arc::new(Mutex::default());
+        let (events, inbox) = unbounded_channel();
+        let life = Life {
+            network,
+            me: me.clone(),
+            engine: engine.clone(),
+            written: written.clone(),
+            events: events.clone(),
+            began: Instant::now(),
+            wall_offset: 0,
+            seed,
+            link: 0,
+            caller: None,
+        };
+        tokio::spawn(life.run(inbox));
+        Self { me, engine, written, events }
+    }
+
+    pub(crate) fn befall(&self, fate: Fate) {
+        // The loop only ends with the runtime.
+        let _ = self.events.send(Event::Fate(fate));
+    }
+}
+
+struct Life {
+    network: Arc<Network>,
+    me: Author,
+    engine: Arc<Mutex<Option<Engine>>>,
+    written: Arc<Mutex<Vec<(UserId, MessageId)>>>,
+    events: UnboundedSender<Event>,
+    began: Instant,
+    wall_offset: i64,
+    seed: u64,
+    /// Counts handshakes, so that what belongs to an earlier one is known as such.
+    link: u64,
+    caller: Option<Caller>,
+}
+
+/// What a device's clock says when its world begins, in Unix milliseconds: not what the server's says.
+const WALL_MS: u64 = 1_780_000_000_000;
+
+/// With nothing to wait for, the device still looks up now and then.
+const IDLE: Duration = Duration::from_secs(3600);
+
+impl Life {
+    fn now(&self) -> Now {
+        let mono = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Now { wall: (WALL_MS + mono).saturating_add_signed(self.wall_offset), mono }
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Engine) -> T) -> T {
+        let mut engine = self.engine.lock().expect("no panic under the lock");
+        act(engine.as_mut().expect("an engine, except while it is killed"))
+    }
+
+    async fn run(mut self, mut inbox: UnboundedReceiver<Event>) {
+        self.handle(Input::Network(true));
+        loop {
+            let wake = self.with(|engine| engine.next_wake()).map(|at| self.began + Duration::from_millis(at));
+            let wake = wake.unwrap_or_else(|| Instant::now() + IDLE);
+            match tokio::time::timeout_at(wake, inbox.recv()).await {
+                Ok(None) => return,
+                Ok(Some(event)) => self.on(event),
+                Err(_) => self.handle(Input::Tick),
+            }
+        }
+    }
+
+    fn on(&mut self, event: Event) {
+        match event {
+            Event::Fate(Fate::Write(to, body)) => {
+                let now = self.now();
+                let (message, outputs) =
+                    self.with(|engine| engine.send(now, Target::User(to.clone()), body)).expect("a store in memory");
+                self.written.lock().expect("no panic under the lock").push((to, message.id));
+                self.carry_out(outputs);
+            }
+            Event::Fate(Fate::Network(on)) => self.handle(Input::Network(on)),
+            Event::Fate(Fate::Break) => {
+                self.hang_up();
+                self.handle(Input::Disconnected(Lost::Closed));
+            }
+            Event::Fate(Fate::Kill) => {
+                self.hang_up();
+                self.seed += 1_000_003;
+                {
+                    let mut engine = self.engine.lock().expect("no panic under the lock");
+                    let store = engine.take().expect("an engine, except while it is killed").into_store();
+                    *engine = Some(Engine::new(store, self.me.clone(), Tuning::default(), self.seed));
+                }
+                self.handle(Input::Network(true));
+            }
+            Event::Fate(Fate::Clock(by)) => self.wall_offset = self.wall_offset.saturating_add(by),
+            Event::Shaken(link, shaken) if link == self.link => match shaken {
+                Some((caller, mut socket)) => {
+                    self.caller = Some(caller);
+                    let events = self.events.clone();
+                    tokio::spawn(async move {
+                        while let Some(frame) = socket.recv().await {
+                            let _ = events.send(Event::Frame(link, Some(frame)));
+                        }
+                        let _ = events.send(Event::Frame(link, None));
+                    });
+                    self.handle(Input::Connected);
+                }
+                None => self.handle(Input::Disconnected(Lost::Closed)),
+            },
+            Event::Frame(link, frame) if link == self.link && self.caller.is_some() => match frame {
+                Some(frame) => self.handle(Input::Frame(frame)),
+                None => {
+                    self.hang_up();
+                    self.handle(Input::Disconnected(Lost::Closed));
+                }
+            },
+            // Of a connection that is history.
+            Event::Shaken(_, shaken) => {
+                if let Some((caller, _)) = shaken {
+                    self.close(caller);
+                }
+            }
+            Event::Frame(..) => {}
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        let now = self.now();
+        let outputs = self.with(|engine| engine.handle(now, input)).expect("a store in memory");
+        self.carry_out(outputs);
+    }
+
+    fn carry_out(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Connect { .. } => {
+                    self.hang_up();
+                    let (network, me, events, link) =
+                        (self.network.clone(), self.me.clone(), self.events.clone(), self.link);
+                    tokio::spawn(async move {
+                        let shaken = network.connect(&me).await;
+                        let _ = events.send(Event::Shaken(link, shaken));
+                    });
+                }
+                Output::Disconnect => self.hang_up(),
+                Output::Frame(text) => {
+                    if let Some(caller) = &self.caller {
+                        self.network.carry(caller, &text);
+                    }
+                }
+                Output::Event(_) => {}
+            }
+        }
+    }
+
+    /// Ends the connection, or the handshake, that is under way.
+    fn hang_up(&mut self) {
+        self.link += 1;
+        if let Some(caller) = self.caller.take() {
+            self.close(caller);
+        }
+    }
+
+    fn close(&self, caller: Caller) {
+        let network = self.network.clone();
+        tokio::spawn(async move { network.disconnect(&caller).await });
+    }
+}

@@ -1,0 +1,209 @@
+//! What lies between devices and the rules: frames that are late, lost or doubled; functions that are dropped in the
+//! middle; a queue that repeats and reorders.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use poste_domain::{
+    append::{Append, Settings},
+    fanout::Fanout,
+    marks::Marking,
+    membership::Roll,
+    ports::{Clock, Parcel},
+    read::Read,
+    routes::{self, Caller},
+    session::Session,
+};
+use poste_protocol::{Author, EnvelopeId, FromServer, Outcome, Seq};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::{memory::World, weather::Weather};
+
+/// How long a frame travels at most.
+const TRAVEL: Duration = Duration::from_millis(60);
+
+/// How long a frame that is held up travels at most: past deadlines, reconnects and everything.
+const DETOUR: Duration = Duration::from_secs(40);
+
+/// How long a function lives at most that is going to be dropped.
+const SHORT_LIFE: Duration = Duration::from_millis(120);
+
+/// How often each mishap befalls a frame or a function.
+const LOST: f64 = 0.02;
+const DOUBLED: f64 = 0.04;
+const HELD_UP: f64 = 0.03;
+const DROPPED: f64 = 0.05;
+
+/// Parcels that the queue hands out at once.
+const BATCH: usize = 10;
+
+/// The deployment: the real rules on ports in memory.
+pub(crate) struct Network {
+    pub(crate) world: Arc<World>,
+    append: Append,
+    read: Read,
+    marking: Marking,
+    session: Session,
+    fanout: Fanout,
+    weather: Weather,
+    calm: std::sync::atomic::AtomicBool,
+    connections: Mutex<u64>,
+    /// Every number that an answer gave to an envelope, whether or not the answer arrived.
+    acknowledged: Mutex<BTreeMap<EnvelopeId, BTreeSet<Seq>>>,
+}
+
+impl Network {
+    pub(crate) fn new(world: Arc<World>, seed: u64) -> Self {
+        let w = || world.clone();
+        Self {
+            append: Append::new(w(), w(), w(), w(), w(), Settings::default()),
+            read: Read::new(w(), w(), w(), w(), w()),
+            marking: Marking::new(w(), w(), w(), Roll::new(w(), w()), w()),
+            session: Session::new(w(), w()),
+            fanout: Fanout::new(w(), w(), w(), w()),
+            weather: Weather::new(seed, crate::Odds::CALM),
+            calm: false.into(),
+            connections: Mutex::new(0),
+            acknowledged: Mutex::default(),
+            world,
+        }
+    }
+
+    /// No mishaps from here on.
+    pub(crate) fn clear_up(&self) {
+        self.world.weather.clear_up();
+        self.calm.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    pub(crate) fn acknowledged(&self) -> BTreeMap<EnvelopeId, BTreeSet<Seq>> {
+        self.acknowledged.lock().expect("no panic under the lock").clone()
+    }
+
+    pub(crate) fn befalls(&self, likelihood: f64) -> bool {
+        let calm = self.calm.load(std::sync::atomic::Ordering::Relaxed);
+        !calm && self.weather.chance(likelihood)
+    }
+
+    async fn travel(&self) {
+        let longest = if self.befalls(HELD_UP) { DETOUR } else { TRAVEL };
+        self.weather.pause(longest).await;
+    }
+
+    /// A function's life, which may end in the middle.
+    async fn function<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        if !self.befalls(DROPPED) {
+            return Some(work.await);
+        }
+        let life = u64::try_from(SHORT_LIFE.as_millis()).unwrap_or(u64::MAX);
+        tokio::time::timeout(Duration::from_millis(self.weather.below(life)), work).await.ok()
+    }
+
+    /// A handshake. Nothing if it fails.
+    pub(crate) async fn connect(&self, author: &Author) -> Option<(Caller, UnboundedReceiver<String>)> {
+        let connected_at_ms = self.world.now_ms();
+        self.travel().await;
+        let number = {
+            let mut connections = self.connections.lock().expect("no panic under the lock");
+            *connections += 1;
+            *connections
+        };
+        let caller = Caller {
+            author: author.clone(),
+            connection: format!("c{number}"),
+            connected_at_ms,
+            token_expires_at_ms: u64::MAX,
+        };
+        if !self.function(self.session.connect(&caller)).await?.ok()? {
+            return None;
+        }
+        let socket = self.world.open(&caller.connection);
+        self.travel().await;
+        Some((caller, socket))
+    }
+
+    /// A connection ends at the gateway, which may or may not tell.
+    pub(crate) async fn disconnect(&self, caller: &Caller) {
+        self.world.close(&caller.connection);
+        self.travel().await;
+        if !self.befalls(0.5) {
+            // Best effort: the outcome concerns nobody.
+            let _ = self.function(self.session.disconnect(caller)).await;
+        }
+    }
+
+    /// A frame on its way to a function, and the answer on its way back.
+    pub(crate) fn carry(self: &Arc<Self>, caller: &Caller, text: &str) {
+        if self.befalls(LOST) {
+            return;
+        }
+        let copies = if self.befalls(DOUBLED) { 2 } else { 1 };
+        for _ in 0..copies {
+            let (network, caller, text) = (self.clone(), caller.clone(), text.to_owned());
+            tokio::spawn(async move {
+                network.travel().await;
+                let Some(answer) = network.function(network.dispatch(&caller, &text)).await else { return };
+                network.note(&answer);
+                if network.befalls(LOST) {
+                    return;
+                }
+                network.travel().await;
+                let answer = serde_json::to_string(&answer).expect("a frame has only plain fields");
+                network.world.answer(&caller.connection, answer);
+            });
+        }
+    }
+
+    async fn dispatch(&self, caller: &Caller, text: &str) -> FromServer {
+        let now = self.world.now_ms();
+        let frame: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+        match frame.get("action").and_then(|action| action.as_str()) {
+            Some("send") => routes::send(&self.append, caller, now, text).await,
+            Some("fetch") => routes::fetch(&self.read, caller, now, text).await,
+            Some("list") => routes::list(&self.read, caller, now, text).await,
+            Some("mark") => routes::mark(&self.marking, caller, now, text).await,
+            Some("hello") => routes::hello(&self.session, caller, now, text).await,
+            _ => routes::unknown(text),
+        }
+    }
+
+    fn note(&self, answer: &FromServer) {
+        let FromServer::Sent(sent) = answer else { return };
+        let mut acknowledged = self.acknowledged.lock().expect("no panic under the lock");
+        for verdict in &sent.verdicts {
+            if let Outcome::Accepted { seq, .. } = verdict.outcome {
+                acknowledged.entry(verdict.envelope).or_default().insert(seq);
+            }
+        }
+    }
+
+    /// Hands out what is published, for ever: in no order, at least once, again if it failed.
+    pub(crate) async fn deliver(self: Arc<Self>) {
+        let mut waiting: Vec<Parcel> = Vec::new();
+        let mut taken = 0;
+        loop {
+            self.weather.pause(TRAVEL).await;
+            let fresh = self.world.published_since(taken);
+            taken += fresh.len();
+            waiting.extend(fresh);
+            let mut batch = Vec::new();
+            while batch.len() < BATCH && !waiting.is_empty() {
+                let length = u64::try_from(waiting.len()).unwrap_or(u64::MAX);
+                let position = usize::try_from(self.weather.below(length)).unwrap_or_default();
+                batch.push(waiting.swap_remove(position));
+            }
+            if batch.is_empty() {
+                continue;
+            }
+            match self.function(self.fanout.deliver(&batch)).await {
+                Some(failed) => waiting.extend(failed.into_iter().map(|position| batch[position].clone())),
+                None => waiting.append(&mut batch.clone()),
+            }
+            if self.befalls(DOUBLED) {
+                waiting.extend(batch);
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! A run: devices write, move, die and come back in bad weather; then it clears up, and everything must be there.
+
+use std::{sync::Arc, time::Duration};
+
+use poste_protocol::{Author, DeviceId, UserId};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use crate::{
+    check::{self, Violation},
+    device::{Device, Fate},
+    memory::World,
+    network::Network,
+    weather::{Odds, Weather},
+};
+
+/// How long the bad weather lasts.
+const STORM: Duration = Duration::from_secs(120);
+
+/// How long after it everything may take to arrive: many backoffs and every grace.
+const AFTERMATH: Duration = Duration::from_secs(1_800);
+
+/// How often it is looked whether everything has arrived.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// What a run was like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// Messages that were written.
+    pub messages: usize,
+    /// Slots in the logs.
+    pub slots: usize,
+    /// Voids among them.
+    pub voids: usize,
+    /// Frames that were posted to devices.
+    pub posts: usize,
+}
+
+/// A run, by its seed.
+#[derive(Debug, Clone, Copy)]
+pub struct Storm {
+    /// Decides everything.
+    pub seed: u64,
+}
+
+impl Storm {
+    /// Plays it. The same seed plays the same.
+    ///
+    /// # Errors
+    /// The first invariant that did not hold.
+    ///
+    /// # Panics
+    /// When no runtime can be made.
+    pub fn play(self) -> Result<Report, Violation> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime of one thread");
+        runtime.block_on(self.run())
+    }
+
+    async fn run(self) -> Result<Report, Violation> {
+        let mut dice = StdRng::seed_from_u64(self.seed);
+        // Lanes inside the head, outside, and both.
+        let lanes_in_head = [10, 2, 0][dice.random_range(0..3)];
+        let world = Arc::new(World::new(Weather::new(dice.random(), Odds::STORM), lanes_in_head));
+        let network = Arc::new(Network::new(world.clone(), dice.random()));
+        tokio::spawn(network.clone().deliver());
+        let users = ["alice", "bob", "carol"].map(|name| UserId::new(name).expect("a valid name"));
+        let names = [(0, "phone"), (0, "tablet"), (1, "phone"), (1, "laptop"), (2, "phone")];
+        let devices: Vec<Device> = names
+            .map(|(user, device)| {
+                let device = DeviceId::new(device).expect("a valid name");
+                Device::start(network.clone(), Author { user: users[user].clone(), device }, dice.random())
+            })
+            .into();
+
+        let mut fates = fates(&mut dice, &users, &names);
+        fates.sort_by_key(|(at, ..)| *at);
+        let began = tokio::time::Instant::now();
+        for (at, device, fate) in fates {
+            tokio::time::sleep_until(began + at).await;
+            devices[device].befall(fate);
+        }
+        tokio::time::sleep_until(began + STORM).await;
+
+        network.clear_up();
+        for device in &devices {
+            device.befall(Fate::Network(true));
+        }
+        self.come_to_rest(&network, &devices).await?;
+        // A mark's news may be lost like any frame; the next connection brings them.
+        for device in &devices {
+            device.befall(Fate::Break);
+        }
+        tokio::time::sleep(STORM).await;
+        self.come_to_rest(&network, &devices).await?;
+        check::check(&network, &devices)?;
+
+        let logs = users.iter().enumerate().flat_map(|(i, a)| users[i..].iter().map(move |b| (a, b)));
+        let slots: Vec<_> =
+            logs.flat_map(|(a, b)| world.log_of(&poste_protocol::ConversationId::direct(a, b))).collect();
+        Ok(Report {
+            messages: devices.iter().map(|d| d.written.lock().expect("no panic under the lock").len()).sum(),
+            slots: slots.len(),
+            voids: slots.iter().filter(|slot| matches!(slot, poste_domain::ports::Slot::Void(_))).count(),
+            posts: world.posts().len(),
+        })
+    }
+
+    async fn come_to_rest(&self, network: &Network, devices: &[Device]) -> Result<(), Violation> {
+        let until = tokio::time::Instant::now() + AFTERMATH;
+        while let Some(what) = check::unrest(network, devices) {
+            if tokio::time::Instant::now() > until {
+                return Err(Violation { invariant: "liveness", what });
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+}
+
+/// What befalls which device when.
+fn fates(dice: &mut StdRng, users: &[UserId], names: &[(usize, &str)]) -> Vec<(Duration, usize, Fate)> {
+    let mut fates = Vec::new();
+    let end = u64::try_from(STORM.as_millis()).unwrap_or(u64::MAX);
+    for (device, (user, name)) in names.iter().enumerate() {
+        for n in 0..dice.random_range(3..20) {
+            // Bursts: several messages at once, so that envelopes hold more than one.
+            let at = Duration::from_millis(dice.random_range(0..end));
+            let others: Vec<&UserId> = users.iter().filter(|other| **other != users[*user]).collect();
+            let to = others[dice.random_range(0..others.len())];
+            for i in 0..[1, 1, 1, 3, 30][dice.random_range(0..5)] {
+                fates.push((at, device, Fate::Write(to.clone(), format!("{name} {n}.{i}"))));
+            }
+        }
+        let mut at = 0;
+        loop {
+            at += dice.random_range(500..30_000);
+            if at >= end {
+                break;
+            }
+            let fate = match dice.random_range(0..10) {
+                0..3 => Fate::Network(false),
+                3..6 => Fate::Network(true),
+                6..8 => Fate::Break,
+                8 => Fate::Kill,
+                _ => Fate::Clock(dice.random_range(-86_400_000..86_400_000)),
+            };
+            fates.push((Duration::from_millis(at), device, fate));
+        }
+    }
+    fates
+}
