@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use poste_protocol::{Author, Cell, Code, ConversationId, Envelope, Outcome, Refusal, Submission};
+use poste_protocol::{Author, Cell, Code, ConversationId, Envelope, Outcome, Refusal, Submission, UserId};
 
 use crate::{
     Claim, Failure, Lane, LaneKey, Trouble,
@@ -82,7 +82,7 @@ impl Append {
                 return Err(Refusal::new(Code::Expired, "waited longer than the acceptance window").into());
             }
         }
-        let (cell, repeat) = match self.place(&key, &claim, envelope).await? {
+        let (cell, repeat) = match self.place(author, &key, &claim, envelope).await? {
             Placed::At(lane) => self.write(author, &key, envelope, lane).await?,
             Placed::Written(cell) => (cell, true),
         };
@@ -94,28 +94,28 @@ impl Append {
         Ok(outcome)
     }
 
-    /// The sender is a member; or the envelope is the first of a direct conversation, which then begins.
+    /// The sender is a member, or may begin the conversation by writing.
     async fn authorise(&self, author: &Author, envelope: &Envelope) -> Result<(), Failure> {
         match self.roll.find(&envelope.conversation, &author.user).await? {
             Some(membership) if membership.is_open() => Ok(()),
             Some(_) => Err(not_member().into()),
-            None => {
-                let peer = envelope
-                    .to
-                    .as_ref()
-                    .filter(|peer| envelope.conversation == ConversationId::direct(&author.user, peer))
-                    .ok_or_else(not_member)?;
-                self.members.found_direct(&envelope.conversation, &author.user, peer).await?;
-                Ok(())
-            }
+            None => peer(author, envelope).map(|_| ()),
         }
     }
 
-    async fn place(&self, key: &LaneKey, claim: &Claim, envelope: &Envelope) -> Result<Placed, Failure> {
+    async fn place(
+        &self,
+        author: &Author,
+        key: &LaneKey,
+        claim: &Claim,
+        envelope: &Envelope,
+    ) -> Result<Placed, Failure> {
         let conversation = &envelope.conversation;
         let mut placing = self.heads.place(conversation, key, claim, self.clock.now_ms()).await?;
         if placing == Placing::NoConversation {
-            // Members come into being before the head: a founding that was cut short is finished here.
+            // The head is made last: where there is one, everybody who belongs in is in. A founding that was cut
+            // short, by whichever side, is done again as a whole.
+            self.members.found_direct(conversation, &author.user, peer(author, envelope)?).await?;
             self.heads.create(conversation, self.clock.now_ms()).await?;
             placing = self.heads.place(conversation, key, claim, self.clock.now_ms()).await?;
         }
@@ -197,6 +197,15 @@ enum Placed {
     At(Lane),
     /// It is in the log.
     Written(Box<Cell>),
+}
+
+/// The other side of the direct conversation that the envelope may begin.
+fn peer<'a>(author: &Author, envelope: &'a Envelope) -> Result<&'a UserId, Failure> {
+    envelope
+        .to
+        .as_ref()
+        .filter(|peer| envelope.conversation == ConversationId::direct(&author.user, peer))
+        .ok_or_else(|| not_member().into())
 }
 
 fn lane_conflict(lane: Lane) -> Refusal {

@@ -145,8 +145,8 @@ pub trait Members: Send + Sync {
     /// All who are or were members.
     async fn members(&self, conversation: &ConversationId) -> Result<Vec<(UserId, Membership)>>;
 
-    /// Makes both users members from the first message on, and lists the conversation for both. Idempotent; leaves
-    /// what is there as it is.
+    /// Makes both users members from the first message on, and lists the conversation for both. Several writes, of
+    /// which some may happen and others not: the same again completes them. Leaves what is there as it is.
     async fn found_direct(&self, conversation: &ConversationId, a: &UserId, b: &UserId) -> Result<()>;
 
     /// A user's conversations after `after`, at most `limit`.

@@ -127,7 +127,7 @@ impl Read {
             .conversations
             .into_iter()
             .filter_map(|belonging| {
-                // Without a head nothing was written yet: a founding that was cut short.
+                // Without a head nothing was written yet: it is being founded, or its founding was cut short.
                 let head = heads.remove(&belonging.conversation)?;
                 Some(Summary {
                     marks: marks

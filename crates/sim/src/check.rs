@@ -30,16 +30,28 @@ fn hold(holds: bool, invariant: &'static str, what: impl FnOnce() -> String) -> 
 /// What is left to do: an outbox that is not empty, a log that a device has not read to the end.
 pub(crate) fn unrest(network: &Network, devices: &[Device]) -> Option<String> {
     devices.iter().find_map(|device| {
-        conversations(device).iter().find_map(|conversation| {
-            let last = network.world.log_of(&conversation.id).last().map_or(Seq::ZERO, Slot::last);
-            (conversation.unsettled > 0 || last > conversation.cursor).then(|| {
-                format!(
-                    "{} on {}: in {} {} messages are unsettled, the cursor is at {} of {last}",
-                    device.me.user, device.me.device, conversation.id, conversation.unsettled, conversation.cursor
-                )
-            })
+        let known = conversations(device);
+        if let Some(waiting) = known.iter().find(|conversation| conversation.unsettled > 0) {
+            return Some(format!("{} has {} messages unsettled in {}", name(device), waiting.unsettled, waiting.id));
+        }
+        pairs(devices).filter(|(_, a, b)| device.me.user == *a || device.me.user == *b).find_map(|(id, ..)| {
+            let last = network.world.log_of(&id).last()?.last();
+            let cursor = known.iter().find(|known| known.id == id).map_or(Seq::ZERO, |known| known.cursor);
+            (last > cursor).then(|| format!("{} has read {id} up to {cursor} of {last}", name(device)))
         })
     })
+}
+
+fn name(device: &Device) -> String {
+    format!("{}'s {}", device.me.user, device.me.device)
+}
+
+/// Every direct conversation that there can be.
+fn pairs(devices: &[Device]) -> impl Iterator<Item = (ConversationId, UserId, UserId)> {
+    let users: BTreeSet<UserId> = devices.iter().map(|device| device.me.user.clone()).collect();
+    let users: Vec<UserId> = users.into_iter().collect();
+    let both = users.clone().into_iter().flat_map(move |a| users.clone().into_iter().map(move |b| (a.clone(), b)));
+    both.filter(|(a, b)| a <= b).map(|(a, b)| (ConversationId::direct(&a, &b), a, b))
 }
 
 fn conversations(device: &Device) -> Vec<poste_client::Conversation> {
@@ -57,12 +69,8 @@ fn shown(device: &Device, conversation: &ConversationId) -> Vec<poste_client::Me
 
 /// Everything that must hold of a run that has come to rest.
 pub(crate) fn check(network: &Network, devices: &[Device]) -> Result<(), Violation> {
-    let mut ids: BTreeSet<ConversationId> = BTreeSet::new();
-    for device in devices {
-        ids.extend(conversations(device).into_iter().map(|conversation| conversation.id));
-    }
     let logs: BTreeMap<ConversationId, Vec<Slot>> =
-        ids.into_iter().map(|id| (id.clone(), network.world.log_of(&id))).collect();
+        pairs(devices).map(|(id, ..)| (id.clone(), network.world.log_of(&id))).collect();
     let places = whole_logs(&logs)?;
     for (envelope, acknowledged) in network.acknowledged() {
         hold(acknowledged.len() == 1, "I2", || format!("{envelope} was acknowledged at {acknowledged:?}"))?;
@@ -122,9 +130,9 @@ fn all_that_was_written(device: &Device, logs: &BTreeMap<ConversationId, Vec<Slo
         let mine: BTreeSet<MessageId> = ids.iter().copied().collect();
         let stored: Vec<MessageId> = log.iter().map(|(_, id)| *id).filter(|id| mine.contains(id)).collect();
         hold(stored.len() == ids.len(), "I9", || {
-            format!("{:?} wrote {} messages to {peer}, stored are {}", device.me, ids.len(), stored.len())
+            format!("{} wrote {} messages to {peer}, stored are {}", name(device), ids.len(), stored.len())
         })?;
-        hold(stored == ids, "I5", || format!("{:?} to {peer}: another order than written", device.me))?;
+        hold(stored == ids, "I5", || format!("{} to {peer}: another order than written", name(device)))?;
     }
     Ok(())
 }
@@ -135,10 +143,10 @@ fn one_order(device: &Device, devices: &[Device], logs: &BTreeMap<ConversationId
         let shown = shown(device, &conversation.id);
         let log = logs.get(&conversation.id).map(|log| messages_of(log)).unwrap_or_default();
         let seen: Vec<(Seq, MessageId)> = shown.iter().filter_map(|m| Some((m.seq?, m.id))).collect();
-        hold(seen.len() == shown.len(), "I1", || format!("{:?} shows messages without a place", device.me))?;
+        hold(seen.len() == shown.len(), "I1", || format!("{} shows messages without a place", name(device)))?;
         hold(seen == log, "I3/I4", || {
             let missing: Vec<_> = log.iter().filter(|entry| !seen.contains(entry)).collect();
-            format!("{:?} shows {} of {} in {}; misses {missing:?}", device.me, seen.len(), log.len(), conversation.id)
+            format!("{} shows {} of {} in {}; misses {missing:?}", name(device), seen.len(), log.len(), conversation.id)
         })?;
         let peer_has_devices = conversation
             .peer
@@ -146,7 +154,14 @@ fn one_order(device: &Device, devices: &[Device], logs: &BTreeMap<ConversationId
             .is_some_and(|peer| *peer != device.me.user && devices.iter().any(|other| other.me.user == *peer));
         for message in shown.iter().filter(|m| m.user == device.me.user && peer_has_devices) {
             hold(message.state == State::Delivered, "D2", || {
-                format!("{:?}: {} is {:?}, and its reader has it", device.me, message.id, message.state)
+                format!(
+                    "{}: {} at {:?} of {} is {:?}, and its reader has it",
+                    name(device),
+                    message.id,
+                    message.seq,
+                    conversation.id,
+                    message.state
+                )
             })?;
         }
     }
