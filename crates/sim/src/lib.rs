@@ -2,6 +2,7 @@
 //! its effect or after it. Time is tokio's paused clock, so a run of minutes takes milliseconds and a seed replays.
 
 mod check;
+pub mod contract;
 mod device;
 mod memory;
 mod network;

@@ -1,0 +1,458 @@
+//! What every implementation of a port must do: one suite per port, run on the ports in memory and on those of AWS.
+//! [`contract_tests!`](crate::contract_tests) makes the tests. Each case works on ids of its own, so that all may share
+//! one deployment.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use poste_domain::{
+    Claim, Lane, LaneKey, Membership,
+    ports::{Connection, Connections, Heads, Log, Marks, Members, Placing, Slot},
+};
+use poste_protocol::{
+    Author, Cell, ConversationId, DeviceId, EnvelopeId, Mark, Message, MessageId, Number, Seq, UserId,
+};
+use uuid::Uuid;
+
+/// The ports of one deployment.
+#[derive(Clone)]
+pub struct Ports {
+    /// Heads and lanes.
+    pub heads: Arc<dyn Heads>,
+    /// How many lanes live in the head.
+    pub lanes_in_head: usize,
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// Members.
+    pub members: Arc<dyn Members>,
+    /// Marks.
+    pub marks: Arc<dyn Marks>,
+    /// Connections.
+    pub connections: Arc<dyn Connections>,
+}
+
+/// Makes a test of every case. `$ports` is an async expression that gives [`Ports`].
+#[macro_export]
+macro_rules! contract_tests {
+    ($ports:expr) => {
+        $crate::contract_tests!(@each $ports;
+            heads_are_made_once,
+            a_claim_has_one_place,
+            a_lane_yields_to_greater_numbers_only,
+            lanes_beyond_the_head_keep_the_same_rules,
+            a_place_is_given_anew_only_to_its_holder,
+            places_given_at_once_do_not_overlap,
+            heads_are_read_together,
+            slots_are_written_once,
+            of_two_writers_one_wins,
+            slots_come_in_order_and_in_pages,
+            large_slots_come_in_more_pages,
+            direct_conversations_are_founded_as_often_as_one_likes,
+            conversations_come_in_pages,
+            marks_move_forward,
+            marks_are_read_together,
+            a_newer_connection_replaces_an_older_one,
+            connections_are_read_together,
+        );
+    };
+    (@each $ports:expr; $($case:ident,)+) => {
+        $(#[tokio::test]
+        async fn $case() {
+            $crate::contract::$case(&$ports.await).await;
+        })+
+    };
+}
+
+fn fresh(prefix: &str) -> String {
+    format!("{prefix}{}", Uuid::now_v7().simple())
+}
+
+fn conversation() -> ConversationId {
+    ConversationId::new(fresh("c")).expect("a valid id")
+}
+
+fn user() -> UserId {
+    UserId::new(fresh("u")).expect("a valid id")
+}
+
+fn author() -> Author {
+    Author { user: user(), device: device("phone") }
+}
+
+fn device(name: &str) -> DeviceId {
+    DeviceId::new(name).expect("a valid id")
+}
+
+fn seq(n: u64) -> Seq {
+    Seq::ZERO.plus(n)
+}
+
+fn claim(number: u64, id: u128, count: u64) -> Claim {
+    let number = Number::new(number).expect("positive");
+    Claim { number, id: EnvelopeId(Uuid::from_u128(id)), count }
+}
+
+fn lane(claim: &Claim, first: u64) -> Lane {
+    Lane { number: claim.number, id: claim.id, first: seq(first) }
+}
+
+fn cell(at: u64, count: u64, bytes: usize) -> Slot {
+    let message = |n| Message { id: MessageId(Uuid::from_u128(n)), body: "x".repeat(bytes), written_at: Some(1) };
+    Slot::Cell(Cell {
+        seq: seq(at),
+        envelope: EnvelopeId(Uuid::now_v7()),
+        number: Number::FIRST,
+        by: author(),
+        at: 7,
+        messages: (0..u128::from(count)).map(message).collect(),
+    })
+}
+
+async fn head_of(ports: &Ports, conversation: &ConversationId) -> u64 {
+    let heads = ports.heads.heads(std::slice::from_ref(conversation)).await.expect("heads");
+    heads.first().map_or(0, |(_, head)| head.head.get())
+}
+
+async fn place(ports: &Ports, conversation: &ConversationId, key: &LaneKey, claim: &Claim) -> Placing {
+    ports.heads.place(conversation, key, claim, 1).await.expect("a placing")
+}
+
+/// A conversation whose head is full, and a lane outside it.
+async fn full(ports: &Ports) -> (ConversationId, LaneKey, LaneKey) {
+    let conversation = conversation();
+    ports.heads.create(&conversation, 1).await.expect("a head");
+    let mut inside = LaneKey::of(&author());
+    for n in 0..ports.lanes_in_head {
+        inside = LaneKey::of(&author());
+        let placing = place(ports, &conversation, &inside, &claim(1, 100 + n as u128, 1)).await;
+        assert_eq!(placing, Placing::Placed(seq(n as u64 + 1)));
+    }
+    (conversation, inside, LaneKey::of(&author()))
+}
+
+/// A head is made at 0, once; making it again changes nothing. Without one there is no placing.
+pub async fn heads_are_made_once(ports: &Ports) {
+    let (conversation, key) = (conversation(), LaneKey::of(&author()));
+    assert_eq!(place(ports, &conversation, &key, &claim(1, 1, 1)).await, Placing::NoConversation);
+    let anew = ports.heads.place_anew(&conversation, &key, &claim(1, 1, 1), seq(1), 1).await.expect("a placing");
+    assert_eq!(anew, Placing::NoConversation);
+    assert_eq!(ports.heads.lane(&conversation, &key).await.expect("a look"), None);
+    ports.heads.create(&conversation, 1).await.expect("a head");
+    assert_eq!(place(ports, &conversation, &key, &claim(1, 1, 3)).await, Placing::Placed(seq(1)));
+    ports.heads.create(&conversation, 2).await.expect("no second head");
+    assert_eq!(head_of(ports, &conversation).await, 3);
+}
+
+/// The same claim again finds the place it has. In the head nothing is reserved by that; outside numbers may be
+/// reserved in vain.
+pub async fn a_claim_has_one_place(ports: &Ports) {
+    let (conversation, key) = (conversation(), LaneKey::of(&author()));
+    ports.heads.create(&conversation, 1).await.expect("a head");
+    let first = claim(1, 1, 2);
+    assert_eq!(place(ports, &conversation, &key, &first).await, Placing::Placed(seq(1)));
+    assert_eq!(place(ports, &conversation, &key, &first).await, Placing::Standing(lane(&first, 1)));
+    assert_eq!(ports.heads.lane(&conversation, &key).await.expect("a look"), Some(lane(&first, 1)));
+    assert!(ports.lanes_in_head == 0 || head_of(ports, &conversation).await == 2);
+}
+
+/// A lane takes a claim with a greater number and another id, and no other.
+pub async fn a_lane_yields_to_greater_numbers_only(ports: &Ports) {
+    let (conversation, key) = (conversation(), LaneKey::of(&author()));
+    ports.heads.create(&conversation, 1).await.expect("a head");
+    let standing = claim(5, 50, 1);
+    assert_eq!(place(ports, &conversation, &key, &standing).await, Placing::Placed(seq(1)));
+    for refused in [claim(5, 51, 1), claim(4, 40, 1), claim(4, 50, 1), claim(6, 50, 1)] {
+        assert_eq!(place(ports, &conversation, &key, &refused).await, Placing::Standing(lane(&standing, 1)));
+    }
+    let head = head_of(ports, &conversation).await;
+    assert!(ports.lanes_in_head == 0 || head == 1);
+    assert_eq!(place(ports, &conversation, &key, &claim(9, 90, 1)).await, Placing::Placed(seq(head + 1)));
+}
+
+/// Beyond the head a lane keeps the same rules; numbers may be reserved in vain, and no place is given twice. Lanes
+/// inside a full head stay there.
+pub async fn lanes_beyond_the_head_keep_the_same_rules(ports: &Ports) {
+    let (conversation, inside, outside) = full(ports).await;
+    let standing = claim(5, 50, 2);
+    let Placing::Placed(first) = place(ports, &conversation, &outside, &standing).await else { panic!("no place") };
+    let lane = lane(&standing, first.get());
+    for refused in [standing, claim(5, 51, 1), claim(4, 40, 1), claim(6, 50, 1)] {
+        assert_eq!(place(ports, &conversation, &outside, &refused).await, Placing::Standing(lane));
+    }
+    assert_eq!(ports.heads.lane(&conversation, &outside).await.expect("a look"), Some(lane));
+    let Placing::Placed(next) = place(ports, &conversation, &outside, &claim(6, 60, 1)).await else {
+        panic!("no place")
+    };
+    assert!(next > first.plus(1));
+    if ports.lanes_in_head > 0 {
+        let Placing::Placed(further) = place(ports, &conversation, &inside, &claim(2, 2, 1)).await else {
+            panic!("no place")
+        };
+        assert!(further > next);
+    }
+}
+
+/// Other numbers go only to the claim that the lane holds, at the place where it holds it; inside the head and outside.
+pub async fn a_place_is_given_anew_only_to_its_holder(ports: &Ports) {
+    let (crowded, _, outside) = full(ports).await;
+    let (roomy, inside) = (conversation(), LaneKey::of(&author()));
+    ports.heads.create(&roomy, 1).await.expect("a head");
+    for (conversation, key) in [(roomy, inside), (crowded, outside)] {
+        let held = claim(5, 50, 2);
+        let Placing::Placed(first) = place(ports, &conversation, &key, &held).await else { panic!("no place") };
+        let anew = async |claim: Claim, old: Seq| {
+            ports.heads.place_anew(&conversation, &key, &claim, old, 1).await.expect("a placing")
+        };
+        let standing = Placing::Standing(lane(&held, first.get()));
+        assert_eq!(anew(claim(5, 51, 2), first).await, standing, "another id");
+        assert_eq!(anew(claim(4, 50, 2), first).await, standing, "another number");
+        assert_eq!(anew(held, first.next()).await, standing, "another place");
+        let Placing::Placed(second) = anew(held, first).await else { panic!("no place") };
+        assert!(second > first.next(), "beyond the old range");
+        assert_eq!(anew(held, first).await, Placing::Standing(lane(&held, second.get())), "done before");
+        let stands = ports.heads.lane(&conversation, &key).await.expect("a look");
+        assert_eq!(stands, Some(lane(&held, second.get())));
+        assert!(head_of(ports, &conversation).await > second.get());
+    }
+}
+
+/// Whoever reserves at the same moment gets ranges apart.
+pub async fn places_given_at_once_do_not_overlap(ports: &Ports) {
+    let conversation = conversation();
+    ports.heads.create(&conversation, 1).await.expect("a head");
+    let writers = (0..30_u64).map(|n| {
+        let (ports, conversation) = (ports.clone(), conversation.clone());
+        tokio::spawn(async move {
+            let claim = claim(1, u128::from(n) + 1, n % 3 + 1);
+            match place(&ports, &conversation, &LaneKey::of(&author()), &claim).await {
+                Placing::Placed(first) => first.get()..first.get() + claim.count,
+                other => panic!("{other:?}"),
+            }
+        })
+    });
+    let mut taken = BTreeSet::new();
+    let writers: Vec<_> = writers.collect();
+    for writer in writers {
+        for number in writer.await.expect("a writer") {
+            assert!(taken.insert(number), "{number} was given twice");
+        }
+    }
+    assert_eq!(taken.first(), Some(&1));
+    assert!(taken.last().copied() <= Some(head_of(ports, &conversation).await));
+}
+
+/// A hundred heads in one call; those that do not exist are left out.
+pub async fn heads_are_read_together(ports: &Ports) {
+    let ids: Vec<ConversationId> = (0..100).map(|_| conversation()).collect();
+    for id in ids.iter().step_by(2) {
+        ports.heads.create(id, 9).await.expect("a head");
+    }
+    let found = ports.heads.heads(&ids).await.expect("heads");
+    assert_eq!(found.len(), 50);
+    let found: BTreeSet<ConversationId> = found.into_iter().map(|(id, _)| id).collect();
+    assert_eq!(found, ids.into_iter().step_by(2).collect());
+}
+
+/// A slot is written once; what is there comes back unchanged, whichever kind it is.
+pub async fn slots_are_written_once(ports: &Ports) {
+    let conversation = conversation();
+    let (one, other) = (cell(1, 2, 10), cell(1, 1, 10));
+    let (hole, late) = (Slot::Void(seq(3)), cell(3, 1, 10));
+    assert_eq!(ports.log.put(&conversation, &one).await.expect("a put"), None);
+    assert_eq!(ports.log.put(&conversation, &hole).await.expect("a put"), None);
+    for (there, refused) in [(&one, &other), (&one, &one), (&one, &Slot::Void(seq(1))), (&hole, &late), (&hole, &hole)]
+    {
+        assert_eq!(ports.log.put(&conversation, refused).await.expect("a put").as_ref(), Some(there));
+    }
+    let found = ports.log.after(&conversation, Seq::ZERO, 10).await.expect("slots");
+    assert_eq!(found.slots, [one, hole]);
+}
+
+/// Of those who put at the same moment, one is told that nothing was there, and all others find what that one put.
+pub async fn of_two_writers_one_wins(ports: &Ports) {
+    let conversation = conversation();
+    let writers: Vec<_> = (0..16)
+        .map(|n| {
+            let (ports, conversation) = (ports.clone(), conversation.clone());
+            tokio::spawn(async move {
+                let slot = if n % 2 == 0 { cell(1, 1, 10) } else { Slot::Void(seq(1)) };
+                let found = ports.log.put(&conversation, &slot).await.expect("a put");
+                (slot, found)
+            })
+        })
+        .collect();
+    let mut outcomes = Vec::new();
+    for writer in writers {
+        outcomes.push(writer.await.expect("a writer"));
+    }
+    let won: Vec<&Slot> = outcomes.iter().filter(|(_, found)| found.is_none()).map(|(slot, _)| slot).collect();
+    assert_eq!(won.len(), 1);
+    assert!(outcomes.iter().filter_map(|(_, found)| found.as_ref()).all(|found| found == won[0]));
+}
+
+/// Ascending after a number, descending from one, by number and not by text; `end` is told, at the latest with a look
+/// that finds nothing. What was put before is there.
+pub async fn slots_come_in_order_and_in_pages(ports: &Ports) {
+    let conversation = conversation();
+    for n in (1..=12).rev() {
+        ports.log.put(&conversation, &Slot::Void(seq(n))).await.expect("a put");
+    }
+    let numbers = |slots: &[Slot]| slots.iter().map(|slot| slot.seq().get()).collect::<Vec<_>>();
+    let page = ports.log.after(&conversation, seq(7), 3).await.expect("slots");
+    assert_eq!((numbers(&page.slots), page.end), (vec![8, 9, 10], false));
+    let page = ports.log.after(&conversation, seq(10), 3).await.expect("slots");
+    assert_eq!((numbers(&page.slots), page.end), (vec![11, 12], true));
+    let page = ports.log.before(&conversation, seq(10), 3).await.expect("slots");
+    assert_eq!((numbers(&page.slots), page.end), (vec![10, 9, 8], false));
+    let page = ports.log.before(&conversation, seq(2), 3).await.expect("slots");
+    assert_eq!((numbers(&page.slots), page.end), (vec![2, 1], true));
+    let page = ports.log.after(&conversation, seq(12), 3).await.expect("slots");
+    assert_eq!((numbers(&page.slots), page.end), (vec![], true));
+}
+
+/// A look may bring less than it was asked for; then it does not say that this is the end.
+pub async fn large_slots_come_in_more_pages(ports: &Ports) {
+    let conversation = conversation();
+    for n in 1..=60 {
+        ports.log.put(&conversation, &cell(n, 1, 23_000)).await.expect("a put");
+    }
+    let (mut after, mut count, mut looks) = (Seq::ZERO, 0, 0);
+    loop {
+        let page = ports.log.after(&conversation, after, 100).await.expect("slots");
+        looks += 1;
+        for slot in &page.slots {
+            assert_eq!(slot.seq(), after.next());
+            after = slot.last();
+            count += 1;
+        }
+        if page.end {
+            break;
+        }
+        assert!(looks < 10);
+    }
+    assert_eq!(count, 60);
+}
+
+/// Founding makes both sides members and lists the conversation for both; again it changes nothing.
+pub async fn direct_conversations_are_founded_as_often_as_one_likes(ports: &Ports) {
+    let (a, b, stranger) = (user(), user(), user());
+    let id = ConversationId::direct(&a, &b);
+    assert_eq!(ports.members.membership(&id, &a).await.expect("a look"), None);
+    for (one, other) in [(&a, &b), (&b, &a), (&a, &b)] {
+        ports.members.found_direct(&id, one, other).await.expect("founded");
+    }
+    let mut members = ports.members.members(&id).await.expect("members");
+    members.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let mut expected = [a.clone(), b.clone()].map(|user| (user, Membership::from_the_start()));
+    expected.sort_by(|(one, _), (other, _)| one.cmp(other));
+    assert_eq!(members, expected);
+    assert_eq!(ports.members.membership(&id, &a).await.expect("a look"), Some(Membership::from_the_start()));
+    assert_eq!(ports.members.membership(&id, &stranger).await.expect("a look"), None);
+    for (user, peer) in [(&a, &b), (&b, &a)] {
+        let list = ports.members.conversations(user, None, 10).await.expect("a list");
+        assert_eq!(list.conversations.len(), 1);
+        assert_eq!((&list.conversations[0].conversation, list.conversations[0].peer.as_ref()), (&id, Some(peer)));
+        assert!(!list.more);
+    }
+    let own = ConversationId::direct(&a, &a);
+    ports.members.found_direct(&own, &a, &a).await.expect("notes to oneself");
+    assert_eq!(ports.members.members(&own).await.expect("members").len(), 1);
+}
+
+/// A user's conversations come by id, in pages, each once.
+pub async fn conversations_come_in_pages(ports: &Ports) {
+    let me = user();
+    let mut expected = BTreeSet::new();
+    for _ in 0..7 {
+        let peer = user();
+        let id = ConversationId::direct(&me, &peer);
+        ports.members.found_direct(&id, &me, &peer).await.expect("founded");
+        expected.insert(id);
+    }
+    let (mut seen, mut after, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = ports.members.conversations(&me, after.as_ref(), 3).await.expect("a list");
+        seen.extend(page.conversations.into_iter().map(|belonging| belonging.conversation));
+        pages += 1;
+        if !page.more {
+            break;
+        }
+        after = seen.last().cloned();
+        assert!(pages < 10);
+    }
+    assert_eq!(seen, expected.into_iter().collect::<Vec<_>>());
+}
+
+/// Marks never go back; a user's are those of the furthest device, and `read` counts as delivered.
+pub async fn marks_move_forward(ports: &Ports) {
+    let phone = author();
+    let tablet = Author { device: device("tablet"), ..phone.clone() };
+    let conversation = conversation();
+    let step = async |author: &Author, delivered: Option<u64>, read: Option<u64>| {
+        let mark = Mark { conversation: conversation.clone(), delivered: delivered.map(seq), read: read.map(seq) };
+        let advance = ports.marks.advance(author, &mark).await.expect("an advance");
+        assert_eq!((&advance.mark.user, &advance.mark.device), (&author.user, &author.device));
+        (advance.mark.delivered.get(), advance.mark.read.get(), advance.moved, advance.repeat)
+    };
+    assert_eq!(step(&phone, Some(5), None).await, (5, 0, true, false));
+    assert_eq!(step(&phone, Some(5), None).await, (5, 0, false, true), "the same again");
+    assert_eq!(step(&phone, Some(3), None).await, (5, 0, false, false), "an old one");
+    assert_eq!(step(&tablet, Some(4), None).await, (5, 0, false, false), "a slower device");
+    assert_eq!(step(&tablet, Some(6), Some(6)).await, (6, 6, true, false));
+    assert_eq!(step(&tablet, Some(6), Some(6)).await, (6, 6, false, true));
+    assert_eq!(step(&phone, Some(6), None).await, (6, 6, false, false));
+    assert_eq!(step(&phone, Some(9), Some(2)).await, (9, 6, true, false));
+}
+
+/// The marks of many users and conversations in one call; those without are left out.
+pub async fn marks_are_read_together(ports: &Ports) {
+    let keys: Vec<(ConversationId, UserId)> = (0..110).map(|_| (conversation(), user())).collect();
+    for (n, (conversation, user)) in keys.iter().enumerate().step_by(3) {
+        let author = Author { user: user.clone(), device: device("phone") };
+        let mark = Mark { conversation: conversation.clone(), delivered: Some(seq(n as u64 + 1)), read: None };
+        ports.marks.advance(&author, &mark).await.expect("an advance");
+    }
+    let found = ports.marks.of(&keys).await.expect("marks");
+    let found: BTreeSet<_> = found.into_iter().map(|(c, mark)| (c, mark.user, mark.delivered.get())).collect();
+    let expected = keys.into_iter().enumerate().step_by(3).map(|(n, (c, user))| (c, user, n as u64 + 1)).collect();
+    assert_eq!(found, expected);
+}
+
+/// A device has one connection: the newest. It is removed only by its own name.
+pub async fn a_newer_connection_replaces_an_older_one(ports: &Ports) {
+    let phone = author();
+    let connection = |id: &str, since_ms| Connection { id: id.to_owned(), since_ms, until_ms: u64::from(u32::MAX) };
+    let register =
+        async |id: &str, since| ports.connections.register(&phone, &connection(id, since)).await.expect("an answer");
+    let registered = async || {
+        let of = ports.connections.of(std::slice::from_ref(&phone.user)).await.expect("connections");
+        of.into_iter().map(|(_, _, connection)| connection.id).collect::<Vec<_>>()
+    };
+    assert!(register("one", 10).await);
+    assert!(register("two", 20).await);
+    assert!(!register("one", 10).await, "a handshake that its device has given up");
+    assert!(register("two", 20).await, "the same again");
+    ports.connections.remove(&phone, "one").await.expect("nothing to remove");
+    assert_eq!(registered().await, ["two"]);
+    ports.connections.remove(&phone, "two").await.expect("removed");
+    ports.connections.remove(&phone, "two").await.expect("removed before");
+    assert!(registered().await.is_empty());
+    assert!(register("three", 5).await, "nobody is there any more");
+    assert_eq!(registered().await, ["three"]);
+}
+
+/// The connections of many users in one call, each device's.
+pub async fn connections_are_read_together(ports: &Ports) {
+    let users: Vec<UserId> = (0..110).map(|_| user()).collect();
+    let mut expected = BTreeSet::new();
+    for user in users.iter().step_by(4) {
+        for name in ["phone", "tablet"] {
+            let author = Author { user: user.clone(), device: device(name) };
+            let connection = Connection { id: fresh("x"), since_ms: 3, until_ms: u64::from(u32::MAX) };
+            ports.connections.register(&author, &connection).await.expect("registered");
+            expected.insert((user.clone(), author.device, connection.id));
+        }
+    }
+    let found = ports.connections.of(&users).await.expect("connections");
+    let found: BTreeSet<_> = found.into_iter().map(|(user, device, c)| (user, device, c.id)).collect();
+    assert_eq!(found, expected);
+}
