@@ -1,7 +1,7 @@
 //! The tables `heads` and `lanes`: counters, and who was given which numbers.
 //!
 //! The lanes of a conversation's first ten devices live in the head item, beside the counter: one conditional write
-//! reserves numbers and records who has them. A lane is two entries of the item: `lanes.KEY = {n, id}` and
+//! reserves numbers and records who has them. A lane is two entries of the item: `lanes.KEY = {n, id, k}` and
 //! `places.KEY = first`, apart because only a whole attribute can be set from the counter's value.
 //!
 //! Devices beyond have an item each in `lanes`. Their placing is two writes: numbers reserved on the head, then bound
@@ -75,7 +75,11 @@ impl HeadsTable {
         claim: &Claim,
         now_ms: u64,
     ) -> Result<Updated> {
-        let record = Item::from([("n".to_owned(), number(claim.number)), ("id".to_owned(), bytes(claim.id))]);
+        let record = Item::from([
+            ("n".to_owned(), number(claim.number)),
+            ("id".to_owned(), bytes(claim.id)),
+            ("k".to_owned(), number(claim.count)),
+        ]);
         let update = self
             .advance(conversation, claim, now_ms)
             .update_expression(
@@ -135,10 +139,11 @@ impl HeadsTable {
             .table_name(&self.lanes)
             .key("conversation", text(conversation.as_str()))
             .key("lane", text(lane.as_str()))
-            .update_expression("SET n = :n, id = :id, #first = :first")
+            .update_expression("SET n = :n, id = :id, k = :k, #first = :first")
             .expression_attribute_names("#first", "first")
             .expression_attribute_values(":n", number(claim.number))
             .expression_attribute_values(":id", bytes(claim.id))
+            .expression_attribute_values(":k", number(claim.count))
             .expression_attribute_values(":first", number(first))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
     }
@@ -311,10 +316,14 @@ fn lane_in_head(head: &Item, lane: &LaneKey) -> Result<Option<Lane>> {
     let record = record.as_m().map_err(|_| Trouble::broken("heads.lane", "a lane that is no map"))?;
     let record = Fields::of("heads.lane", record);
     let first = Fields::of("heads.lane", fields.map("places")?).seq(lane.as_str())?;
-    Ok(Some(Lane { number: record.envelope_number("n")?, id: record.envelope_id("id")?, first }))
+    Ok(Some(to_lane(&record, first)?))
 }
 
 fn lane_outside(item: &Item) -> Result<Lane> {
     let fields = Fields::of("lanes.get", item);
-    Ok(Lane { number: fields.envelope_number("n")?, id: fields.envelope_id("id")?, first: fields.seq("first")? })
+    to_lane(&fields, fields.seq("first")?)
+}
+
+fn to_lane(fields: &Fields<'_>, first: Seq) -> Result<Lane> {
+    Ok(Lane { number: fields.envelope_number("n")?, id: fields.envelope_id("id")?, count: fields.number("k")?, first })
 }

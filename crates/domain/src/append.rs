@@ -20,7 +20,8 @@ use crate::{
 /// attempt was stalled for longer than the readers' grace, so more than one in a row says that we are very slow.
 const ROUNDS: usize = 4;
 
-/// How far a late frame is looked for in the log, in slots. Beyond it the device is asked to find out by itself.
+/// How far a late frame is looked for in the log, in slots (of large cells the store may bring fewer). Beyond it the
+/// device is asked to find out by itself.
 const LOOK_BACK: u32 = 200;
 
 /// What a device waits after an attempt that lost every round, in milliseconds.
@@ -120,20 +121,20 @@ impl Append {
             placing = self.heads.place(conversation, key, claim, self.clock.now_ms()).await?;
         }
         match placing {
-            Placing::Placed(first) => Ok(Placed::At(Lane { number: claim.number, id: claim.id, first })),
-            Placing::Standing(lane) => self.stand(claim, envelope, lane).await,
+            Placing::Placed(first) => Ok(Placed::At(Lane::taken(claim, first))),
+            Placing::Standing(lane) => self.stand(author, claim, envelope, lane).await,
             Placing::NoConversation => Err(Trouble::broken("heads.place", "no head after it was made").into()),
         }
     }
 
     /// The lane did not take the claim: what is it then?
-    async fn stand(&self, claim: &Claim, envelope: &Envelope, lane: Lane) -> Result<Placed, Failure> {
+    async fn stand(&self, author: &Author, claim: &Claim, envelope: &Envelope, lane: Lane) -> Result<Placed, Failure> {
         match judge(claim, Some(lane)) {
             Standing::Repeat(lane) => Ok(Placed::At(lane)),
             Standing::Late(lane) => {
                 let back = self.log.before(&envelope.conversation, lane.first, LOOK_BACK).await?;
                 let written = back.slots.into_iter().find_map(|slot| match slot {
-                    Slot::Cell(cell) if cell.envelope == envelope.id => Some(cell),
+                    Slot::Cell(cell) if cell.envelope == envelope.id && cell.by == *author => Some(cell),
                     _ => None,
                 });
                 written.map(|cell| Placed::Written(Box::new(cell))).ok_or_else(|| lane_conflict(lane).into())
@@ -173,7 +174,7 @@ impl Append {
                     let claim = Claim { number: lane.number, ..Claim::of(envelope) };
                     match self.heads.place_anew(conversation, key, &claim, lane.first, now).await? {
                         Placing::Placed(first) => lane.first = first,
-                        Placing::Standing(standing) => match self.stand(&claim, envelope, standing).await? {
+                        Placing::Standing(standing) => match self.stand(author, &claim, envelope, standing).await? {
                             Placed::At(other) => lane = other,
                             Placed::Written(cell) => return Ok((cell, true)),
                         },

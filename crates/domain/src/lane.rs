@@ -1,4 +1,4 @@
-//! A lane is the dedup record of one device in one conversation: number, id and place of its last envelope.
+//! A lane is the dedup record of one device in one conversation: number, id, size and place of its last envelope.
 //!
 //! A device has one envelope per conversation under way, and gives each a greater number than the one before. So the
 //! last envelope is all that must be remembered to tell a repeat from something new, for ever: there is no window.
@@ -55,11 +55,18 @@ pub struct Lane {
     pub number: Number,
     /// Its id.
     pub id: EnvelopeId,
+    /// How many numbers were reserved for it. A repeat that asks for more would take those of others.
+    pub count: u64,
     /// The place of its first message.
     pub first: Seq,
 }
 
 impl Lane {
+    /// The lane as a claim leaves it that was placed.
+    pub fn taken(claim: &Claim, first: Seq) -> Self {
+        Self { number: claim.number, id: claim.id, count: claim.count, first }
+    }
+
     /// The lane as the device is told of it.
     pub fn place(self) -> LanePlace {
         LanePlace { number: self.number, seq: self.first }
@@ -75,7 +82,7 @@ pub enum Standing {
     Repeat(Lane),
     /// The device has moved on since: a late frame, or a device that was rolled back. Only the log can tell.
     Late(Lane),
-    /// Another envelope has this number: the device's state was rolled back, or is used twice.
+    /// Another envelope has this number, or this id: the device's state was rolled back, or is used twice.
     Conflict(Lane),
 }
 
@@ -83,7 +90,8 @@ pub enum Standing {
 pub fn judge(claim: &Claim, lane: Option<Lane>) -> Standing {
     match lane {
         None => Standing::New,
-        Some(lane) if claim.id == lane.id => Standing::Repeat(lane),
+        Some(lane) if claim.id == lane.id && claim.count == lane.count => Standing::Repeat(lane),
+        Some(lane) if claim.id == lane.id => Standing::Conflict(lane),
         Some(lane) if claim.number > lane.number => Standing::New,
         Some(lane) if claim.number < lane.number => Standing::Late(lane),
         Some(lane) => Standing::Conflict(lane),
@@ -101,8 +109,7 @@ mod tests {
     }
 
     fn lane(number: u64, id: u128, first: u64) -> Lane {
-        let Claim { number, id, .. } = claim(number, id);
-        Lane { number, id, first: Seq::ZERO.plus(first) }
+        Lane::taken(&claim(number, id), Seq::ZERO.plus(first))
     }
 
     #[test]
@@ -114,6 +121,10 @@ mod tests {
         assert_eq!(judge(&claim(4, 50), Some(last)), Standing::Repeat(last), "renumbered since");
         assert_eq!(judge(&claim(9, 50), Some(last)), Standing::Repeat(last), "renumbered by two copies of a device");
         assert_eq!(judge(&claim(5, 51), Some(last)), Standing::Conflict(last));
+        for number in [4, 5, 6] {
+            let larger = Claim { count: 2, ..claim(number, 50) };
+            assert_eq!(judge(&larger, Some(last)), Standing::Conflict(last), "it would take the numbers of others");
+        }
         assert_eq!(judge(&claim(4, 40), Some(last)), Standing::Late(last));
     }
 

@@ -92,7 +92,7 @@ fn claim(number: u64, id: u128, count: u64) -> Claim {
 }
 
 fn lane(claim: &Claim, first: u64) -> Lane {
-    Lane { number: claim.number, id: claim.id, first: seq(first) }
+    Lane::taken(claim, seq(first))
 }
 
 fn cell(at: u64, count: u64, bytes: usize) -> Slot {

@@ -207,7 +207,7 @@ impl Heads for World {
                     return Ok(Some(Placing::Standing(*standing)));
                 }
                 let first = advance(item, claim, now_ms);
-                item.lanes.insert(lane.clone(), Lane { number: claim.number, id: claim.id, first });
+                item.lanes.insert(lane.clone(), Lane::taken(claim, first));
                 Ok(Some(Placing::Placed(first)))
             })
             .await?;
@@ -224,7 +224,7 @@ impl Heads for World {
                 if let Some(standing) = state.lanes.get(&key).filter(|standing| !yields(standing, claim)) {
                     return Ok(Placing::Standing(*standing));
                 }
-                state.lanes.insert(key, Lane { number: claim.number, id: claim.id, first });
+                state.lanes.insert(key, Lane::taken(claim, first));
                 Ok(Placing::Placed(first))
             })
             .await
@@ -238,7 +238,7 @@ impl Heads for World {
         old: Seq,
         now_ms: u64,
     ) -> Result<Placing> {
-        let expected = Lane { number: claim.number, id: claim.id, first: old };
+        let expected = Lane::taken(claim, old);
         let inside = self
             .weather
             .call("heads.place_anew", || {

@@ -135,6 +135,30 @@ async fn a_device_with_a_state_of_before_is_told_where_its_lane_stands() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_repeat_takes_no_more_numbers_than_were_reserved() {
+    let server = Server::new(10);
+    let (alice, bob) = (author("alice", "phone"), author("bob", "phone"));
+    server.send(&bob, &from_bob(submission(1, 8, 1))).await;
+    let key = LaneKey::of(&alice);
+    let claim = Claim::of(&submission(1, 1, 1).envelope);
+    server.world.place(&direct(), &key, &claim, server.world.now_ms()).await.expect("a place");
+    // The same envelope comes with three messages: they would lie over what bob writes next.
+    assert_eq!(server.refusal(&alice, &submission(1, 1, 3)).await.code, Code::LaneConflict);
+    server.send(&bob, &from_bob(submission(2, 9, 1))).await;
+    assert_eq!(server.send(&alice, &submission(1, 1, 1)).await, (2, false));
+    assert_eq!(seqs(&server.page(&bob, 0, None).await), [1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_answered_with_anothers_cell() {
+    let server = Server::new(10);
+    let (alice, bob) = (author("alice", "phone"), author("bob", "phone"));
+    server.send(&alice, &submission(1, 1, 1)).await;
+    server.send(&bob, &from_bob(submission(2, 2, 1))).await;
+    assert_eq!(server.refusal(&bob, &from_bob(submission(1, 1, 1))).await.code, Code::LaneConflict);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_waited_too_long_is_refused_unless_it_is_a_repeat() {
     let server = Server::new(10);
     let alice = author("alice", "phone");
