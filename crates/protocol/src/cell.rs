@@ -1,12 +1,12 @@
 //! The log as devices see it: cells, and pages of them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{ConversationId, DeviceId, EnvelopeId, Message, Number, Reference, Seq, UserId};
 
 /// Who wrote: a user, on one device.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Author {
     /// The person.
     pub user: UserId,
@@ -15,8 +15,7 @@ pub struct Author {
 }
 
 /// An envelope that has its place. Message `i` of the cell (from 0) has the number `seq + i`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cell {
     /// The number of its first message.
     pub seq: Seq,
@@ -40,9 +39,9 @@ impl Cell {
 }
 
 /// A promise about a range: everything that the user may see with `after < number <= through` is in `cells`.
-/// Numbers of the range that are in no cell will never be used.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+/// Numbers of the range that are in no cell are none of the user's: nobody will ever use them, or they were written
+/// while the user was no member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Page {
     /// The request's.
     #[serde(rename = "ref")]

@@ -17,6 +17,9 @@ impl ConversationId {
     ///
     /// `d_` and the base64url of the first 20 bytes of SHA-256 over `poste direct 1`, then both user ids in byte
     /// order, each with a zero byte before it (no user id holds one).
+    ///
+    /// # Panics
+    /// Never: what it makes is a valid id.
     #[must_use]
     pub fn direct(a: &UserId, b: &UserId) -> Self {
         let (low, high) = if a <= b { (a, b) } else { (b, a) };

@@ -1,12 +1,12 @@
 //! What a device sends. The unit of retry, of dedup and of acknowledgement.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Code, ConversationId, EnvelopeId, MessageId, Number, Refusal, UserId, limits};
 
 /// What a person writes. The server never reads `body`; end-to-end encrypted bodies are as good as plain ones.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Message {
     /// Made on the device when the message is written, and kept through every retry.
     pub id: MessageId,
@@ -19,8 +19,7 @@ pub struct Message {
 
 /// One to 25 messages of one device for one conversation. Once sent it is sent again as it was, byte for byte, until
 /// it is acknowledged or refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Envelope {
     /// Made on the device. An envelope of a single message may use the message's id.
     pub id: EnvelopeId,
@@ -51,6 +50,9 @@ impl Envelope {
         if self.messages.iter().any(|m| m.body.is_empty()) {
             return Err(Refusal::new(Code::BadFrame, "a message's body must not be empty"));
         }
+        if self.messages.iter().any(|m| m.written_at > Some(limits::INTEGER)) {
+            return Err(Refusal::new(Code::BadFrame, "`written_at` is at most 2^53 - 1"));
+        }
         let ids: std::collections::HashSet<_> = self.messages.iter().map(|m| m.id).collect();
         if ids.len() != self.messages.len() {
             return Err(Refusal::new(Code::BadFrame, "two messages of the envelope have the same id"));
@@ -73,8 +75,7 @@ impl Envelope {
 }
 
 /// An envelope on its way, with what may differ between its attempts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Submission {
     /// The same bytes at every attempt.
     pub envelope: Envelope,

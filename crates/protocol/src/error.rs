@@ -1,12 +1,12 @@
 //! Refusals: the closed list of what the server says no with.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Number, Seq};
 
 /// Why something was refused. Closed: a new code is a new version of the protocol's document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
     /// Not JSON, a field missing, of the wrong type or not well formed.
@@ -42,8 +42,7 @@ impl Code {
 }
 
 /// A no, for a whole frame or for one item of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error, JsonSchema)]
 #[error("{code:?}: {message}")]
 pub struct Refusal {
     /// For programs.
@@ -61,8 +60,7 @@ pub struct Refusal {
 }
 
 /// The last envelope that the server knows of a device in a conversation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LanePlace {
     /// Its number. The device's next envelope needs a greater one.
     pub number: Number,

@@ -1,5 +1,6 @@
 //! Frames: requests of devices, answers to them, and what the server sends by itself.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -41,7 +42,6 @@ impl From<Reference> for String {
     }
 }
 
-#[cfg(feature = "schema")]
 impl schemars::JsonSchema for Reference {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Reference".into()
@@ -52,8 +52,7 @@ impl schemars::JsonSchema for Reference {
 }
 
 /// What a device asks. The field `action` chooses the route, and so the function that answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Request {
     /// Is anybody there? Also keeps the connection from idling out. Answer: [`Welcome`].
@@ -69,8 +68,7 @@ pub enum Request {
 }
 
 /// See [`Request::Hello`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Hello {
     /// Comes back in the answer.
     #[serde(rename = "ref")]
@@ -78,8 +76,7 @@ pub struct Hello {
 }
 
 /// See [`Request::Send`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SendFrame {
     /// Comes back in the answer.
     #[serde(rename = "ref")]
@@ -89,8 +86,7 @@ pub struct SendFrame {
 }
 
 /// See [`Request::Fetch`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Fetch {
     /// Comes back in the answer.
     #[serde(rename = "ref")]
@@ -105,8 +101,7 @@ pub struct Fetch {
 }
 
 /// See [`Request::List`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct List {
     /// Comes back in the answer.
     #[serde(rename = "ref")]
@@ -117,8 +112,7 @@ pub struct List {
 }
 
 /// See [`Request::Mark`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MarkFrame {
     /// Comes back in the answer.
     #[serde(rename = "ref")]
@@ -128,8 +122,7 @@ pub struct MarkFrame {
 }
 
 /// Everything that the server sends. `type` tells which.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum FromServer {
     /// Answers `hello`.
@@ -167,8 +160,7 @@ impl FromServer {
 }
 
 /// Who the server takes the device for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Welcome {
     /// The request's.
     #[serde(rename = "ref")]
@@ -182,8 +174,7 @@ pub struct Welcome {
 }
 
 /// What became of each envelope of a `send`, in the same order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sent {
     /// The request's.
     #[serde(rename = "ref")]
@@ -193,8 +184,7 @@ pub struct Sent {
 }
 
 /// What became of one envelope.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
     /// Which.
     pub envelope: EnvelopeId,
@@ -204,8 +194,7 @@ pub struct Verdict {
 }
 
 /// Stored, or not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     /// Stored, and queued for delivery.
@@ -225,8 +214,7 @@ pub enum Outcome {
 }
 
 /// A user's conversations, a page of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ListPage {
     /// The request's.
     #[serde(rename = "ref")]
@@ -239,8 +227,7 @@ pub struct ListPage {
 }
 
 /// A conversation at a glance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Summary {
     /// Which.
     pub conversation: ConversationId,
@@ -257,8 +244,7 @@ pub struct Summary {
 }
 
 /// What became of each mark, in the same order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Marked {
     /// The request's.
     #[serde(rename = "ref")]
@@ -268,8 +254,7 @@ pub struct Marked {
 }
 
 /// What became of one mark.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MarkResult {
     /// Which conversation.
     pub conversation: ConversationId,
@@ -279,16 +264,14 @@ pub struct MarkResult {
 }
 
 /// What others wrote, and how far they are. May come twice, late, or not at all: the log is what counts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Delivery {
     /// One per conversation.
     pub items: Vec<DeliveryItem>,
 }
 
 /// The news of one conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeliveryItem {
     /// Which.
     pub conversation: ConversationId,
@@ -301,8 +284,7 @@ pub struct DeliveryItem {
 }
 
 /// A request was refused as a whole.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorFrame {
     /// The request's, where it could be read.
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]

@@ -1,12 +1,12 @@
 //! Watermarks: how far a device has stored, and how far a person has read. They only move forward.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{ConversationId, DeviceId, Seq, UserId};
 
 /// What a device says about itself. `read` implies `delivered`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Mark {
     /// Which conversation.
     pub conversation: ConversationId,
@@ -19,8 +19,7 @@ pub struct Mark {
 }
 
 /// What others are told: how far a member is, over all devices of theirs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MemberMark {
     /// Whose mark.
     pub user: UserId,

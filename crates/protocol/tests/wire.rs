@@ -175,7 +175,7 @@ fn bad_frames_are_named_and_keep_their_ref() {
         (r#"{"action":"fetch","ref":"","conversation":"ab","after":0}"#, Code::BadFrame, None),
         ("{\"action\":\"fetch\",\"ref\":\"7\",\"conversation\":\"a\u{1}\",\"after\":0}", Code::BadFrame, None),
         (&"[".repeat(1000), Code::BadFrame, None),
-        (&format!(r#"{{"ref":"7","x":{}1{}}}"#, "[".repeat(500), "]".repeat(500)), Code::BadFrame, None),
+        (&format!(r#"{{"ref":"7","x":{}1{}}}"#, "[".repeat(500), "]".repeat(500)), Code::BadFrame, Some("7")),
         (&" ".repeat(limits::FRAME_BYTES + 1), Code::TooBig, None),
     ] {
         let error = parse::<Fetch>(text).expect_err(text);
@@ -195,6 +195,8 @@ fn envelopes_are_held_against_the_limits() {
         code(Envelope { messages: vec![Message { body: String::new(), ..message(2) }], ..envelope() }),
         Code::BadFrame
     );
+    let written_at = Some(limits::INTEGER + 1);
+    assert_eq!(code(Envelope { messages: vec![Message { written_at, ..message(2) }], ..envelope() }), Code::BadFrame);
     let many = |n: u128| Envelope { messages: (0..n).map(message).collect(), ..envelope() };
     assert!(many(25).check().is_ok());
     assert_eq!(code(many(26)), Code::TooMany);
