@@ -17,6 +17,9 @@ use crate::{
 /// What the names of the per-device attributes begin with.
 const DEVICE: &str = "d:";
 
+/// How long after a user's last registration the item is of no use: the gateway's two hours, and an hour for clocks.
+const EXPIRY_MS: u64 = 3 * 3600 * 1000;
+
 /// Connections in DynamoDB.
 pub struct ConnectionsTable {
     client: Client,
@@ -43,13 +46,14 @@ impl Connections for ConnectionsTable {
             .update_item()
             .table_name(&self.table)
             .key("user", text(author.user.as_str()))
-            // A user who never comes back costs nothing for ever: the store removes the item.
+            // A user who never comes back costs nothing for ever: the store removes the item. Not before the longest
+            // connection has ended that any device of the user may have by now.
             .update_expression("SET #device = :connection, expires_at = :expires_at")
             .condition_expression("attribute_not_exists(#device) OR #device.since <= :since")
             .expression_attribute_names("#device", format!("{DEVICE}{}", author.device))
             .expression_attribute_values(":since", number(connection.since_ms))
             .expression_attribute_values(":connection", AttributeValue::M(record))
-            .expression_attribute_values(":expires_at", number(connection.until_ms / 1000))
+            .expression_attribute_values(":expires_at", number((connection.since_ms + EXPIRY_MS) / 1000))
             .send()
             .await;
         match registered {

@@ -2,7 +2,7 @@
 
 use poste_protocol::{Author, DeviceId, UserId};
 
-use crate::{Keys, KeysError, Rejected, Verifier};
+use crate::{Keys, KeysError, Rejected, Verifier, token::LEEWAY_S};
 
 /// The subprotocol of Poste. Browsers, which cannot set headers, offer it together with `bearer.TOKEN`.
 pub const SUBPROTOCOL: &str = "poste.v1";
@@ -34,7 +34,7 @@ impl Showing {
 pub struct Admission {
     /// User and device.
     pub author: Author,
-    /// When the token runs out, in Unix seconds.
+    /// Until when the token counts, in Unix seconds.
     pub expires: u64,
 }
 
@@ -68,7 +68,7 @@ impl Admission {
             };
             let author =
                 Author { user: UserId::new(claims.sub).map_err(bad)?, device: DeviceId::new(device).map_err(bad)? };
-            Ok(Self { author, expires: claims.exp })
+            Ok(Self { author, expires: claims.exp.saturating_add(LEEWAY_S) })
         }))
     }
 }

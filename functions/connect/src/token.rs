@@ -3,8 +3,8 @@
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, jwk::JwkSet};
 use serde::Deserialize;
 
-/// What a clock may be off between the issuer and us, in seconds.
-const LEEWAY_S: u64 = 30;
+/// What a clock may be off between the issuer and us, in seconds. A connection lives as much longer than its token.
+pub(crate) const LEEWAY_S: u64 = 30;
 
 /// Tokens are refused beyond this length before anything is computed over them.
 const LONGEST_TOKEN: usize = 8 * 1024;
