@@ -1,0 +1,147 @@
+//! The handle that applications use.
+
+use std::sync::Arc;
+
+use poste_protocol::{ConversationId, MessageId, Seq};
+use tokio::sync::{broadcast, oneshot};
+
+use crate::engine::{self, Engine};
+use crate::runtime::{Driver, Runtime};
+use crate::{ClientConfig, Connection, Conversation, Counters, Error, Event, Message, OutboxEntry, StoreError, Target};
+
+/// An account on this device. Clones are handles of the same client; it ends with [`Client::close`], or when the last
+/// handle is dropped.
+///
+/// Works on any async runtime: it has threads of its own, and a caller that is cancelled cancels nothing.
+#[derive(Clone)]
+pub struct Client {
+    runtime: Arc<Runtime>,
+}
+
+impl Client {
+    /// Opens the account's file, and connects unless the configuration says otherwise.
+    ///
+    /// # Errors
+    /// Trouble with the file, see [`StoreError`], or an address that cannot be one.
+    pub async fn open(config: ClientConfig) -> Result<Self, Error> {
+        let (opened, answer) = oneshot::channel();
+        let runtime = Runtime::start(config, opened)?;
+        answer.await.map_err(|_| Error::Closed)??;
+        Ok(Self { runtime: Arc::new(runtime) })
+    }
+
+    /// Writes a message. It is on the disk when this returns; the network is not waited for.
+    ///
+    /// # Errors
+    /// An empty body, one that is too big, an unknown conversation, or trouble with the file: then nothing was written.
+    pub async fn send(&self, to: Target, body: impl Into<String>) -> Result<Message, Error> {
+        let body = body.into();
+        self.call(move |driver| driver.command(|engine, now| engine.send(now, to, body))).await
+    }
+
+    /// The newest `limit` messages of a conversation in the list's order, or, with `before`, those of the log before
+    /// that number.
+    pub async fn history(
+        &self,
+        conversation: ConversationId,
+        before: Option<Seq>,
+        limit: usize,
+    ) -> Result<Vec<Message>, Error> {
+        self.read(move |engine| engine.read()?.history(&conversation, before, limit)).await
+    }
+
+    /// Every conversation, the one with the latest activity first.
+    pub async fn conversations(&self) -> Result<Vec<Conversation>, Error> {
+        self.read(|engine| engine.read()?.conversations()).await
+    }
+
+    /// One conversation, if this device knows it: its cursor, head and unread count.
+    pub async fn conversation(&self, id: ConversationId) -> Result<Option<Conversation>, Error> {
+        self.read(move |engine| engine.read()?.conversation_view(&id)).await
+    }
+
+    /// What is not acknowledged yet.
+    pub async fn outbox(&self) -> Result<Vec<OutboxEntry>, Error> {
+        self.read(|engine| engine.read()?.outbox_entries()).await
+    }
+
+    /// Sends a failed message again, with everything that was refused in the same envelope.
+    pub async fn retry(&self, id: MessageId) -> Result<(), Error> {
+        self.call(move |driver| driver.command(|engine, now| engine.retry(now, id))).await
+    }
+
+    /// Drops an own message that failed, or that waits and is not on its way yet.
+    pub async fn drop_message(&self, id: MessageId) -> Result<(), Error> {
+        self.call(move |driver| driver.command(|engine, now| engine.drop_message(now, id))).await
+    }
+
+    /// The person has read a conversation up to a number.
+    pub async fn mark_read(&self, conversation: ConversationId, upto: Seq) -> Result<(), Error> {
+        self.call(move |driver| driver.command(|engine, now| engine.mark_read(now, &conversation, upto))).await
+    }
+
+    /// What changes from now on.
+    pub fn events(&self) -> Events {
+        Events { receiver: self.runtime.events() }
+    }
+
+    /// Cuts the network, or brings it back. Its return is also worth telling when the system says so: the client
+    /// connects at once instead of waiting for its backoff.
+    pub async fn set_network(&self, on: bool) -> Result<(), Error> {
+        self.call(move |driver| {
+            driver.input(engine::Input::Network(on));
+            Ok(())
+        })
+        .await
+    }
+
+    /// The connection as it is now.
+    pub async fn connection(&self) -> Result<Connection, Error> {
+        self.read(|engine| Ok(engine.connection())).await
+    }
+
+    /// What was counted since the client was opened.
+    pub async fn counters(&self) -> Result<Counters, Error> {
+        self.read(|engine| Ok(engine.counters())).await
+    }
+
+    /// Closes the connection and the file. What is in the outbox stays there. Other handles get [`Error::Closed`].
+    pub async fn close(&self) {
+        self.runtime.close().await;
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut Engine) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.call(move |driver| Ok(look(driver.engine())?)).await
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&mut Driver) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (tell, answer) = oneshot::channel();
+        self.runtime.run(Box::new(move |driver| {
+            // Nobody listens any more if the caller was cancelled: what was asked for is done all the same.
+            let _ = tell.send(act(driver));
+        }))?;
+        answer.await.map_err(|_| Error::Closed)?
+    }
+}
+
+/// A stream of what changed.
+pub struct Events {
+    receiver: broadcast::Receiver<Event>,
+}
+
+impl Events {
+    /// The next change; nothing when the client is closed.
+    pub async fn next(&mut self) -> Option<Event> {
+        match self.receiver.recv().await {
+            Ok(event) => Some(event),
+            Err(broadcast::error::RecvError::Lagged(count)) => Some(Event::Missed { count }),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What a client is opened with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use poste_protocol::{DeviceId, UserId};
+
+/// Where tokens come from. Called on the library's own runtime, before a connection is made.
+#[async_trait]
+pub trait TokenProvider: Send + Sync + 'static {
+    /// A token for the socket. With `fresh`, the one given before was refused or has run out: get a new one.
+    async fn token(&self, fresh: bool) -> Result<String, TokenError>;
+}
+
+/// No token could be had. The client waits and asks again; no message fails by it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// The person has to sign in again.
+    #[error("sign-in refused: {0}")]
+    Refused(String),
+    /// The issuer could not be reached.
+    #[error("no token for now: {0}")]
+    Unavailable(String),
+}
+
+/// What a client is opened with.
+#[derive(Clone)]
+pub struct ClientConfig {
+    /// The account's `SQLite` file. Its folder is made if it is missing.
+    pub path: PathBuf,
+    /// `ws://` or `wss://`, without the query: the device is added.
+    pub socket_url: String,
+    /// Who the account belongs to.
+    pub user: UserId,
+    /// This installation.
+    pub device: DeviceId,
+    /// Where tokens come from.
+    pub tokens: Arc<dyn TokenProvider>,
+    /// Whether to connect at once. `false` leaves the network cut until `set_network(true)`.
+    pub network: bool,
+    /// Waits and bounds; the defaults are meant for production.
+    pub tuning: Tuning,
+}
+
+impl ClientConfig {
+    /// A configuration with the default tuning that connects at once.
+    pub fn new(
+        path: impl Into<PathBuf>,
+        socket_url: impl Into<String>,
+        user: UserId,
+        device: DeviceId,
+        tokens: Arc<dyn TokenProvider>,
+    ) -> Self {
+        Self {
+            path: path.into(),
+            socket_url: socket_url.into(),
+            user,
+            device,
+            tokens,
+            network: true,
+            tuning: Tuning::default(),
+        }
+    }
+}
+
+/// Waits, in milliseconds, and bounds of the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tuning {
+    /// A request that is not answered by then closes the connection.
+    pub request_deadline: u64,
+    /// So long may a handshake take, the token included.
+    pub connect_deadline: u64,
+    /// The first backoff's ceiling; doubled with every failure.
+    pub backoff_base: u64,
+    /// No backoff's ceiling is above this.
+    pub backoff_cap: u64,
+    /// After so long without a frame either way a `hello` keeps the connection. The gateway's limit is ten minutes.
+    pub keep_alive: u64,
+    /// The connection is renewed after a random time between these two. The gateway's limit is two hours.
+    pub renew_between: (u64, u64),
+    /// At most one `mark` frame in this time.
+    pub mark_interval: u64,
+    /// How long a cell that leaves a gap waits for what is missing before the gap is fetched.
+    pub gap_wait: u64,
+    /// Fetches under way at a time.
+    pub fetches: usize,
+    /// `send` frames under way at a time.
+    pub send_frames: usize,
+    /// Cells beyond the cursor that are kept in memory, per conversation.
+    pub buffered_cells: usize,
+    /// How long a device whose lane conflicts waits for a last number that was reserved and never written.
+    pub conflict_patience: u64,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        const MINUTE: u64 = 60_000;
+        Self {
+            request_deadline: 10_000,
+            connect_deadline: 15_000,
+            backoff_base: 500,
+            backoff_cap: 30_000,
+            keep_alive: 5 * MINUTE,
+            renew_between: (90 * MINUTE, 110 * MINUTE),
+            mark_interval: 200,
+            gap_wait: 50,
+            fetches: 4,
+            send_frames: 4,
+            buffered_cells: 64,
+            conflict_patience: 10_000,
+        }
+    }
+}

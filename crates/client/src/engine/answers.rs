@@ -1,0 +1,119 @@
+//! What an answer means for the request that it answers.
+
+use poste_protocol::{Code, ConversationId, EnvelopeId, ErrorFrame, FromServer, Refusal};
+
+use super::Rules;
+use super::session::{Asked, Question};
+use super::turn::Turn;
+use crate::StoreError;
+
+impl Rules {
+    pub(super) fn on_answer(
+        &mut self,
+        turn: &mut Turn<'_>,
+        frame: FromServer,
+        asked: Option<Asked>,
+    ) -> Result<(), StoreError> {
+        let question = asked.map(|asked| asked.question);
+        match (frame, question) {
+            (FromServer::Sent(sent), Some(Question::Send(asked))) => self.on_sent(turn, sent, &asked),
+            // Late, after its request was given up: what it says of the envelopes is true all the same.
+            (FromServer::Sent(sent), None) => self.on_sent(turn, sent, &[]),
+            (FromServer::Page(page), Some(Question::Fetch(id))) if page.conversation == id => {
+                self.on_page(turn, &page, true)
+            }
+            (FromServer::Page(page), None) => self.on_page(turn, &page, false),
+            (FromServer::List(page), Some(Question::List)) => self.on_list(turn, page),
+            (FromServer::Marked(marked), Some(Question::Mark(asked))) => self.on_marked(turn, &marked, &asked),
+            (FromServer::Delivery(delivery), _) => {
+                delivery.items.into_iter().try_for_each(|item| self.on_delivery(turn, item))
+            }
+            (FromServer::Error(error), question) => self.on_error(turn, &error, question),
+            (FromServer::Welcome(_), Some(Question::Hello)) | (_, None) => Ok(()),
+            (_, Some(question)) => {
+                self.counters.bad_frames += 1;
+                tracing::warn!("an answer does not go with its request");
+                self.ask_later(turn, question, None);
+                Ok(())
+            }
+        }
+    }
+
+    fn on_error(
+        &mut self,
+        turn: &mut Turn<'_>,
+        error: &ErrorFrame,
+        question: Option<Question>,
+    ) -> Result<(), StoreError> {
+        let refusal = &error.refusal;
+        tracing::info!(code = ?refusal.code, "a request was refused");
+        if refusal.code == Code::TokenExpired {
+            self.on_token_expired(turn);
+            return Ok(());
+        }
+        match question {
+            Some(Question::Send(envelopes)) if is_verdict(refusal) => self.on_frame_refused(turn, &envelopes, refusal),
+            Some(question) => {
+                self.ask_later(turn, question, Some(refusal));
+                Ok(())
+            }
+            None => {
+                if error.reference.is_none() {
+                    self.on_nameless_error(turn);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// A `send` frame was refused for what is in it. Alone, the envelope is refused; joined with others, each is sent
+    /// in a frame of its own, so that exactly the one that is at fault is refused.
+    fn on_frame_refused(
+        &mut self,
+        turn: &mut Turn<'_>,
+        envelopes: &[(ConversationId, EnvelopeId)],
+        refusal: &Refusal,
+    ) -> Result<(), StoreError> {
+        for (conversation, envelope) in envelopes {
+            self.landed(conversation, *envelope);
+            if envelopes.len() > 1 {
+                if let Some(session) = self.session_mut() {
+                    session.sending(conversation).alone = true;
+                }
+            } else if let Some(row) = turn.tx.outbox_envelope(*envelope)? {
+                self.on_refused(turn, &row, refusal)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An error that does not say which request it means: everything that waits for an answer is asked again later.
+    /// Should an answer come after all, it counts.
+    pub(super) fn on_nameless_error(&mut self, turn: &mut Turn<'_>) {
+        if let Some(session) = self.session_mut() {
+            for (_, asked) in std::mem::take(&mut session.requests) {
+                self.ask_later(turn, asked.question, None);
+            }
+        }
+    }
+
+    fn ask_later(&mut self, turn: &Turn<'_>, question: Question, refusal: Option<&Refusal>) {
+        match question {
+            Question::Hello => {}
+            Question::Send(envelopes) => {
+                for (conversation, envelope) in envelopes {
+                    self.landed(&conversation, envelope);
+                    self.send_later(turn, &conversation, refusal.and_then(|no| no.retry_after_ms));
+                }
+            }
+            Question::Fetch(conversation) => self.fetch_refused(turn, &conversation, refusal),
+            Question::List => self.list_refused(turn, refusal),
+            Question::Mark(_) => self.marks_later(turn, refusal),
+        }
+    }
+}
+
+/// Whether a refusal judges what is in the frame, rather than the moment.
+fn is_verdict(refusal: &Refusal) -> bool {
+    !refusal.retryable && matches!(refusal.code, Code::BadFrame | Code::TooBig | Code::TooMany | Code::NotMember)
+}

@@ -1,0 +1,26 @@
+//! Waits that grow and are spread: exponential, with full jitter.
+
+use rand::RngExt;
+
+use super::Rules;
+
+impl Rules {
+    /// A random wait between nothing and a ceiling that doubles with every failure.
+    pub(super) fn backoff(&mut self, failures: u32) -> u64 {
+        let ceiling = self
+            .tuning
+            .backoff_base
+            .saturating_mul(1 << failures.saturating_sub(1).min(20))
+            .clamp(1, self.tuning.backoff_cap.max(1));
+        self.rng.random_range(0..=ceiling)
+    }
+
+    /// A wait as told by the server, and up to half of it more so that not all come back at once; or a backoff, if the
+    /// server told none.
+    pub(super) fn wait(&mut self, told: Option<u64>, failures: u32) -> u64 {
+        match told {
+            Some(told) => told.saturating_add(self.rng.random_range(0..=told / 2)),
+            None => self.backoff(failures),
+        }
+    }
+}

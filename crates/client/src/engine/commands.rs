@@ -1,0 +1,101 @@
+//! What the application asks for. Each is one transaction, and on the disk when it returns.
+
+use poste_protocol::{ConversationId, Message as Written, MessageId, Seq};
+
+use super::form::check_message;
+use super::turn::Turn;
+use super::{Engine, Now, Output, Rules};
+use crate::{Error, Message, State, StoreError, Target};
+
+/// What a call returns: its result, and what is to be done besides.
+pub(super) type Done<T> = Result<(T, Vec<Output>), Error>;
+
+impl Engine {
+    /// Writes a message. It is on the disk, pending, when this returns, and is sent as soon as it can be.
+    pub fn send(&mut self, now: Now, to: Target, body: String) -> Done<Message> {
+        self.command(now, |rules, turn| rules.write(turn, to, body))
+    }
+
+    /// Sends a failed message again, with everything that was refused in the same envelope.
+    pub fn retry(&mut self, now: Now, id: MessageId) -> Done<()> {
+        self.command(now, |rules, turn| rules.retry(turn, id))
+    }
+
+    /// Drops an own message that failed, or that is pending and in no envelope yet.
+    pub fn drop_message(&mut self, now: Now, id: MessageId) -> Done<()> {
+        self.command(now, |rules, turn| rules.drop_message(turn, id))
+    }
+
+    /// The person has read a conversation up to a number.
+    pub fn mark_read(&mut self, now: Now, conversation: &ConversationId, upto: Seq) -> Done<()> {
+        self.command(now, |_, turn| {
+            let Some(row) = turn.tx.conversation(conversation)? else { return Ok(Err(Error::UnknownConversation)) };
+            if turn.tx.raise_read(conversation, upto.min(row.cursor), false)? {
+                turn.conversation_changed(conversation);
+            }
+            Ok(Ok(()))
+        })
+    }
+
+    fn command<T>(
+        &mut self,
+        now: Now,
+        act: impl FnOnce(&mut Rules, &mut Turn<'_>) -> Result<Result<T, Error>, StoreError>,
+    ) -> Done<T> {
+        self.turn_unless_refused(now, act)?
+    }
+}
+
+impl Rules {
+    fn write(&mut self, turn: &mut Turn<'_>, to: Target, body: String) -> Result<Result<Message, Error>, StoreError> {
+        let id = match to {
+            Target::User(user) => {
+                let id = ConversationId::direct(&self.me.user, &user);
+                if turn.tx.know_conversation(&id, Some(&user))? {
+                    turn.conversation_changed(&id);
+                }
+                id
+            }
+            Target::Conversation(id) => id,
+        };
+        let Some(row) = turn.tx.conversation(&id)? else { return Ok(Err(Error::UnknownConversation)) };
+        let message = Written { id: self.fresh_message_id(turn), body, written_at: Some(turn.now.wall) };
+        if let Err(refused) = check_message(&row, &message) {
+            return Ok(Err(refused));
+        }
+        let local = turn.tx.add_own(&id, &self.me, &message, turn.now.wall)?;
+        turn.added(local);
+        turn.conversation_changed(&id);
+        turn.tx.message(local)?.map(Ok).ok_or_else(|| StoreError::Damaged("a message just written is not there".into()))
+    }
+
+    fn retry(&mut self, turn: &mut Turn<'_>, id: MessageId) -> Result<Result<(), Error>, StoreError> {
+        let refuse = |why| Ok(Err(Error::Message { id, why }));
+        let Some((_, message, envelope)) = turn.tx.own(&self.me.user, id)? else { return refuse("is not known") };
+        let (State::Failed, Some(envelope)) = (message.state, envelope) else { return refuse("has not failed") };
+        turn.tx.put_under_way_again(envelope, turn.now.wall)?;
+        turn.updated(turn.tx.locals_of_envelope(envelope)?);
+        turn.conversation_changed(&message.conversation);
+        Ok(Ok(()))
+    }
+
+    fn drop_message(&mut self, turn: &mut Turn<'_>, id: MessageId) -> Result<Result<(), Error>, StoreError> {
+        let refuse = |why| Ok(Err(Error::Message { id, why }));
+        let Some((_, message, envelope)) = turn.tx.own(&self.me.user, id)? else { return refuse("is not known") };
+        match (message.state, envelope) {
+            (State::Pending, None) => {}
+            (State::Failed, Some(envelope)) => {
+                // The others of the refused envelope go into a new one.
+                turn.updated(turn.tx.locals_of_envelope(envelope)?);
+                turn.tx.dissolve(envelope)?;
+            }
+            (State::Pending, Some(_)) => return refuse("is on its way and cannot be dropped any more"),
+            _ => return refuse("has its place in the log"),
+        }
+        if turn.tx.delete_waiting(&message.conversation, id)? {
+            turn.removed(&message.conversation, id);
+        }
+        turn.conversation_changed(&message.conversation);
+        Ok(Ok(()))
+    }
+}

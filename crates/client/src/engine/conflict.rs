@@ -1,0 +1,67 @@
+//! A rolled-back device: the server's lane is ahead of what this file remembers. The device first reads what it has
+//! written, through the lane's place; only what is not in the log gets a new number.
+
+use poste_protocol::{ConversationId, Number, Seq};
+
+use super::Rules;
+use super::form::renumbered;
+use super::turn::Turn;
+use crate::StoreError;
+
+impl Rules {
+    /// Settles the conflicts for which enough of the log has been read, and sees to it that the others read on.
+    pub(super) fn pump_conflicts(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
+        let now = turn.now.mono;
+        let patience = self.tuning.conflict_patience;
+        let Some(session) = self.session_mut() else { return Ok(()) };
+        let conflicts: Vec<_> = session
+            .sending
+            .iter()
+            .filter_map(|(id, sending)| sending.conflict.as_ref().map(|c| (id.clone(), c.lane, c.since)))
+            .collect();
+        for (id, lane, since) in conflicts {
+            let Some(row) = turn.tx.conversation(&id)? else { continue };
+            // The lane's last envelope may have been given its number and never been written: then the log ends before
+            // it for as long as nobody writes. Everything older is read by then; and it is not this envelope.
+            let all_but_last = row.cursor.next() >= lane.seq && now >= since + patience;
+            if row.cursor >= lane.seq || all_but_last {
+                self.settle_conflict(turn, &id, lane.number)?;
+            } else {
+                self.read_on(turn, &id, row.cursor);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_on(&mut self, turn: &Turn<'_>, id: &ConversationId, cursor: Seq) {
+        let Some(session) = self.session_mut() else { return };
+        let sync = session.sync(id);
+        if !sync.wanted && !sync.in_flight {
+            sync.idle = sync.idle.saturating_add(1);
+            let idle = sync.idle;
+            let wait = self.tuning.gap_wait + self.backoff(idle);
+            tracing::debug!(%cursor, "the lane's place is not in the log yet");
+            if let Some(session) = self.session_mut() {
+                session.sync(id).want(turn.now.mono + wait);
+            }
+        }
+    }
+
+    fn settle_conflict(&mut self, turn: &mut Turn<'_>, id: &ConversationId, last: Number) -> Result<(), StoreError> {
+        if let Some(session) = self.session_mut() {
+            session.sending(id).conflict = None;
+        }
+        let Some(row) = turn.tx.outbox(id)? else { return Ok(()) };
+        turn.tx.raise_next_number(id, last.next())?;
+        let waiting = turn.tx.waiting(id)?.iter().filter(|(_, envelope)| *envelope == Some(row.envelope)).count();
+        if waiting == turn.tx.locals_of_envelope(row.envelope)?.len() {
+            let number = last.next().max(row.number);
+            turn.tx.renumber(row.envelope, number, &renumbered(&row.json, number)?)?;
+            turn.tx.raise_next_number(id, number.next())?;
+        } else {
+            // Some of it is in the log, in other envelopes: the rest goes in a new one.
+            turn.tx.dissolve(row.envelope)?;
+        }
+        Ok(())
+    }
+}

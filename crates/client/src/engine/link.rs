@@ -1,0 +1,202 @@
+//! The connection: when to make it, when to give it up, when to renew it.
+
+use poste_protocol::{Hello, Request};
+use rand::RngExt;
+
+use super::session::{Question, Session};
+use super::turn::Turn;
+use super::{Lost, Output, Rules};
+use crate::{Connection, StoreError};
+
+#[derive(Debug)]
+pub(super) enum Link {
+    /// The network is cut.
+    Off,
+    Waiting {
+        until: u64,
+        fresh_token: bool,
+    },
+    Connecting {
+        deadline: u64,
+        fresh_token: bool,
+    },
+    Up(Box<Session>),
+}
+
+impl Rules {
+    pub(super) fn session(&self) -> Option<&Session> {
+        match &self.link {
+            Link::Up(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    pub(super) fn session_mut(&mut self) -> Option<&mut Session> {
+        match &mut self.link {
+            Link::Up(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    pub(super) fn connection(&self) -> Connection {
+        match &self.link {
+            Link::Off => Connection::Off,
+            Link::Up(_) => Connection::Online,
+            _ if self.refused_tokens > 1 => Connection::SignInRefused,
+            Link::Waiting { .. } => Connection::Waiting,
+            Link::Connecting { .. } => Connection::Connecting,
+        }
+    }
+
+    pub(super) fn on_network(&mut self, turn: &mut Turn<'_>, on: bool) {
+        if on {
+            if matches!(self.link, Link::Off | Link::Waiting { .. }) {
+                self.failures = 0;
+                let fresh_token = matches!(self.link, Link::Waiting { fresh_token: true, .. });
+                self.connect(turn, fresh_token);
+            }
+        } else {
+            self.hang_up(turn);
+            self.link = Link::Off;
+        }
+    }
+
+    pub(super) fn on_connected(&mut self, turn: &mut Turn<'_>) {
+        let Link::Connecting { fresh_token, .. } = self.link else { return };
+        let now = turn.now.mono;
+        let (soonest, latest) = self.tuning.renew_between;
+        let renew_at = now + self.rng.random_range(soonest..=latest.max(soonest));
+        self.link = Link::Up(Box::new(Session::new(now, renew_at, fresh_token)));
+        self.refused_tokens = 0;
+        self.counters.connections += 1;
+    }
+
+    pub(super) fn on_disconnected(&mut self, turn: &mut Turn<'_>, lost: Lost) {
+        let fresh_token = match &self.link {
+            Link::Off | Link::Waiting { .. } => return,
+            Link::Connecting { fresh_token, .. } => *fresh_token,
+            Link::Up(_) => false,
+        };
+        match lost {
+            Lost::Closed => self.wait_to_connect(turn, fresh_token),
+            Lost::Unauthorized if !fresh_token => {
+                self.refused_tokens = 1;
+                self.connect(turn, true);
+            }
+            Lost::Unauthorized | Lost::SignIn => {
+                self.refused_tokens = self.refused_tokens.max(1) + 1;
+                self.wait_to_connect(turn, true);
+            }
+        }
+    }
+
+    /// The server says that the connection's token has run out. Nothing fails by that.
+    pub(super) fn on_token_expired(&mut self, turn: &mut Turn<'_>) {
+        let Some(session) = self.session() else { return };
+        let useless = session.fresh_token && !session.answered;
+        self.hang_up(turn);
+        if useless {
+            self.wait_to_connect(turn, true);
+        } else {
+            self.connect(turn, true);
+        }
+    }
+
+    /// Closes the connection, and makes another after a backoff.
+    pub(super) fn reconnect(&mut self, turn: &mut Turn<'_>) {
+        self.hang_up(turn);
+        self.wait_to_connect(turn, false);
+    }
+
+    /// After trouble with the store: what is known of the connection is worth nothing.
+    pub(super) fn start_over(&mut self, turn: &mut Turn<'_>) {
+        // Said in any case: the output that made the link what it is may have been lost with the failed turn.
+        turn.outputs.push(Output::Disconnect);
+        if !matches!(self.link, Link::Off) {
+            self.wait_to_connect(turn, false);
+        }
+    }
+
+    fn hang_up(&mut self, turn: &mut Turn<'_>) {
+        if matches!(self.link, Link::Connecting { .. } | Link::Up(_)) {
+            turn.outputs.push(Output::Disconnect);
+        }
+    }
+
+    fn connect(&mut self, turn: &mut Turn<'_>, fresh_token: bool) {
+        self.link = Link::Connecting { deadline: turn.now.mono + self.tuning.connect_deadline, fresh_token };
+        turn.outputs.push(Output::Connect { fresh_token });
+    }
+
+    fn wait_to_connect(&mut self, turn: &Turn<'_>, fresh_token: bool) {
+        self.failures = self.failures.saturating_add(1);
+        let wait = self.backoff(self.failures);
+        self.link = Link::Waiting { until: turn.now.mono + wait, fresh_token };
+    }
+
+    pub(super) fn link_timers(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.mono;
+        match &self.link {
+            Link::Off => {}
+            Link::Waiting { until, fresh_token } => {
+                if now >= *until {
+                    self.connect(turn, *fresh_token);
+                }
+            }
+            Link::Connecting { deadline, .. } => {
+                if now >= *deadline {
+                    self.reconnect(turn);
+                }
+            }
+            Link::Up(session) => {
+                if session.requests.values().any(|asked| now >= asked.deadline) {
+                    tracing::info!("a request was not answered in time");
+                    self.reconnect(turn);
+                } else if now >= session.renew_at {
+                    self.hang_up(turn);
+                    self.connect(turn, false);
+                }
+            }
+        }
+    }
+
+    pub(super) fn pump_keep_alive(&mut self, turn: &mut Turn<'_>) {
+        let idle = self.tuning.keep_alive;
+        if self.session().is_some_and(|session| turn.now.mono >= session.active + idle) {
+            self.ask(turn, Question::Hello, |reference| serde_json::to_string(&Request::Hello(Hello { reference })));
+        }
+    }
+
+    /// The next moment at which something is due by itself.
+    pub(super) fn find_wake(&self, turn: &Turn<'_>) -> Result<Option<u64>, StoreError> {
+        let now = turn.now.mono;
+        let session = match &self.link {
+            Link::Off => return Ok(None),
+            Link::Waiting { until, .. } => return Ok(Some(*until)),
+            Link::Connecting { deadline, .. } => return Ok(Some(*deadline)),
+            Link::Up(session) => session,
+        };
+        let mut wake = session.renew_at.min(session.active + self.tuning.keep_alive);
+        let mut at = |time: u64| {
+            // What was due has been done, or waits for an answer that has a deadline of its own.
+            if time > now {
+                wake = wake.min(time);
+            }
+        };
+        session.requests.values().for_each(|asked| at(asked.deadline));
+        if !session.list.done {
+            at(session.list.not_before);
+        }
+        session.sync.values().filter(|sync| sync.wanted && !sync.in_flight).for_each(|sync| at(sync.not_before));
+        for sending in session.sending.values().filter(|sending| sending.in_flight.is_none()) {
+            match &sending.conflict {
+                Some(conflict) => at(conflict.since + self.tuning.conflict_patience),
+                None => at(sending.not_before),
+            }
+        }
+        if !session.marking.in_flight && session.marking.not_before > now && turn.tx.has_marks_to_send()? {
+            at(session.marking.not_before);
+        }
+        Ok(Some(wake))
+    }
+}

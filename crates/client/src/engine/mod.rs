@@ -1,0 +1,247 @@
+//! The rules, without sockets, runtime or clock.
+//!
+//! Whoever drives the engine tells it the time and what happened; the engine changes the store in one transaction and
+//! returns, after the commit, what is to be done: connect, disconnect, send a frame, tell the application. Between
+//! calls it wants to be called with [`Input::Tick`] at [`Engine::next_wake`]. Given the same store, seed, times and
+//! inputs it does the same.
+//!
+//! Everything that must survive is in the store. The rest ([`Session`](session::Session): what was asked and not yet
+//! answered, cells that came too early) belongs to one connection and is forgotten with it, so that a kill and a lost
+//! connection are the same thing: on the next connection what is under way is sent again, and what is missing is
+//! fetched from the cursor.
+
+mod answers;
+mod backoff;
+mod commands;
+mod conflict;
+mod form;
+mod incoming;
+mod link;
+mod marks;
+mod sends;
+mod session;
+mod sync;
+mod turn;
+
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+
+use poste_protocol::Author;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use crate::store::{Store, Tx};
+use crate::{Connection, Counters, Event, StoreError, Tuning};
+use link::Link;
+use turn::Turn;
+
+/// The two clocks of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Unix milliseconds as the device believes them. For display, and for the age of messages as a difference.
+    pub wall: u64,
+    /// Milliseconds from any beginning, never going back. For waits and deadlines.
+    pub mono: u64,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// The handshake that [`Output::Connect`] asked for has succeeded.
+    Connected,
+    /// It has failed, or the connection is gone.
+    Disconnected(Lost),
+    /// A text frame came.
+    Frame(String),
+    /// Time has passed.
+    Tick,
+    /// The application cuts the network, or says that it is back.
+    Network(bool),
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// Nobody answered, or the connection was closed.
+    Closed,
+    /// The handshake was answered with 401 or 403.
+    Unauthorized,
+    /// The token provider says that the person must sign in again.
+    SignIn,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Connect, and answer with [`Input::Connected`] or [`Input::Disconnected`].
+    Connect {
+        /// The token used last was refused or has run out.
+        fresh_token: bool,
+    },
+    /// Close the connection, or give up the handshake. Nothing more of it is to be passed in.
+    Disconnect,
+    /// Send this text frame.
+    Frame(String),
+    /// Tell the application.
+    Event(Event),
+}
+
+/// The rules over a store.
+pub struct Engine {
+    store: Store,
+    rules: Rules,
+}
+
+/// Everything of the engine but the store.
+struct Rules {
+    me: Author,
+    tuning: Tuning,
+    rng: StdRng,
+    link: Link,
+    /// Failed connections in a row.
+    failures: u32,
+    /// Tokens refused in a row.
+    refused_tokens: u32,
+    /// The connection as the application was told.
+    told: Connection,
+    last_reference: u64,
+    counters: Counters,
+    wake: Option<u64>,
+    /// The store failed in the middle of a turn: what is known of the connection cannot be trusted any more.
+    store_failed: bool,
+}
+
+/// After trouble with the store, how soon it is tried again.
+const STORE_RETRY: u64 = 1_000;
+
+impl Engine {
+    /// An engine whose network is cut until [`Input::Network`] says otherwise. `seed` feeds the jitter and the ids;
+    /// no two engines of one account may get the same.
+    pub fn new(store: Store, me: Author, tuning: Tuning, seed: u64) -> Self {
+        let rules = Rules {
+            me,
+            tuning,
+            rng: StdRng::seed_from_u64(seed),
+            link: Link::Off,
+            failures: 0,
+            refused_tokens: 0,
+            told: Connection::Off,
+            last_reference: 0,
+            counters: Counters::default(),
+            wake: None,
+            store_failed: false,
+        };
+        Self { store, rules }
+    }
+
+    /// Takes in what happened.
+    ///
+    /// # Errors
+    /// Trouble with the store: nothing was changed, and the connection will be made anew.
+    pub fn handle(&mut self, now: Now, input: Input) -> Result<Vec<Output>, StoreError> {
+        let ((), outputs) = self.turn(now, |rules, turn| rules.input(turn, input))?;
+        Ok(outputs)
+    }
+
+    /// When the engine wants to be ticked, on the monotonic clock. Nothing when it only waits for inputs.
+    pub fn next_wake(&self) -> Option<u64> {
+        self.rules.wake
+    }
+
+    /// The connection as it is now.
+    pub fn connection(&self) -> Connection {
+        self.rules.connection()
+    }
+
+    /// What was counted since the engine was made.
+    pub fn counters(&self) -> Counters {
+        self.rules.counters
+    }
+
+    /// Reads from the store; everything that is read through it is of one moment.
+    pub fn read(&mut self) -> Result<Tx<'_>, StoreError> {
+        self.store.read()
+    }
+
+    /// Ends the engine as a kill would: only the store is left.
+    pub fn into_store(self) -> Store {
+        self.store
+    }
+
+    /// One transaction: what happened, then everything that is due.
+    fn turn<T>(
+        &mut self,
+        now: Now,
+        act: impl FnOnce(&mut Rules, &mut Turn<'_>) -> Result<T, StoreError>,
+    ) -> Result<(T, Vec<Output>), StoreError> {
+        self.turn_unless_refused(now, |rules, turn| act(rules, turn).map(Ok::<T, Infallible>)).map(|done| match done {
+            Ok(done) => done,
+            Err(never) => match never {},
+        })
+    }
+
+    /// As [`Self::turn`], but what is refused leaves nothing behind. Whoever refuses must not have changed the rules'
+    /// own state.
+    fn turn_unless_refused<T, R>(
+        &mut self,
+        now: Now,
+        act: impl FnOnce(&mut Rules, &mut Turn<'_>) -> Result<Result<T, R>, StoreError>,
+    ) -> Result<Result<(T, Vec<Output>), R>, StoreError> {
+        let Self { store, rules } = self;
+        let run = || {
+            let mut turn = Turn::new(store.begin()?, now);
+            let result = match act(rules, &mut turn)? {
+                Ok(result) => result,
+                Err(refused) => return Ok(Err(refused)),
+            };
+            if rules.store_failed {
+                rules.start_over(&mut turn);
+            }
+            rules.do_what_is_due(&mut turn)?;
+            let outputs = turn.finish()?;
+            rules.store_failed = false;
+            Ok(Ok((result, outputs)))
+        };
+        let done = run();
+        if done.is_err() {
+            rules.store_failed = true;
+            rules.wake = Some(now.mono + STORE_RETRY);
+        }
+        done
+    }
+}
+
+impl Rules {
+    fn input(&mut self, turn: &mut Turn<'_>, input: Input) -> Result<(), StoreError> {
+        match input {
+            Input::Connected => self.on_connected(turn),
+            Input::Disconnected(lost) => self.on_disconnected(turn, lost),
+            Input::Frame(text) => return self.on_frame(turn, &text),
+            Input::Tick => {}
+            Input::Network(on) => self.on_network(turn, on),
+        }
+        Ok(())
+    }
+
+    /// Does everything whose time has come, and notes when to look again.
+    fn do_what_is_due(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
+        self.link_timers(turn);
+        if self.session().is_some() {
+            self.pump_list(turn);
+            self.pump_conflicts(turn)?;
+            self.pump_fetches(turn)?;
+            self.pump_sends(turn)?;
+            self.pump_marks(turn)?;
+            self.pump_keep_alive(turn);
+        }
+        let connection = self.connection();
+        if connection != self.told {
+            self.told = connection;
+            turn.connection = Some(connection);
+        }
+        self.wake = self.find_wake(turn)?;
+        Ok(())
+    }
+}

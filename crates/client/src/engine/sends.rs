@@ -1,0 +1,197 @@
+//! The outbox on its way: one envelope per conversation, several in a frame, again and again until a verdict.
+
+use poste_protocol::{Code, ConversationId, EnvelopeId, Outcome, Refusal, Sent, Seq, Verdict, limits};
+
+use super::Rules;
+use super::form::{Enclosed, FRAME_ROOM, send_frame, share_of_frame};
+use super::session::{Conflict, Question};
+use super::turn::Turn;
+use crate::StoreError;
+use crate::store::OutboxRow;
+
+impl Rules {
+    /// Sends whatever may be sent now.
+    pub(super) fn pump_sends(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
+        let mut frame = Vec::new();
+        let mut room = FRAME_ROOM;
+        for conversation in turn.tx.conversations_to_send()? {
+            if !self.may_send_frame() {
+                return Ok(());
+            }
+            let now = turn.now.mono;
+            let Some(session) = self.session() else { return Ok(()) };
+            let mut alone = false;
+            if let Some(sending) = session.sending.get(&conversation) {
+                if sending.in_flight.is_some() || sending.conflict.is_some() || sending.not_before > now {
+                    continue;
+                }
+                alone = sending.alone;
+            }
+            let Some(envelope) = self.envelope_to_send(turn, &conversation)? else { continue };
+            let share = share_of_frame(&envelope.json);
+            if !frame.is_empty() && (alone || share > room || frame.len() == limits::SUBMISSIONS) {
+                self.send(turn, std::mem::take(&mut frame))?;
+                room = FRAME_ROOM;
+                if !self.may_send_frame() {
+                    // Formed and on the disk; it goes when an answer makes room.
+                    return Ok(());
+                }
+            }
+            frame.push(envelope);
+            room = room.saturating_sub(share);
+            if alone {
+                self.send(turn, std::mem::take(&mut frame))?;
+                room = FRAME_ROOM;
+            }
+        }
+        if !frame.is_empty() {
+            self.send(turn, frame)?;
+        }
+        Ok(())
+    }
+
+    fn may_send_frame(&self) -> bool {
+        let limit = self.tuning.send_frames;
+        self.session().is_some_and(|session| session.count_asked(|asked| matches!(asked, Question::Send(_))) < limit)
+    }
+
+    fn envelope_to_send(
+        &mut self,
+        turn: &mut Turn<'_>,
+        conversation: &ConversationId,
+    ) -> Result<Option<OutboxRow>, StoreError> {
+        match turn.tx.outbox(conversation)? {
+            Some(row) if row.failure.is_some() => Ok(None),
+            Some(row) => Ok(Some(row)),
+            None => match turn.tx.conversation(conversation)? {
+                Some(row) => self.form_envelope(turn, &row),
+                None => Ok(None),
+            },
+        }
+    }
+
+    fn send(&mut self, turn: &mut Turn<'_>, envelopes: Vec<OutboxRow>) -> Result<(), StoreError> {
+        let mut enclosed = Vec::new();
+        let mut asked = Vec::new();
+        for row in envelopes {
+            let attempt = turn.tx.count_attempt(row.envelope)?;
+            // A difference on this device's own clock; a clock that was set back makes it nothing.
+            let since = turn.tx.waiting_since(row.envelope)?.unwrap_or(turn.now.wall);
+            let age = turn.now.wall.saturating_sub(since).min(limits::INTEGER);
+            enclosed.push(Enclosed::new(row.json, age, attempt)?);
+            self.counters.submissions += 1;
+            self.counters.resubmissions += u64::from(attempt > 1);
+            if let Some(session) = self.session_mut() {
+                session.sending(&row.conversation).in_flight = Some(row.envelope);
+            }
+            asked.push((row.conversation, row.envelope));
+        }
+        self.ask(turn, Question::Send(asked), |reference| send_frame(reference, &enclosed));
+        Ok(())
+    }
+
+    /// The answer to a `send`. A verdict counts whether or not its request is still waited for.
+    pub(super) fn on_sent(
+        &mut self,
+        turn: &mut Turn<'_>,
+        sent: Sent,
+        asked: &[(ConversationId, EnvelopeId)],
+    ) -> Result<(), StoreError> {
+        for (conversation, envelope) in asked {
+            self.landed(conversation, *envelope);
+            if !sent.verdicts.iter().any(|verdict| verdict.envelope == *envelope) {
+                self.send_later(turn, conversation, None);
+            }
+        }
+        for verdict in sent.verdicts {
+            self.on_verdict(turn, verdict)?;
+        }
+        Ok(())
+    }
+
+    /// An envelope is not in flight any more.
+    pub(super) fn landed(&mut self, conversation: &ConversationId, envelope: EnvelopeId) {
+        if let Some(session) = self.session_mut()
+            && let Some(sending) = session.sending.get_mut(conversation)
+            && sending.in_flight == Some(envelope)
+        {
+            sending.in_flight = None;
+        }
+    }
+
+    /// The same again, after a wait.
+    pub(super) fn send_later(&mut self, turn: &Turn<'_>, conversation: &ConversationId, told: Option<u64>) {
+        let Some(session) = self.session_mut() else { return };
+        let sending = session.sending(conversation);
+        sending.failures = sending.failures.saturating_add(1);
+        let failures = sending.failures;
+        let not_before = turn.now.mono + self.wait(told, failures);
+        if let Some(session) = self.session_mut() {
+            session.sending(conversation).not_before = not_before;
+        }
+    }
+
+    fn on_verdict(&mut self, turn: &mut Turn<'_>, verdict: Verdict) -> Result<(), StoreError> {
+        let Some(row) = turn.tx.outbox_envelope(verdict.envelope)? else {
+            // Freed before, by a page or by an earlier answer.
+            return Ok(());
+        };
+        match verdict.outcome {
+            Outcome::Accepted { seq, at, .. } => self.on_accepted(turn, &row, seq, at),
+            Outcome::Refused { error } => self.on_refused(turn, &row, &error),
+        }
+    }
+
+    fn on_accepted(&mut self, turn: &mut Turn<'_>, row: &OutboxRow, seq: Seq, at: u64) -> Result<(), StoreError> {
+        let id = &row.conversation;
+        let locals = turn.tx.settle_envelope(row.envelope, seq, at)?;
+        let last = seq.plus((locals.len() as u64).saturating_sub(1));
+        turn.updated(locals);
+        turn.tx.dissolve(row.envelope)?;
+        if let Some(session) = self.session_mut() {
+            session.sending.remove(id);
+        }
+        turn.tx.raise_head(id, last, at)?;
+        self.raise_own_states(turn, id)?;
+        turn.conversation_changed(id);
+        self.own_place_known(turn, id, seq, last)
+    }
+
+    pub(super) fn on_refused(
+        &mut self,
+        turn: &mut Turn<'_>,
+        row: &OutboxRow,
+        refusal: &Refusal,
+    ) -> Result<(), StoreError> {
+        let id = &row.conversation;
+        match (refusal.code, refusal.lane) {
+            (Code::TokenExpired, _) => self.on_token_expired(turn),
+            (Code::LaneConflict, Some(lane)) if row.failure.is_none() => {
+                let now = turn.now.mono;
+                let again = self.session().and_then(|s| s.sending.get(id)).is_some_and(|sending| sending.failures > 0);
+                // A second conflict for the same envelope is strange: then not at full speed.
+                self.send_later(turn, id, (!again).then_some(0));
+                let cursor = turn.tx.conversation(id)?.map_or(Seq::ZERO, |row| row.cursor);
+                if let Some(session) = self.session_mut() {
+                    session.sending(id).conflict = Some(Conflict { lane, since: now });
+                    if cursor < lane.seq {
+                        session.sync(id).want(now);
+                    }
+                }
+            }
+            // Transient unless the server has judged this very envelope.
+            (Code::LaneConflict | Code::UnknownAction, _) => self.send_later(turn, id, refusal.retry_after_ms),
+            (code, _) if code.retryable() || refusal.retryable => self.send_later(turn, id, refusal.retry_after_ms),
+            _ => {
+                tracing::warn!(code = ?refusal.code, conversation = %id, "an envelope was refused");
+                turn.tx.fail(row.envelope, refusal)?;
+                turn.updated(turn.tx.locals_of_envelope(row.envelope)?);
+                turn.conversation_changed(id);
+                if let Some(session) = self.session_mut() {
+                    session.sending.remove(id);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+//! What belongs to one connection and is forgotten with it.
+
+use std::collections::BTreeMap;
+
+use poste_protocol::{Cell, ConversationId, EnvelopeId, LanePlace, Reference, Seq};
+
+use super::turn::Turn;
+use super::{Output, Rules};
+use crate::store::MarkToSend;
+
+/// A request that waits for its answer.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) deadline: u64,
+    pub(super) question: Question,
+}
+
+#[derive(Debug)]
+pub(super) enum Question {
+    Hello,
+    Send(Vec<(ConversationId, EnvelopeId)>),
+    Fetch(ConversationId),
+    List,
+    Mark(Vec<MarkToSend>),
+}
+
+/// How far the list of conversations is.
+#[derive(Debug)]
+pub(super) struct Listing {
+    pub(super) done: bool,
+    pub(super) in_flight: bool,
+    pub(super) after: Option<ConversationId>,
+    pub(super) not_before: u64,
+    pub(super) failures: u32,
+}
+
+/// Fetching of one conversation.
+#[derive(Debug)]
+pub(super) struct Sync {
+    /// There is, or may be, something after the cursor.
+    pub(super) wanted: bool,
+    pub(super) in_flight: bool,
+    pub(super) not_before: u64,
+    /// It was wanted again while a fetch was in flight, which may have been answered before.
+    pub(super) again: bool,
+    /// The highest number that is known to be written, not only reserved.
+    pub(super) written: Seq,
+    /// Fetches in a row that brought nothing.
+    pub(super) idle: u32,
+    pub(super) active_at: u64,
+    /// Cells that came before what is between them and the cursor.
+    pub(super) beyond: BTreeMap<Seq, Cell>,
+}
+
+impl Default for Sync {
+    fn default() -> Self {
+        Self {
+            wanted: false,
+            in_flight: false,
+            not_before: 0,
+            again: false,
+            written: Seq::ZERO,
+            idle: 0,
+            active_at: 0,
+            beyond: BTreeMap::new(),
+        }
+    }
+}
+
+impl Sync {
+    /// Asks for a fetch at `at` or, if it is wanted sooner already, then.
+    pub(super) fn want(&mut self, at: u64) {
+        self.not_before = if self.wanted { self.not_before.min(at) } else { at };
+        self.wanted = true;
+        self.again = self.in_flight;
+    }
+
+    /// Something is known to be in the log up to here.
+    pub(super) fn know_written(&mut self, seq: Seq) {
+        self.written = self.written.max(seq);
+    }
+}
+
+/// Sending in one conversation.
+#[derive(Debug, Default)]
+pub(super) struct Sending {
+    pub(super) in_flight: Option<EnvelopeId>,
+    pub(super) not_before: u64,
+    pub(super) failures: u32,
+    /// A frame in which it was joined with others was refused as a whole: send it in one of its own.
+    pub(super) alone: bool,
+    pub(super) conflict: Option<Conflict>,
+}
+
+/// The server knows the device's lane otherwise than the device does.
+#[derive(Debug)]
+pub(super) struct Conflict {
+    pub(super) lane: LanePlace,
+    pub(super) since: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Marking {
+    pub(super) in_flight: bool,
+    pub(super) not_before: u64,
+    pub(super) failures: u32,
+}
+
+/// A live connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// By the number that is their `ref`.
+    pub(super) requests: BTreeMap<u64, Asked>,
+    /// When the last frame went either way.
+    pub(super) active: u64,
+    pub(super) renew_at: u64,
+    /// Whether it was made with a token that was fetched for it.
+    pub(super) fresh_token: bool,
+    /// Whether the server has answered anything.
+    pub(super) answered: bool,
+    pub(super) list: Listing,
+    pub(super) sync: BTreeMap<ConversationId, Sync>,
+    pub(super) sending: BTreeMap<ConversationId, Sending>,
+    pub(super) marking: Marking,
+}
+
+impl Session {
+    pub(super) fn new(now: u64, renew_at: u64, fresh_token: bool) -> Self {
+        Self {
+            requests: BTreeMap::new(),
+            active: now,
+            renew_at,
+            fresh_token,
+            answered: false,
+            list: Listing { done: false, in_flight: false, after: None, not_before: now, failures: 0 },
+            sync: BTreeMap::new(),
+            sending: BTreeMap::new(),
+            marking: Marking::default(),
+        }
+    }
+
+    pub(super) fn sync(&mut self, id: &ConversationId) -> &mut Sync {
+        self.sync.entry(id.clone()).or_default()
+    }
+
+    pub(super) fn sending(&mut self, id: &ConversationId) -> &mut Sending {
+        self.sending.entry(id.clone()).or_default()
+    }
+
+    pub(super) fn count_asked(&self, which: impl Fn(&Question) -> bool) -> usize {
+        self.requests.values().filter(|asked| which(&asked.question)).count()
+    }
+}
+
+impl Rules {
+    /// Sends a request on the live connection, and notes that it waits for an answer.
+    pub(super) fn ask(
+        &mut self,
+        turn: &mut Turn<'_>,
+        question: Question,
+        write: impl FnOnce(Reference) -> Result<String, serde_json::Error>,
+    ) {
+        self.last_reference += 1;
+        let number = self.last_reference;
+        let reference = Reference::new(number.to_string()).expect("a decimal number has 1 to 20 characters");
+        let deadline = turn.now.mono + self.tuning.request_deadline;
+        let Some(session) = self.session_mut() else { return };
+        match write(reference) {
+            Ok(text) => {
+                session.active = turn.now.mono;
+                session.requests.insert(number, Asked { deadline, question });
+                self.counters.frames_sent += 1;
+                turn.outputs.push(Output::Frame(text));
+            }
+            Err(wrong) => tracing::error!(%wrong, "a request could not be written"),
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Taking in the log: the list of conversations, pages from the cursor, and realtime cells that fit on to it. The
+//! cursor is a contiguous prefix; nothing of others is shown beyond it.
+
+use poste_protocol::{Cell, ConversationId, DeliveryItem, Fetch, List, ListPage, Page, Refusal, Request, Seq, Summary};
+
+use super::Rules;
+use super::session::Question;
+use super::turn::Turn;
+use crate::StoreError;
+use crate::store::Settled;
+
+impl Rules {
+    pub(super) fn pump_list(&mut self, turn: &mut Turn<'_>) {
+        let Some(session) = self.session_mut() else { return };
+        let list = &mut session.list;
+        if list.done || list.in_flight || list.not_before > turn.now.mono {
+            return;
+        }
+        list.in_flight = true;
+        let after = list.after.clone();
+        self.ask(turn, Question::List, |reference| serde_json::to_string(&Request::List(List { reference, after })));
+    }
+
+    pub(super) fn on_list(&mut self, turn: &mut Turn<'_>, page: ListPage) -> Result<(), StoreError> {
+        for summary in &page.conversations {
+            self.on_summary(turn, summary)?;
+        }
+        let Some(session) = self.session_mut() else { return Ok(()) };
+        let list = &mut session.list;
+        list.in_flight = false;
+        list.failures = 0;
+        // A list that points back to where it was would never end.
+        list.done = page.next.is_none() || page.next <= list.after;
+        list.after = page.next;
+        Ok(())
+    }
+
+    pub(super) fn list_refused(&mut self, turn: &Turn<'_>, refusal: Option<&Refusal>) {
+        let Some(session) = self.session_mut() else { return };
+        session.list.in_flight = false;
+        session.list.failures = session.list.failures.saturating_add(1);
+        let failures = session.list.failures;
+        let not_before = turn.now.mono + self.wait(refusal.and_then(|no| no.retry_after_ms), failures);
+        if let Some(session) = self.session_mut() {
+            session.list.not_before = not_before;
+        }
+    }
+
+    fn on_summary(&mut self, turn: &mut Turn<'_>, summary: &Summary) -> Result<(), StoreError> {
+        let id = &summary.conversation;
+        let known = turn.tx.know_conversation(id, summary.peer.as_ref())?;
+        let raised = turn.tx.raise_head(id, summary.head, summary.active_at)?;
+        if known || raised {
+            turn.conversation_changed(id);
+        }
+        for mark in &summary.marks {
+            self.on_member_mark(turn, id, mark)?;
+        }
+        let cursor = turn.tx.conversation(id)?.map_or(Seq::ZERO, |row| row.cursor);
+        if summary.head < cursor {
+            // Never so with a server that keeps its promises: another one, or one that has lost its log.
+            tracing::error!(conversation = %id, head = %summary.head, %cursor, "the server's log ends before the cursor");
+        }
+        if let Some(session) = self.session_mut() {
+            let sync = session.sync(id);
+            sync.active_at = summary.active_at;
+            if summary.head > cursor {
+                sync.want(turn.now.mono);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for the pages that are wanted, what was active last first, a few at a time.
+    pub(super) fn pump_fetches(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
+        let now = turn.now.mono;
+        let limit = self.tuning.fetches;
+        let Some(session) = self.session() else { return Ok(()) };
+        let under_way = session.count_asked(|asked| matches!(asked, Question::Fetch(_)));
+        let mut due: Vec<_> = session
+            .sync
+            .iter()
+            .filter(|(_, sync)| sync.wanted && !sync.in_flight && sync.not_before <= now)
+            .map(|(id, sync)| (std::cmp::Reverse(sync.active_at), id.clone()))
+            .collect();
+        due.sort();
+        for (_, conversation) in due.into_iter().take(limit.saturating_sub(under_way)) {
+            let Some(row) = turn.tx.conversation(&conversation)? else { continue };
+            if let Some(session) = self.session_mut() {
+                session.sync(&conversation).in_flight = true;
+            }
+            let after = row.cursor;
+            self.ask(turn, Question::Fetch(conversation.clone()), |reference| {
+                serde_json::to_string(&Request::Fetch(Fetch { reference, conversation, after, limit: None }))
+            });
+        }
+        Ok(())
+    }
+
+    /// Takes in a page, if it goes on where the cursor is.
+    pub(super) fn on_page(&mut self, turn: &mut Turn<'_>, page: &Page, asked: bool) -> Result<(), StoreError> {
+        let id = &page.conversation;
+        let now = turn.now.mono;
+        if asked && let Some(session) = self.session_mut() {
+            session.sync(id).in_flight = false;
+        }
+        if !is_sound(page) {
+            self.counters.bad_frames += 1;
+            tracing::warn!(conversation = %id, "a page that contradicts itself was ignored");
+            self.fetch_refused(turn, id, None);
+            return Ok(());
+        }
+        let Some(row) = turn.tx.conversation(id)? else { return Ok(()) };
+        if page.after != row.cursor {
+            // The cursor has moved meanwhile, by an own envelope or a realtime cell: asked again from there.
+            if asked {
+                self.ask_for_page_again(turn, id);
+            }
+            return Ok(());
+        }
+        self.counters.pages += 1;
+        let mut foreign = false;
+        for cell in &page.cells {
+            foreign |= self.take_cell(turn, id, cell)?;
+        }
+        let cursor = self.advance(turn, id, page.through, foreign)?;
+        turn.tx.raise_head(id, page.head, page.cells.iter().map(|cell| cell.at).max().unwrap_or(0))?;
+
+        let progress = page.through > page.after;
+        let Some(session) = self.session_mut() else { return Ok(()) };
+        let sync = session.sync(id);
+        sync.idle = if progress { 0 } else { sync.idle.saturating_add(1) };
+        sync.wanted = false;
+        let idle = sync.idle;
+        let gap = sync.written > cursor;
+        if std::mem::take(&mut sync.again) || page.more && progress {
+            sync.want(now);
+        } else if let Some(wait) = page.retry_after_ms {
+            sync.want(now + wait.max(1));
+        } else if page.more || gap {
+            let wait = self.tuning.gap_wait + if idle > 0 { self.backoff(idle) } else { 0 };
+            if let Some(session) = self.session_mut() {
+                session.sync(id).want(now + wait);
+            }
+        }
+        Ok(())
+    }
+
+    /// A fetch came to nothing. Without a refusal, or with one that may pass, it is asked again later.
+    pub(super) fn fetch_refused(&mut self, turn: &Turn<'_>, id: &ConversationId, refusal: Option<&Refusal>) {
+        let Some(session) = self.session_mut() else { return };
+        let sync = session.sync(id);
+        sync.in_flight = false;
+        sync.idle = sync.idle.saturating_add(1);
+        let idle = sync.idle;
+        let final_no = refusal.is_some_and(|no| !no.retryable && !no.code.retryable());
+        let wait = self.wait(refusal.and_then(|no| no.retry_after_ms), idle);
+        let Some(session) = self.session_mut() else { return };
+        if final_no {
+            let sync = session.sync(id);
+            sync.wanted = false;
+            sync.beyond.clear();
+            sync.written = Seq::ZERO;
+            // If the conversation cannot be read, the next attempt to send says so, too.
+            if let Some(sending) = session.sending.get_mut(id)
+                && sending.conflict.take().is_some()
+            {
+                self.send_later(turn, id, None);
+            }
+        } else {
+            let sync = session.sync(id);
+            sync.wanted = true;
+            sync.not_before = turn.now.mono + wait;
+        }
+    }
+
+    /// Takes in what came by itself.
+    pub(super) fn on_delivery(&mut self, turn: &mut Turn<'_>, item: DeliveryItem) -> Result<(), StoreError> {
+        let id = &item.conversation;
+        let peer = item
+            .cells
+            .iter()
+            .map(|cell| &cell.by.user)
+            .find(|user| **user != self.me.user && ConversationId::direct(&self.me.user, user) == *id);
+        if turn.tx.know_conversation(id, peer)? {
+            turn.conversation_changed(id);
+        }
+        for cell in item.cells {
+            if cell.messages.is_empty() {
+                self.counters.bad_frames += 1;
+                continue;
+            }
+            turn.tx.raise_head(id, cell.last(), cell.at)?;
+            let cursor = turn.tx.conversation(id)?.map_or(Seq::ZERO, |row| row.cursor);
+            if cell.seq == cursor.next() {
+                self.counters.cells_delivered += 1;
+                let foreign = self.take_cell(turn, id, &cell)?;
+                self.advance(turn, id, cell.last(), foreign)?;
+            } else if cell.seq > cursor {
+                self.keep_for_later(turn, id, cell);
+            }
+        }
+        for mark in &item.marks {
+            self.on_member_mark(turn, id, mark)?;
+        }
+        Ok(())
+    }
+
+    /// A cell came before what is between it and the cursor. That may be on its way; if not, it is fetched.
+    fn keep_for_later(&mut self, turn: &Turn<'_>, id: &ConversationId, cell: Cell) {
+        let at = turn.now.mono + self.tuning.gap_wait;
+        let limit = self.tuning.buffered_cells;
+        let Some(session) = self.session_mut() else { return };
+        let sync = session.sync(id);
+        sync.active_at = sync.active_at.max(cell.at);
+        sync.know_written(cell.last());
+        sync.beyond.insert(cell.seq, cell);
+        if sync.beyond.len() > limit {
+            // The nearest are the ones that the next page may reach; the furthest will be fetched.
+            sync.beyond.pop_last();
+        }
+        sync.want(at);
+    }
+
+    /// An own envelope has its place. If that is the next one, the cursor moves over it.
+    pub(super) fn own_place_known(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: &ConversationId,
+        seq: Seq,
+        last: Seq,
+    ) -> Result<(), StoreError> {
+        let cursor = turn.tx.conversation(id)?.map_or(Seq::ZERO, |row| row.cursor);
+        if seq == cursor.next() {
+            self.advance(turn, id, last, false)?;
+        } else if seq > cursor {
+            let at = turn.now.mono + self.tuning.gap_wait;
+            if let Some(session) = self.session_mut() {
+                session.sync(id).know_written(last);
+                session.sync(id).want(at);
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_for_page_again(&mut self, turn: &Turn<'_>, id: &ConversationId) {
+        let Some(session) = self.session_mut() else { return };
+        let sync = session.sync(id);
+        sync.idle = sync.idle.saturating_add(1);
+        let idle = sync.idle;
+        // Once is how things go; more often is a server that answers something else than was asked.
+        let wait = if idle > 1 { self.backoff(idle) } else { 0 };
+        if let Some(session) = self.session_mut() {
+            session.sync(id).want(turn.now.mono + wait);
+        }
+    }
+
+    /// Moves the cursor, takes in what was kept and fits on now, and notes what this device has stored.
+    fn advance(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: &ConversationId,
+        through: Seq,
+        mut foreign: bool,
+    ) -> Result<Seq, StoreError> {
+        let mut cursor = through;
+        while let Some(cell) = self.next_kept(id, cursor) {
+            foreign |= self.take_cell(turn, id, &cell)?;
+            cursor = cell.last();
+        }
+        turn.tx.raise_cursor(id, cursor)?;
+        if foreign {
+            turn.tx.raise_delivered(id, cursor)?;
+        }
+        turn.conversation_changed(id);
+        Ok(cursor)
+    }
+
+    fn next_kept(&mut self, id: &ConversationId, cursor: Seq) -> Option<Cell> {
+        let sync = self.session_mut()?.sync.get_mut(id)?;
+        while let Some(first) = sync.beyond.first_entry() {
+            if *first.key() > cursor.next() {
+                return None;
+            }
+            let cell = first.remove();
+            if cell.seq == cursor.next() {
+                return Some(cell);
+            }
+        }
+        None
+    }
+
+    /// Stores a cell's messages. Says whether somebody else wrote them.
+    fn take_cell(&mut self, turn: &mut Turn<'_>, id: &ConversationId, cell: &Cell) -> Result<bool, StoreError> {
+        for (message, place) in cell.messages.iter().zip(0..) {
+            match turn.tx.settle(id, &self.me.user, cell, message, cell.seq.plus(place))? {
+                Settled::Added(local) => turn.added(local),
+                Settled::Updated(local) => turn.updated([local]),
+                Settled::Known => {}
+            }
+        }
+        if cell.by.user != self.me.user {
+            return Ok(true);
+        }
+        if cell.by.device == self.me.device {
+            turn.tx.raise_next_number(id, cell.number.next())?;
+        }
+        // Seen in the log is as good as acknowledged.
+        if turn.tx.free_if_settled(id)?.is_some()
+            && let Some(session) = self.session_mut()
+        {
+            session.sending.remove(id);
+        }
+        self.raise_own_states(turn, id)?;
+        Ok(false)
+    }
+}
+
+/// Whether a page keeps its own promise.
+fn is_sound(page: &Page) -> bool {
+    let mut end = page.after;
+    for cell in &page.cells {
+        if cell.seq <= end || cell.messages.is_empty() {
+            return false;
+        }
+        end = cell.last();
+    }
+    page.through >= end
+}

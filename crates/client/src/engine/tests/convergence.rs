@@ -1,0 +1,428 @@
+//! C5, I2 to I5, I9: whatever happens in between, all devices end with the log's list.
+//!
+//! Two devices write to each other through a server in memory that follows the wire's rules. A random schedule loses
+//! frames both ways, passes them late and twice, cuts connections and kills devices. Then the network is good for a
+//! while, and both must show what the log holds, which must hold what was written, once and in order.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use poste_protocol::{Author, Cell, ConversationId, EnvelopeId, Fetch, Number, Request, Seq};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{START, author, seq};
+use crate::engine::{Engine, Input, Lost, Now, Output};
+use crate::store::Store;
+use crate::{Message, State, Target, Tuning};
+
+/// Messages of a page: few, so that there are many pages.
+const PAGE: usize = 4;
+
+/// The log of one conversation, with its lanes.
+#[derive(Default)]
+struct Server {
+    cells: Vec<Cell>,
+    head: u64,
+    lanes: BTreeMap<Author, (Number, EnvelopeId, u64)>,
+    marks: BTreeMap<String, (u64, u64, Author)>,
+}
+
+impl Server {
+    /// Answers one request, and says whether there is news for the others.
+    fn answer(&mut self, by: &Author, conversation: &ConversationId, text: &str) -> (Value, Vec<Value>) {
+        match serde_json::from_str(text).expect("devices send well-formed requests") {
+            Request::Hello(hello) => (
+                json!({"type": "welcome", "ref": hello.reference, "user": by.user, "device": by.device, "now": 1}),
+                Vec::new(),
+            ),
+            Request::Send(frame) => {
+                let mut verdicts = Vec::new();
+                let mut news = Vec::new();
+                for submission in frame.submissions {
+                    submission.envelope.check().expect("devices keep the limits");
+                    assert_eq!(&submission.envelope.conversation, conversation);
+                    let id = submission.envelope.id;
+                    let outcome = self.append(by, submission.envelope);
+                    if outcome["outcome"] == "accepted" {
+                        let cell = self.cells.iter().find(|cell| cell.envelope == id).expect("stored");
+                        news.push(json!({"conversation": conversation, "cells": [cell]}));
+                    }
+                    let mut verdict = outcome;
+                    verdict["envelope"] = json!(id);
+                    verdicts.push(verdict);
+                }
+                (json!({"type": "sent", "ref": frame.reference, "verdicts": verdicts}), news)
+            }
+            Request::Fetch(fetch) => (self.page(conversation, &fetch), Vec::new()),
+            Request::List(list) => {
+                let marks: Vec<_> = self.marks.iter().map(|(user, mark)| member_mark(user, mark)).collect();
+                let all = if self.head == 0 {
+                    json!([])
+                } else {
+                    json!([{"conversation": conversation, "head": self.head, "active_at": 1, "marks": marks}])
+                };
+                (json!({"type": "list", "ref": list.reference, "conversations": all}), Vec::new())
+            }
+            Request::Mark(frame) => {
+                let mut results = Vec::new();
+                let mut news = Vec::new();
+                for mark in frame.marks {
+                    let read = mark.read.map_or(0, Seq::get);
+                    let delivered = mark.delivered.map_or(0, Seq::get).max(read);
+                    assert!(delivered <= self.head, "I8: a mark never passes the head");
+                    let mine = self.marks.entry(by.user.as_str().to_owned()).or_insert_with(|| (0, 0, by.clone()));
+                    *mine = (mine.0.max(delivered), mine.1.max(read), by.clone());
+                    news.push(json!({"conversation": conversation, "marks": [member_mark(by.user.as_str(), mine)]}));
+                    results.push(json!({"conversation": mark.conversation}));
+                }
+                (json!({"type": "marked", "ref": frame.reference, "results": results}), news)
+            }
+        }
+    }
+
+    fn append(&mut self, by: &Author, envelope: poste_protocol::Envelope) -> Value {
+        let accepted =
+            |place: u64, repeat: bool| json!({"outcome": "accepted", "seq": place, "at": 1, "repeat": repeat});
+        if let Some((number, id, place)) = self.lanes.get(by) {
+            if *number == envelope.number && *id == envelope.id {
+                return accepted(*place, true);
+            }
+            if envelope.number <= *number {
+                return match self.cells.iter().find(|cell| cell.envelope == envelope.id) {
+                    Some(cell) => accepted(cell.seq.get(), true),
+                    None => json!({"outcome": "refused", "error": {"code": "lane_conflict", "message": "",
+                        "retryable": false, "lane": {"number": number, "seq": place}}}),
+                };
+            }
+        }
+        let place = self.head + 1;
+        self.head += envelope.count();
+        self.lanes.insert(by.clone(), (envelope.number, envelope.id, place));
+        self.cells.push(Cell {
+            seq: seq(place),
+            envelope: envelope.id,
+            number: envelope.number,
+            by: by.clone(),
+            at: 1,
+            messages: envelope.messages,
+        });
+        accepted(place, false)
+    }
+
+    fn page(&self, conversation: &ConversationId, fetch: &Fetch) -> Value {
+        let mut cells: Vec<_> = self.cells.iter().filter(|cell| cell.seq > fetch.after).collect();
+        let more = cells.len() > PAGE;
+        cells.truncate(PAGE);
+        let through = cells.last().map_or(fetch.after, |cell| cell.last());
+        json!({"type": "page", "ref": fetch.reference, "conversation": conversation, "after": fetch.after,
+            "through": through, "cells": cells, "head": self.head, "more": more})
+    }
+}
+
+fn member_mark(user: &str, (delivered, read, by): &(u64, u64, Author)) -> Value {
+    json!({"user": user, "device": by.device, "delivered": delivered, "read": read})
+}
+
+struct Device {
+    me: Author,
+    peer: Author,
+    engine: Option<Engine>,
+    /// What the engine wants: a handshake, or that it has a connection.
+    wants_connection: bool,
+    connected: bool,
+    up: VecDeque<String>,
+    down: Vec<String>,
+    written: Vec<String>,
+    seed: u64,
+}
+
+impl Device {
+    fn new(me: Author, peer: Author, seed: u64) -> Self {
+        let store = Store::in_memory(&me.user, &me.device).expect("a store in memory");
+        let engine = Some(Engine::new(store, me.clone(), Tuning::default(), seed));
+        Self {
+            me,
+            peer,
+            engine,
+            wants_connection: false,
+            connected: false,
+            up: VecDeque::new(),
+            down: Vec::new(),
+            written: Vec::new(),
+            seed,
+        }
+    }
+
+    fn take(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Connect { .. } => self.wants_connection = true,
+                Output::Disconnect => self.cut(),
+                Output::Frame(text) => self.up.push_back(text),
+                Output::Event(_) => {}
+            }
+        }
+    }
+
+    fn cut(&mut self) {
+        self.connected = false;
+        self.wants_connection = false;
+        self.up.clear();
+        self.down.clear();
+    }
+
+    fn input(&mut self, now: Now, input: Input) {
+        let outputs = self.engine.as_mut().expect("alive").handle(now, input).expect("the store works");
+        self.take(outputs);
+    }
+
+    fn write(&mut self, now: Now) {
+        let body = format!("{} {}", self.me.user, self.written.len());
+        let to = Target::User(self.peer.user.clone());
+        let engine = self.engine.as_mut().expect("alive");
+        let (_, outputs) = engine.send(now, to, body.clone()).expect("written");
+        self.written.push(body);
+        self.take(outputs);
+    }
+
+    /// Only the store is left, as it was at the last commit.
+    fn kill(&mut self, now: Now) {
+        let store = self.engine.take().expect("alive").into_store();
+        self.seed += 1000;
+        self.engine = Some(Engine::new(store, self.me.clone(), Tuning::default(), self.seed));
+        self.cut();
+        self.input(now, Input::Network(true));
+    }
+
+    fn list(&mut self, conversation: &ConversationId) -> Vec<Message> {
+        let tx = self.engine.as_mut().expect("alive").read().expect("reads");
+        tx.history(conversation, None, 10_000).expect("reads")
+    }
+}
+
+struct World {
+    server: Server,
+    devices: [Device; 2],
+    conversation: ConversationId,
+    now: Now,
+}
+
+/// What may happen next.
+#[derive(Debug, Clone)]
+enum Step {
+    Write(usize),
+    Connect(usize),
+    /// The server takes a request; its answer and its news go out.
+    Serve(usize),
+    /// A request is lost.
+    LoseRequest(usize),
+    /// The server takes a request twice.
+    ServeTwice(usize),
+    /// A frame to the device arrives; which one, and whether it will come again.
+    Arrive(usize, usize, bool),
+    LoseAnswer(usize, usize),
+    Cut(usize),
+    Kill(usize),
+    Read(usize),
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let device = 0..2_usize;
+    prop_oneof![
+        4 => device.clone().prop_map(Step::Write),
+        4 => device.clone().prop_map(Step::Connect),
+        8 => device.clone().prop_map(Step::Serve),
+        1 => device.clone().prop_map(Step::LoseRequest),
+        1 => device.clone().prop_map(Step::ServeTwice),
+        8 => (device.clone(), 0..4_usize, prop::bool::weighted(0.1)).prop_map(|(d, n, again)| Step::Arrive(d, n, again)),
+        1 => (device.clone(), 0..4_usize).prop_map(|(d, n)| Step::LoseAnswer(d, n)),
+        1 => device.clone().prop_map(Step::Cut),
+        1 => device.clone().prop_map(Step::Kill),
+        1 => device.prop_map(Step::Read),
+        3 => (1..3_000_u64).prop_map(Step::Wait),
+    ]
+}
+
+impl World {
+    fn new() -> Self {
+        let (alice, bob) = (author("alice", "phone"), author("bob", "laptop"));
+        let conversation = ConversationId::direct(&alice.user, &bob.user);
+        let mut devices = [Device::new(alice.clone(), bob.clone(), 1), Device::new(bob, alice, 2)];
+        for device in &mut devices {
+            device.input(START, Input::Network(true));
+        }
+        Self { server: Server::default(), devices, conversation, now: START }
+    }
+
+    fn serve(&mut self, index: usize) {
+        let Some(text) = self.devices[index].up.pop_front() else { return };
+        self.serve_text(index, &text);
+    }
+
+    fn serve_text(&mut self, index: usize, text: &str) {
+        let by = self.devices[index].me.clone();
+        let (answer, news) = self.server.answer(&by, &self.conversation, text);
+        self.devices[index].down.push(answer.to_string());
+        let other = &mut self.devices[1 - index];
+        if other.connected && !news.is_empty() {
+            other.down.push(json!({"type": "delivery", "items": news}).to_string());
+        }
+    }
+
+    fn arrive(&mut self, index: usize, which: usize, again: bool) {
+        let device = &mut self.devices[index];
+        if device.down.is_empty() {
+            return;
+        }
+        let which = which % device.down.len();
+        let text = if again { device.down[which].clone() } else { device.down.remove(which) };
+        device.input(self.now, Input::Frame(text));
+    }
+
+    fn connect(&mut self, index: usize) {
+        let device = &mut self.devices[index];
+        if device.wants_connection {
+            device.wants_connection = false;
+            device.connected = true;
+            device.input(self.now, Input::Connected);
+        }
+    }
+
+    fn wait(&mut self, millis: u64) {
+        self.now.mono += millis;
+        self.now.wall += millis;
+        for device in &mut self.devices {
+            device.input(self.now, Input::Tick);
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        let now = self.now;
+        match *step {
+            Step::Write(index) => self.devices[index].write(now),
+            Step::Connect(index) => self.connect(index),
+            Step::Serve(index) => self.serve(index),
+            Step::LoseRequest(index) => drop(self.devices[index].up.pop_front()),
+            Step::ServeTwice(index) => {
+                if let Some(text) = self.devices[index].up.pop_front() {
+                    self.serve_text(index, &text);
+                    self.serve_text(index, &text);
+                }
+            }
+            Step::Arrive(index, which, again) => self.arrive(index, which, again),
+            Step::LoseAnswer(index, which) => {
+                let down = &mut self.devices[index].down;
+                if !down.is_empty() {
+                    down.remove(which % down.len());
+                }
+            }
+            Step::Cut(index) => {
+                if self.devices[index].connected {
+                    self.devices[index].cut();
+                    self.devices[index].input(now, Input::Disconnected(Lost::Closed));
+                }
+            }
+            Step::Kill(index) => self.devices[index].kill(now),
+            Step::Read(index) => {
+                let conversation = self.conversation.clone();
+                let engine = self.devices[index].engine.as_mut().expect("alive");
+                // Not known yet: then there is nothing to read.
+                if let Ok(((), outputs)) = engine.mark_read(now, &conversation, seq(1_000_000)) {
+                    self.devices[index].take(outputs);
+                }
+            }
+            Step::Wait(millis) => self.wait(millis),
+        }
+        self.check_lists();
+    }
+
+    /// At every moment: what a device shows of the log is a part of the log's beginning, in order, without gaps.
+    fn check_lists(&mut self) {
+        let log = self.log();
+        for index in 0..2 {
+            let conversation = self.conversation.clone();
+            let device = &mut self.devices[index];
+            let cursor = {
+                let tx = device.engine.as_mut().expect("alive").read().expect("reads");
+                tx.conversation(&conversation).expect("reads").map_or(0, |row| row.cursor.get())
+            };
+            let shown: Vec<_> = device
+                .list(&conversation)
+                .into_iter()
+                .filter_map(|m| m.seq.map(|s| (s.get(), m.body)))
+                .filter(|(place, _)| *place <= cursor)
+                .collect();
+            let log: Vec<_> = log.iter().filter(|(place, _)| *place <= cursor).cloned().collect();
+            assert_eq!(shown, log, "I3, I4: {} up to {cursor}", device.me.user);
+        }
+    }
+
+    fn log(&self) -> Vec<(u64, String)> {
+        let messages = |cell: &Cell| {
+            let first = cell.seq.get();
+            cell.messages.iter().zip(first..).map(|(m, place)| (place, m.body.clone())).collect::<Vec<_>>()
+        };
+        self.server.cells.iter().flat_map(messages).collect()
+    }
+
+    /// The network is good from now on, until nothing happens any more.
+    fn settle(&mut self) {
+        for _ in 0..2 {
+            // What was lost on a live connection is made up for by the next one at the latest.
+            for index in 0..2 {
+                self.devices[index].cut();
+                self.devices[index].input(self.now, Input::Disconnected(Lost::Closed));
+            }
+            for _ in 0..400 {
+                for index in 0..2 {
+                    self.connect(index);
+                    while !self.devices[index].up.is_empty() {
+                        self.serve(index);
+                    }
+                    while !self.devices[index].down.is_empty() {
+                        self.arrive(index, 0, false);
+                    }
+                }
+                self.wait(200);
+            }
+        }
+    }
+
+    fn check_end(&mut self) {
+        let log = self.log();
+        let places: Vec<u64> = log.iter().map(|(place, _)| *place).collect();
+        assert_eq!(places, (1..=log.len() as u64).collect::<Vec<_>>());
+        let envelopes: BTreeSet<_> = self.server.cells.iter().map(|cell| cell.envelope).collect();
+        assert_eq!(envelopes.len(), self.server.cells.len(), "I2");
+        for index in 0..2 {
+            let conversation = self.conversation.clone();
+            let device = &mut self.devices[index];
+            let prefix = format!("{} ", device.me.user);
+            let mine: Vec<_> = log.iter().map(|(_, body)| body).filter(|b| b.starts_with(&prefix)).cloned().collect();
+            assert_eq!(mine, device.written, "I1, I5: once, and in the order in which they were written");
+            let list = device.list(&conversation);
+            let shown: Vec<_> = list.iter().map(|m| (m.seq.map_or(0, Seq::get), m.body.clone())).collect();
+            assert_eq!(shown, log, "C5: {}", device.me.user);
+            let me = device.me.user.clone();
+            let told = |m: &Message| matches!(m.state, State::Delivered | State::Read);
+            assert!(list.iter().filter(|m| m.user == me).all(told), "D2: {list:?}");
+            let tx = device.engine.as_mut().expect("alive").read().expect("reads");
+            assert_eq!(tx.outbox_entries().expect("reads"), [], "I9");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_all_lists_end_as_the_log(steps in prop::collection::vec(step(), 1..160)) {
+        let mut world = World::new();
+        for step in &steps {
+            world.step(step);
+        }
+        world.settle();
+        world.check_end();
+    }
+}

@@ -1,0 +1,127 @@
+//! Connecting: backoff, deadlines, keep-alive, renewal, tokens, tunnels.
+
+use serde_json::json;
+
+use super::{Lost, Rig, list_of};
+use crate::engine::Input;
+use crate::{Connection, Event, State};
+
+#[test]
+fn the_backoff_grows_with_jitter_and_the_networks_return_resets_it() {
+    let mut rig = Rig::new();
+    rig.input(Input::Network(true));
+    let mut longest = 0;
+    for _ in 0..12 {
+        rig.input(Input::Disconnected(Lost::Closed));
+        longest = longest.max(rig.wait_for_wake());
+    }
+    assert_eq!(rig.connects.len(), 13);
+    assert!(longest > 2_000 && longest <= 30_000, "{longest}");
+    rig.input(Input::Disconnected(Lost::Closed));
+    rig.input(Input::Network(true));
+    assert_eq!(rig.connects.len(), 14, "the network's return connects at once");
+    rig.input(Input::Disconnected(Lost::Closed));
+    assert!(rig.wait_for_wake() <= 500, "and the backoff begins anew");
+}
+
+#[test]
+fn a_handshake_that_hangs_is_given_up() {
+    let mut rig = Rig::new();
+    rig.input(Input::Network(true));
+    assert_eq!(rig.wait_for_wake(), 15_000);
+    assert_eq!(rig.hung_up, 1);
+    rig.wait_for_wake();
+    assert_eq!(rig.connects.len(), 2);
+}
+
+#[test]
+fn a_request_that_is_not_answered_in_time_closes_the_connection() {
+    let mut rig = Rig::online();
+    rig.write("bob", "hello?");
+    let frame = rig.next("send");
+    assert_eq!(rig.wait_for_wake(), 10_000);
+    assert_eq!(rig.hung_up, 1);
+    assert_eq!(rig.engine().connection(), Connection::Waiting);
+    rig.accept(&frame, &[1]);
+    assert_eq!(rig.list("bob"), list_of(&[("hello?", State::Pending)]), "the old connection is not listened to");
+    rig.wait_for_wake();
+    rig.input(Input::Connected);
+    assert!(rig.has_sent("send"));
+}
+
+#[test]
+fn idle_it_does_nothing_but_keep_alive_and_renew() {
+    let mut rig = Rig::online();
+    let mut hellos = 0;
+    let began = rig.now.mono;
+    while rig.hung_up == 0 {
+        rig.wait_for_wake();
+        if rig.has_sent("hello") {
+            let hello = rig.next("hello");
+            rig.hears(&json!({"type": "welcome", "ref": hello["ref"], "user": "alice", "device": "phone", "now": 1}));
+            hellos += 1;
+        }
+        assert!(rig.sent.is_empty(), "nothing else is sent: {:?}", rig.sent);
+    }
+    let minutes = (rig.now.mono - began) / 60_000;
+    assert!((90..=110).contains(&minutes), "renewed after {minutes} minutes");
+    assert!((17..=22).contains(&hellos), "{hellos} hellos");
+    assert_eq!(rig.connects.len(), 2, "and connected again at once");
+}
+
+#[test]
+fn a_refused_token_is_replaced_and_if_that_is_refused_it_is_said() {
+    let mut rig = Rig::new();
+    rig.write("bob", "safe");
+    rig.input(Input::Network(true));
+    rig.input(Input::Disconnected(Lost::Unauthorized));
+    assert_eq!(rig.connects, [false, true], "a fresh one at once");
+    rig.input(Input::Disconnected(Lost::Unauthorized));
+    assert_eq!(rig.engine().connection(), Connection::SignInRefused);
+    assert!(rig.events.contains(&Event::Connection { state: Connection::SignInRefused }));
+    rig.wait_for_wake();
+    assert_eq!(rig.connects, [false, true, true]);
+    assert_eq!(rig.list("bob"), list_of(&[("safe", State::Pending)]));
+    rig.input(Input::Connected);
+    assert_eq!(rig.engine().connection(), Connection::Online);
+    assert!(rig.has_sent("send"));
+}
+
+#[test]
+fn no_token_is_no_reason_to_fail_either() {
+    let mut rig = Rig::new();
+    rig.write("bob", "safe");
+    rig.input(Input::Network(true));
+    rig.input(Input::Disconnected(Lost::SignIn));
+    assert_eq!(rig.engine().connection(), Connection::SignInRefused);
+    assert_eq!(rig.list("bob"), list_of(&[("safe", State::Pending)]));
+}
+
+#[test]
+fn in_the_tunnel_nothing_is_tried_and_nothing_is_lost() {
+    let mut rig = Rig::online();
+    rig.input(Input::Network(false));
+    assert_eq!((rig.hung_up, rig.engine().connection()), (1, Connection::Off));
+    assert_eq!(rig.engine().next_wake(), None, "no timer runs");
+    rig.write("bob", "in the dark");
+    rig.input(Input::Disconnected(Lost::Closed));
+    assert_eq!(rig.connects.len(), 1);
+    rig.connect();
+    assert!(rig.has_sent("send"));
+}
+
+#[test]
+fn the_same_inputs_give_the_same_outputs() {
+    let run = || {
+        let mut rig = Rig::new();
+        rig.input(Input::Network(true));
+        let mut waits = Vec::new();
+        for _ in 0..5 {
+            rig.input(Input::Disconnected(Lost::Closed));
+            waits.push(rig.wait_for_wake());
+        }
+        let id = rig.write("bob", "x").id;
+        (waits, id)
+    };
+    assert_eq!(run(), run());
+}

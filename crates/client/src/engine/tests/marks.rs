@@ -1,0 +1,148 @@
+//! D2: delivered and read, both ways.
+
+use serde_json::{Value, json};
+
+use super::{Lost, Rig, cell, list_of, own_cell, seq, submissions, with};
+use crate::State;
+use crate::engine::Input;
+
+fn marked(rig: &mut Rig, mark: &Value) {
+    let results: Vec<_> = mark["marks"]
+        .as_array()
+        .expect("a mark frame has marks")
+        .iter()
+        .map(|mark| json!({"conversation": mark["conversation"]}))
+        .collect();
+    rig.hears(&json!({"type": "marked", "ref": mark["ref"], "results": results}));
+}
+
+fn member_mark(rig: &mut Rig, who: &str, delivered: u64, read: u64) {
+    rig.hears(&json!({"type": "delivery", "items": [{"conversation": with("bob"),
+        "marks": [{"user": who, "device": "laptop", "delivered": delivered, "read": read}]}]}));
+}
+
+fn read(rig: &mut Rig, upto: u64) {
+    let now = rig.now;
+    let ((), outputs) = rig.engine().mark_read(now, &with("bob"), seq(upto)).expect("the conversation is known");
+    rig.take(outputs);
+}
+
+#[test]
+fn delivered_is_told_after_it_is_stored_and_coalesced() {
+    let mut rig = Rig::online();
+    rig.deliver("bob", &json!([cell(1, "bob", "laptop", 1, &["a"])]));
+    let first = rig.next("mark");
+    assert_eq!(first["marks"], json!([{"conversation": with("bob"), "delivered": 1}]));
+    marked(&mut rig, &first);
+    for number in 2..=9 {
+        rig.deliver("bob", &json!([cell(number, "bob", "laptop", number, &["x"])]));
+    }
+    assert!(!rig.has_sent("mark"), "at most one frame in an interval");
+    assert!(rig.wait_for_wake() <= 200);
+    let second = rig.next("mark");
+    assert_eq!(second["marks"][0]["delivered"], 9);
+    marked(&mut rig, &second);
+    let wake = rig.engine().next_wake().unwrap() - rig.now.mono;
+    assert!(wake > 200_000, "nothing is due but the keep-alive: {wake}");
+}
+
+#[test]
+fn a_mark_that_was_not_confirmed_is_told_again() {
+    let mut rig = Rig::online();
+    rig.deliver("bob", &json!([cell(1, "bob", "laptop", 1, &["a"])]));
+    assert!(rig.has_sent("mark"));
+    rig.restart();
+    rig.connect();
+    let again = rig.next("mark");
+    assert_eq!(again["marks"][0]["delivered"], 1);
+    marked(&mut rig, &again);
+    rig.input(Input::Disconnected(Lost::Closed));
+    rig.wait_for_wake();
+    rig.input(Input::Connected);
+    assert!(!rig.has_sent("mark"), "confirmed is confirmed");
+}
+
+#[test]
+fn reading_is_told_and_never_beyond_the_cursor() {
+    let mut rig = Rig::online();
+    rig.deliver("bob", &json!([cell(1, "bob", "laptop", 1, &["a", "b"])]));
+    let first = rig.next("mark");
+    marked(&mut rig, &first);
+    read(&mut rig, 99);
+    rig.wait_for_wake();
+    let second = rig.next("mark");
+    assert_eq!(second["marks"], json!([{"conversation": with("bob"), "delivered": 2, "read": 2}]));
+    marked(&mut rig, &second);
+    read(&mut rig, 1);
+    rig.wait(500);
+    assert!(!rig.has_sent("mark"), "it only moves forward");
+    let unread = rig.engine().read().unwrap().conversation_view(&with("bob")).unwrap().unwrap().unread;
+    assert_eq!(unread, 0);
+}
+
+#[test]
+fn a_refused_mark_is_told_again_if_that_can_help() {
+    let mut rig = Rig::online();
+    rig.deliver("bob", &json!([cell(1, "bob", "laptop", 1, &["a"])]));
+    let mark = rig.next("mark");
+    let busy = json!({"code": "busy", "message": "", "retryable": true, "retry_after_ms": 1000});
+    rig.hears(&json!({"type": "marked", "ref": mark["ref"],
+        "results": [{"conversation": with("bob"), "error": busy}]}));
+    assert!((1000..=1500).contains(&rig.wait_for_wake()));
+    let mark = rig.next("mark");
+    let no = json!({"code": "not_member", "message": "", "retryable": false});
+    rig.hears(&json!({"type": "marked", "ref": mark["ref"], "results": [{"conversation": with("bob"), "error": no}]}));
+    rig.wait(60_000);
+    assert!(!rig.has_sent("mark"));
+}
+
+#[test]
+fn the_others_marks_raise_the_states_of_own_messages_and_never_lower_them() {
+    let mut rig = Rig::online();
+    rig.write("bob", "one");
+    let frame = rig.next("send");
+    rig.accept(&frame, &[1]);
+    rig.write("bob", "two");
+    let frame = rig.next("send");
+    rig.accept(&frame, &[2]);
+    rig.events.clear();
+
+    member_mark(&mut rig, "bob", 1, 0);
+    assert_eq!(rig.updates(), list_of(&[("one", State::Delivered)]));
+    member_mark(&mut rig, "bob", 2, 1);
+    assert_eq!(rig.list("bob"), list_of(&[("one", State::Read), ("two", State::Delivered)]));
+    member_mark(&mut rig, "bob", 1, 0);
+    rig.deliver("bob", &json!([own_cell(1, &submissions(&frame)[0])]));
+    assert_eq!(rig.list("bob"), list_of(&[("one", State::Read), ("two", State::Delivered)]));
+}
+
+#[test]
+fn a_mark_that_overtakes_the_acknowledgement_counts() {
+    let mut rig = Rig::online();
+    rig.write("bob", "quick");
+    let frame = rig.next("send");
+    member_mark(&mut rig, "bob", 1, 1);
+    assert_eq!(rig.list("bob"), list_of(&[("quick", State::Pending)]));
+    rig.accept(&frame, &[1]);
+    assert_eq!(rig.list("bob"), list_of(&[("quick", State::Read)]));
+}
+
+#[test]
+fn summaries_bring_marks_too_and_my_own_other_devices_reading_is_mine() {
+    let mut rig = Rig::new();
+    rig.write("bob", "hello");
+    rig.connect();
+    let frame = rig.next("send");
+    rig.accept(&frame, &[1]);
+    rig.answer_list(&json!([{"conversation": with("bob"), "peer": "bob", "head": 2, "active_at": 1, "marks": [
+        {"user": "bob", "device": "laptop", "delivered": 1, "read": 1},
+        {"user": "alice", "device": "tablet", "delivered": 2, "read": 2}
+    ]}]));
+    assert_eq!(rig.list("bob"), list_of(&[("hello", State::Read)]));
+    let fetch = rig.next("fetch");
+    rig.page(&fetch, 2, &json!([cell(2, "bob", "laptop", 1, &["answer"])]), false);
+    let view = rig.engine().read().unwrap().conversation_view(&with("bob")).unwrap().unwrap();
+    assert_eq!((view.unread, view.read), (0, seq(2)));
+    let mark = rig.next("mark");
+    assert_eq!(mark["marks"][0]["delivered"], 2);
+}

@@ -1,0 +1,287 @@
+//! O1 to O3, C5: the cursor is a contiguous prefix; pages and realtime cells become one list.
+
+use serde_json::json;
+
+use super::{Rig, cell, list_of, own_cell, submissions, with};
+use crate::engine::Input;
+use crate::{Event, State};
+
+const GOT: State = State::Received;
+
+fn summary(peer: &str, head: u64) -> serde_json::Value {
+    json!({"conversation": with(peer), "peer": peer, "head": head, "active_at": head})
+}
+
+#[test]
+fn on_connect_the_list_then_whatever_is_missing_a_few_at_a_time() {
+    let mut rig = Rig::new();
+    rig.connect();
+    let list = rig.next("list");
+    assert!(list.get("after").is_none());
+    let page = json!({"type": "list", "ref": list["ref"], "conversations": [summary("bob", 0), summary("carol", 3)],
+        "next": with("carol")});
+    rig.hears(&page);
+    let list = rig.next("list");
+    assert_eq!(list["after"], json!(with("carol")));
+    let rest: Vec<_> = (0..6).map(|n| summary(&format!("friend{n}"), 10 + n)).collect();
+    rig.hears(&json!({"type": "list", "ref": list["ref"], "conversations": rest}));
+    assert!(!rig.has_sent("list"));
+
+    let carol = rig.next("fetch");
+    assert_eq!((&carol["conversation"], &carol["after"]), (&json!(with("carol")), &json!(0)));
+    let mut asked: Vec<_> = (0..3).map(|_| rig.next("fetch")).collect();
+    assert_eq!(asked[0]["conversation"], json!(with("friend5")), "what was active last comes first");
+    assert!(!rig.has_sent("fetch"), "at most four are under way");
+    rig.page(&asked.remove(0), 15, &json!([]), false);
+    assert!(rig.has_sent("fetch"));
+}
+
+#[test]
+fn pages_follow_each_other_and_each_is_kept() {
+    let mut rig = Rig::new();
+    rig.connect();
+    rig.answer_list(&json!([summary("bob", 5)]));
+    let fetch = rig.next("fetch");
+    rig.page(&fetch, 3, &json!([cell(1, "bob", "laptop", 1, &["a", "b"]), cell(3, "bob", "laptop", 2, &["c"])]), true);
+    assert_eq!(rig.cursor("bob"), 3);
+    let fetch = rig.next("fetch");
+    assert_eq!(fetch["after"], 3);
+
+    // The second page is lost; what arrived is kept, and is not asked for again.
+    rig.input(Input::Disconnected(super::Lost::Closed));
+    rig.wait_for_wake();
+    rig.input(Input::Connected);
+    rig.answer_list(&json!([summary("bob", 5)]));
+    let fetch = rig.next("fetch");
+    assert_eq!(fetch["after"], 3);
+    // Number 4 was never used: a page steps over it.
+    rig.page(&fetch, 5, &json!([cell(5, "bob", "laptop", 3, &["d"])]), false);
+    assert_eq!(rig.cursor("bob"), 5);
+    assert_eq!(rig.list("bob"), list_of(&[("a", GOT), ("b", GOT), ("c", GOT), ("d", GOT)]));
+    assert!(!rig.has_sent("fetch"));
+}
+
+#[test]
+fn a_page_that_ends_before_something_still_being_written_is_continued_when_told() {
+    let mut rig = Rig::new();
+    rig.connect();
+    rig.answer_list(&json!([summary("bob", 2)]));
+    let fetch = rig.next("fetch");
+    rig.hears(&json!({"type": "page", "ref": fetch["ref"], "conversation": with("bob"), "after": 0, "through": 1,
+        "cells": [cell(1, "bob", "laptop", 1, &["a"])], "head": 2, "more": false, "retry_after_ms": 700}));
+    assert!(!rig.has_sent("fetch"));
+    let mut waited = 0;
+    while !rig.has_sent("fetch") {
+        waited += rig.wait_for_wake();
+    }
+    assert_eq!(waited, 700);
+    assert_eq!(rig.next("fetch")["after"], 1);
+}
+
+#[test]
+fn a_page_from_elsewhere_is_ignored_and_asked_for_again() {
+    let mut rig = Rig::new();
+    rig.connect();
+    rig.answer_list(&json!([summary("bob", 4)]));
+    let fetch = rig.next("fetch");
+    // A realtime cell moves the cursor before the page comes.
+    rig.deliver("bob", &json!([cell(1, "bob", "laptop", 1, &["a"])]));
+    assert_eq!(rig.cursor("bob"), 1);
+    rig.page(&fetch, 4, &json!([cell(1, "bob", "laptop", 1, &["not taken"])]), false);
+    assert_eq!(rig.cursor("bob"), 1);
+    let fetch = rig.next("fetch");
+    assert_eq!(fetch["after"], 1);
+    // A page that nobody asked for, and that skips something, changes nothing either.
+    rig.hears(&json!({"type": "page", "ref": "999", "conversation": with("bob"), "after": 3, "through": 4,
+        "cells": [cell(4, "bob", "laptop", 4, &["too early"])], "head": 4, "more": false}));
+    assert_eq!(rig.cursor("bob"), 1);
+    assert_eq!(rig.list("bob"), list_of(&[("a", GOT)]));
+}
+
+#[test]
+fn a_page_that_contradicts_itself_is_ignored() {
+    let mut rig = Rig::new();
+    rig.connect();
+    rig.answer_list(&json!([summary("bob", 4)]));
+    let bad = [
+        json!([cell(2, "bob", "laptop", 2, &["b"]), cell(1, "bob", "laptop", 1, &["a"])]),
+        json!([cell(1, "bob", "laptop", 1, &["a", "b"]), cell(2, "bob", "laptop", 2, &["overlap"])]),
+        json!([cell(4, "bob", "laptop", 1, &["d", "beyond through"])]),
+        json!([cell(1, "bob", "laptop", 1, &[])]),
+    ];
+    for cells in bad {
+        while !rig.has_sent("fetch") {
+            rig.wait_for_wake();
+        }
+        let fetch = rig.next("fetch");
+        rig.page(&fetch, 4, &cells, false);
+        assert_eq!(rig.cursor("bob"), 0);
+    }
+    assert_eq!(rig.list("bob"), []);
+    assert_eq!(rig.engine().counters().bad_frames, 4);
+}
+
+#[test]
+fn realtime_cells_that_come_next_are_taken_at_once_and_duplicates_vanish() {
+    let mut rig = Rig::online();
+    let first = cell(1, "bob", "laptop", 1, &["a", "b"]);
+    let second = cell(3, "bob", "laptop", 2, &["c"]);
+    rig.deliver("bob", &json!([first, second]));
+    rig.deliver("bob", &json!([second]));
+    rig.deliver("bob", &json!([first, second]));
+    assert_eq!(rig.list("bob"), list_of(&[("a", GOT), ("b", GOT), ("c", GOT)]));
+    assert_eq!(rig.cursor("bob"), 3);
+    let added = rig.events.iter().filter(|event| matches!(event, Event::Added { .. })).count();
+    assert_eq!(added, 3);
+    assert!(!rig.has_sent("fetch"));
+    let tx = rig.engine().read().unwrap();
+    let view = tx.conversation_view(&with("bob")).unwrap().unwrap();
+    assert_eq!(view.peer.unwrap().as_str(), "bob", "a first delivery makes the conversation known, and its peer");
+    assert_eq!(view.unread, 3);
+}
+
+#[test]
+fn a_gap_waits_a_moment_and_is_then_fetched() {
+    let mut rig = Rig::online();
+    rig.deliver("bob", &json!([cell(1, "bob", "laptop", 1, &["a"])]));
+    let third = cell(3, "bob", "laptop", 3, &["c"]);
+    rig.deliver("bob", &json!([third]));
+    assert_eq!(rig.list("bob"), list_of(&[("a", GOT)]), "nothing beyond the cursor is shown");
+    assert!(!rig.has_sent("fetch"));
+    assert!(rig.wait_for_wake() <= 50);
+    let fetch = rig.next("fetch");
+    assert_eq!(fetch["after"], 1);
+    // While it is fetched, the fourth comes; the page brings the second, and what was kept fits on.
+    rig.deliver("bob", &json!([cell(4, "bob", "laptop", 4, &["d"])]));
+    rig.page(&fetch, 2, &json!([cell(2, "bob", "laptop", 2, &["b"])]), false);
+    assert_eq!(rig.list("bob"), list_of(&[("a", GOT), ("b", GOT), ("c", GOT), ("d", GOT)]));
+    assert_eq!(rig.cursor("bob"), 4);
+}
+
+#[test]
+fn a_gap_that_closes_by_itself_needs_no_fetch_for_long() {
+    let mut rig = Rig::online();
+    rig.deliver("bob", &json!([cell(2, "bob", "laptop", 2, &["b"])]));
+    rig.deliver("bob", &json!([cell(1, "bob", "laptop", 1, &["a"])]));
+    assert_eq!(rig.list("bob"), list_of(&[("a", GOT), ("b", GOT)]));
+    assert_eq!(rig.cursor("bob"), 2);
+}
+
+#[test]
+fn many_cells_beyond_the_cursor_are_bounded() {
+    let mut rig = Rig::online();
+    for number in 2..200 {
+        rig.deliver("bob", &json!([cell(number, "bob", "laptop", number, &["x"])]));
+    }
+    while !rig.has_sent("fetch") {
+        rig.wait_for_wake();
+    }
+    let fetch = rig.next("fetch");
+    rig.page(&fetch, 1, &json!([cell(1, "bob", "laptop", 1, &["first"])]), false);
+    assert_eq!(rig.cursor("bob"), 65, "the nearest 64 were kept");
+    rig.wait_for_wake();
+    assert_eq!(rig.next("fetch")["after"], 65, "and the rest is fetched");
+}
+
+#[test]
+fn own_messages_settle_into_the_servers_order() {
+    let mut rig = Rig::online();
+    rig.write("bob", "mine 1");
+    let frame = rig.next("send");
+    rig.write("bob", "mine 2");
+    // Bob's came before mine.
+    rig.accept(&frame, &[2]);
+    assert_eq!(rig.list("bob"), list_of(&[("mine 1", State::Sent), ("mine 2", State::Pending)]));
+    assert_eq!(rig.cursor("bob"), 0);
+    let frame = rig.next("send");
+    rig.deliver("bob", &json!([cell(1, "bob", "laptop", 1, &["bob's"])]));
+    assert_eq!(rig.list("bob"), list_of(&[("bob's", GOT), ("mine 1", State::Sent), ("mine 2", State::Pending)]));
+    // The gap is fetched all the same: own cells do not come by delivery.
+    let mut fetch = None;
+    while fetch.is_none() {
+        rig.wait_for_wake();
+        fetch = rig.has_sent("fetch").then(|| rig.next("fetch"));
+    }
+    let fetch = fetch.unwrap();
+    let own = rig.messages("bob")[1].clone();
+    rig.accept(&frame, &[3]);
+    rig.page(
+        &fetch,
+        2,
+        &json!([{"seq": 2, "envelope": own.id, "number": 1, "by": {"user": "alice", "device": "phone"}, "at": 5000,
+            "messages": [{"id": own.id, "body": "mine 1"}]}]),
+        false,
+    );
+    assert_eq!(rig.list("bob").len(), 3, "no doubles");
+}
+
+#[test]
+fn messages_of_my_other_device_appear_as_mine() {
+    let mut rig = Rig::online();
+    rig.deliver("bob", &json!([cell(1, "alice", "tablet", 4, &["from the tablet"])]));
+    assert_eq!(rig.list("bob"), list_of(&[("from the tablet", State::Sent)]));
+    assert_eq!(rig.next_number("bob"), 1, "another device's numbers are its own");
+}
+
+#[test]
+fn nobody_takes_the_place_of_somebody_elses_message() {
+    let mut rig = Rig::online();
+    let mine = rig.write("bob", "mine");
+    let frame = rig.next("send");
+    let mut theirs = cell(1, "bob", "laptop", 1, &["an id that I have seen"]);
+    theirs["messages"][0]["id"] = json!(mine.id);
+    rig.deliver("bob", &json!([theirs]));
+    assert_eq!(
+        rig.list("bob"),
+        list_of(&[("an id that I have seen", GOT), ("mine", State::Pending)]),
+        "bob's message with alice's id neither acknowledges hers nor hides his"
+    );
+    rig.accept(&frame, &[2]);
+    assert_eq!(rig.list("bob")[1], ("mine".into(), State::Sent));
+}
+
+#[test]
+fn frames_that_make_no_sense_are_ignored() {
+    let mut rig = Rig::online();
+    rig.write("bob", "still here");
+    let frame = rig.next("send");
+    for bad in ["", "{", "[]", "null", r#"{"type":"page"}"#, r#"{"type":"sent","ref":"1","verdicts":7}"#] {
+        rig.input(Input::Frame(bad.into()));
+    }
+    for unknown in [json!({"type": "typing", "who": "bob"}), json!({"type": "hologram"})] {
+        rig.hears(&unknown);
+    }
+    assert_eq!(rig.hung_up, 0);
+    rig.accept(&frame, &[1]);
+    assert_eq!(rig.list("bob"), list_of(&[("still here", State::Sent)]));
+}
+
+#[test]
+fn the_same_cell_by_delivery_and_by_page_and_by_answer_is_one() {
+    let mut rig = Rig::online();
+    rig.write("bob", "once");
+    let frame = rig.next("send");
+    let own = own_cell(1, &submissions(&frame)[0]);
+    rig.deliver("bob", &json!([own]));
+    rig.accept(&frame, &[1]);
+    rig.deliver("bob", &json!([own]));
+    assert_eq!(rig.list("bob"), list_of(&[("once", State::Sent)]));
+    assert_eq!((rig.cursor("bob"), rig.next_number("bob")), (1, 2));
+}
+
+#[test]
+fn history_reads_backwards_in_windows() {
+    let mut rig = Rig::online();
+    for number in 1..=10 {
+        rig.deliver("bob", &json!([cell(number, "bob", "laptop", number, &[&format!("m{number}")])]));
+    }
+    rig.write("bob", "mine");
+    let tx = rig.engine().read().unwrap();
+    let bodies = |before, limit| {
+        let list = tx.history(&with("bob"), before, limit).unwrap();
+        list.into_iter().map(|m| m.body).collect::<Vec<_>>()
+    };
+    assert_eq!(bodies(None, 3), ["m9", "m10", "mine"]);
+    assert_eq!(bodies(Some(super::seq(9)), 3), ["m6", "m7", "m8"]);
+    assert_eq!(bodies(Some(super::seq(1)), 3), [""; 0]);
+}

@@ -1,0 +1,77 @@
+//! One turn of the engine: the open transaction, the time, and what is to be told when it is committed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use poste_protocol::{ConversationId, MessageId};
+
+use super::{Now, Output};
+use crate::store::Tx;
+use crate::{Connection, Event, StoreError};
+
+pub(super) struct Turn<'a> {
+    pub(super) tx: Tx<'a>,
+    pub(super) now: Now,
+    /// Connect, disconnect, frames: in the order in which they are to be done.
+    pub(super) outputs: Vec<Output>,
+    pub(super) connection: Option<Connection>,
+    /// Messages by local number; `true` for those that are new.
+    messages: BTreeMap<i64, bool>,
+    removed: Vec<(ConversationId, MessageId)>,
+    conversations: BTreeSet<ConversationId>,
+}
+
+impl<'a> Turn<'a> {
+    pub(super) fn new(tx: Tx<'a>, now: Now) -> Self {
+        Self {
+            tx,
+            now,
+            outputs: Vec::new(),
+            connection: None,
+            messages: BTreeMap::new(),
+            removed: Vec::new(),
+            conversations: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn added(&mut self, local: i64) {
+        self.messages.insert(local, true);
+    }
+
+    pub(super) fn updated(&mut self, locals: impl IntoIterator<Item = i64>) {
+        for local in locals {
+            self.messages.entry(local).or_insert(false);
+        }
+    }
+
+    pub(super) fn removed(&mut self, conversation: &ConversationId, id: MessageId) {
+        self.removed.push((conversation.clone(), id));
+    }
+
+    pub(super) fn conversation_changed(&mut self, id: &ConversationId) {
+        if !self.conversations.contains(id) {
+            self.conversations.insert(id.clone());
+        }
+    }
+
+    /// Commits, and only then lets anything out.
+    pub(super) fn finish(mut self) -> Result<Vec<Output>, StoreError> {
+        let mut events = Vec::new();
+        if let Some(state) = self.connection {
+            events.push(Event::Connection { state });
+        }
+        for (local, new) in &self.messages {
+            if let Some(message) = self.tx.message(*local)? {
+                events.push(if *new { Event::Added { message } } else { Event::Updated { message } });
+            }
+        }
+        events.extend(self.removed.drain(..).map(|(conversation, id)| Event::Removed { conversation, id }));
+        for id in &self.conversations {
+            if let Some(conversation) = self.tx.conversation_view(id)? {
+                events.push(Event::Conversation { conversation });
+            }
+        }
+        self.tx.commit()?;
+        self.outputs.extend(events.into_iter().map(Output::Event));
+        Ok(self.outputs)
+    }
+}

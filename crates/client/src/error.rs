@@ -1,0 +1,83 @@
+//! What can go wrong for the caller.
+
+use poste_protocol::MessageId;
+
+/// Trouble with the file on disk. What had been promised before is still in it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// `SQLite` or the disk said no.
+    #[error("the account's file: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The format could not be brought up to date.
+    #[error("the account's file could not be brought up to date: {0}")]
+    Migration(#[from] rusqlite_migration::Error),
+    /// The file was written by a later version of the library.
+    #[error("the account's file has format {found}; this version reads up to {known}: update the application")]
+    Newer {
+        /// The file's format.
+        found: usize,
+        /// The newest that this version reads.
+        known: usize,
+    },
+    /// Another process, or another client of this one, has the account open.
+    #[error("the account's file is open elsewhere: {path}")]
+    AlreadyOpen {
+        /// The file.
+        path: String,
+    },
+    /// The file belongs to another user or device.
+    #[error("the account's file belongs to {user} on {device}")]
+    OtherAccount {
+        /// Whose it is.
+        user: String,
+        /// On which device.
+        device: String,
+    },
+    /// The folder or the lock file could not be used.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Something in the file is not what this library writes.
+    #[error("the account's file holds what it should not: {0}")]
+    Damaged(String),
+}
+
+/// Why a call was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Trouble with the file on disk: nothing was changed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A message needs a body.
+    #[error("a message's body must not be empty")]
+    EmptyBody,
+    /// The body alone is more than an envelope carries.
+    #[error("the message is too big: {bytes} bytes as JSON in its envelope, at most {limit} fit")]
+    BodyTooBig {
+        /// What the envelope of this message alone would take.
+        bytes: usize,
+        /// What an envelope may take.
+        limit: usize,
+    },
+    /// This device knows no such conversation.
+    #[error("no such conversation on this device")]
+    UnknownConversation,
+    /// There is no own message with this id in that state.
+    #[error("message {id} {why}")]
+    Message {
+        /// Which.
+        id: MessageId,
+        /// What is the matter with it.
+        why: &'static str,
+    },
+    /// The socket's address cannot be used.
+    #[error("the socket's address cannot be used: {0}")]
+    Address(String),
+    /// The client has been closed.
+    #[error("the client is closed")]
+    Closed,
+}

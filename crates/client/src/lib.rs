@@ -1,0 +1,28 @@
+//! The device library of Poste: what an application embeds to write and read messages with or without a network.
+//!
+//! Layers, each of which knows only the ones before it:
+//!
+//! 1. [`store`]: one `SQLite` file per account. Everything that must survive a kill is in it.
+//! 2. [`engine`]: the rules, without I/O of their own. Given the time and an input they change the store in one
+//!    transaction and say what is to be sent and what the application should know. No sockets, no clock.
+//! 3. `socket` and `runtime`: a thread that owns engine and store, and a thread with the sockets.
+//! 4. [`Client`]: the handle that applications use. Owned types only, so that it can cross a language border.
+//!
+//! What [`Client::send`] returned for is on disk. It leaves the outbox only as acknowledged by the server, or as
+//! failed and visible, with [`Client::retry`] and [`Client::drop_message`].
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails says where"))]
+
+mod client;
+mod config;
+pub mod engine;
+mod error;
+mod model;
+mod runtime;
+mod socket;
+pub mod store;
+
+pub use client::{Client, Events};
+pub use config::{ClientConfig, TokenError, TokenProvider, Tuning};
+pub use error::{Error, StoreError};
+pub use model::{Connection, Conversation, Counters, Event, Failure, Message, OutboxEntry, OutboxState, State, Target};

@@ -1,0 +1,201 @@
+//! What applications see: owned values, without lifetimes or generics, fit to cross a language border.
+
+use poste_protocol::{Code, ConversationId, DeviceId, EnvelopeId, MessageId, Number, Refusal, Seq, UserId};
+use serde::{Deserialize, Serialize};
+
+/// How far a message has come. An own message goes from `Pending` to `Read` and never back; `Failed` is left by an
+/// acknowledgement that came after all, by a retry or by dropping the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// On this device's disk, not yet acknowledged.
+    Pending,
+    /// Stored by the server, and queued for delivery.
+    Sent,
+    /// Stored by a device of somebody else.
+    Delivered,
+    /// Opened by somebody else.
+    Read,
+    /// Refused. It waits for a retry or to be dropped.
+    Failed,
+    /// Written by somebody else.
+    Received,
+}
+
+/// Why the server refused an envelope.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// For programs.
+    pub code: Code,
+    /// For people who read logs.
+    pub message: String,
+}
+
+impl From<&Refusal> for Failure {
+    fn from(refusal: &Refusal) -> Self {
+        Self { code: refusal.code, message: refusal.message.clone() }
+    }
+}
+
+/// A message, with its place in the list and how far it has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Message {
+    /// Made when it was written.
+    pub id: MessageId,
+    /// Where it belongs.
+    pub conversation: ConversationId,
+    /// Who wrote it.
+    pub user: UserId,
+    /// On which device.
+    pub device: DeviceId,
+    /// What was written.
+    pub body: String,
+    /// What the author's clock said, in Unix milliseconds. For display only.
+    pub written_at: Option<u64>,
+    /// How far it has come.
+    pub state: State,
+    /// Its place in the log, once it has one.
+    pub seq: Option<Seq>,
+    /// When the server stored it, in Unix milliseconds.
+    pub at: Option<u64>,
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
+}
+
+/// A conversation at a glance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Conversation {
+    /// Which.
+    pub id: ConversationId,
+    /// The other user of a direct conversation, where known.
+    pub peer: Option<UserId>,
+    /// Everything up to here has been taken in.
+    pub cursor: Seq,
+    /// The highest number known to be reserved.
+    pub head: Seq,
+    /// Messages of others beyond what was read.
+    pub unread: u64,
+    /// How far the person has read.
+    pub read: Seq,
+    /// Own messages without an acknowledgement: pending and failed ones.
+    pub unsettled: u64,
+    /// When somebody last wrote, in Unix milliseconds, as far as this device knows.
+    pub active_at: u64,
+}
+
+/// What an envelope of the outbox is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutboxState {
+    /// Written, not yet in an envelope.
+    Queued,
+    /// In an envelope that is sent until it is acknowledged or refused.
+    UnderWay,
+    /// Refused; it holds back what was written after it in its conversation.
+    Failed,
+}
+
+/// Messages of one conversation that wait together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OutboxEntry {
+    /// Where they go.
+    pub conversation: ConversationId,
+    /// The other user of a direct conversation.
+    pub peer: Option<UserId>,
+    /// Their envelope, once they are in one.
+    pub envelope: Option<EnvelopeId>,
+    /// Its number.
+    pub number: Option<Number>,
+    /// How often it was sent.
+    pub attempts: u32,
+    /// What is being done with them.
+    pub state: OutboxState,
+    /// Why it was refused, if it was.
+    pub failure: Option<Failure>,
+    /// In the order in which they were written.
+    pub messages: Vec<Message>,
+}
+
+/// The connection, as the application may show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Connection {
+    /// The network was cut with `set_network(false)`, or the client is closed.
+    Off,
+    /// Waiting before the next attempt.
+    Waiting,
+    /// Shaking hands.
+    Connecting,
+    /// Connected.
+    Online,
+    /// The server takes neither the token nor a fresh one. Tried again, at intervals; no message fails by it.
+    SignInRefused,
+}
+
+/// What changed. Changes of the store are told after they are on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A message came into the list.
+    Added {
+        /// As it is now.
+        message: Message,
+    },
+    /// A message changed: its state, or its place.
+    Updated {
+        /// As it is now.
+        message: Message,
+    },
+    /// A message was dropped.
+    Removed {
+        /// From where.
+        conversation: ConversationId,
+        /// Which.
+        id: MessageId,
+    },
+    /// A conversation is new, or its cursor, unread count or marks changed.
+    Conversation {
+        /// As it is now.
+        conversation: Conversation,
+    },
+    /// The connection changed.
+    Connection {
+        /// What it is now.
+        state: Connection,
+    },
+    /// The listener was too slow, and events are missing: read anew what is shown.
+    Missed {
+        /// How many.
+        count: u64,
+    },
+}
+
+/// Where a message goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// To a person: the direct conversation with them, which comes into being by this.
+    User(UserId),
+    /// To a conversation that this device knows.
+    Conversation(ConversationId),
+}
+
+/// What the engine has counted since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Frames sent.
+    pub frames_sent: u64,
+    /// Frames received.
+    pub frames_received: u64,
+    /// Envelopes sent, repeats included.
+    pub submissions: u64,
+    /// Envelopes sent for a second or later time.
+    pub resubmissions: u64,
+    /// Pages taken in.
+    pub pages: u64,
+    /// Cells that came by realtime delivery and were taken in at once.
+    pub cells_delivered: u64,
+    /// Connections that were made.
+    pub connections: u64,
+    /// Frames that could not be read, or broke the protocol.
+    pub bad_frames: u64,
+}

@@ -1,0 +1,272 @@
+//! Two threads of the client's own: one owns engine and store and is the only one that touches the disk, the other
+//! runs the sockets. They speak through channels, so that nothing async ever waits for the disk.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use poste_protocol::Author;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::engine::{Engine, Input, Now, Output};
+use crate::socket::{self, Dial};
+use crate::store::Store;
+use crate::{ClientConfig, Error, Event, StoreError};
+
+/// Events that a listener may be behind before it misses some.
+const EVENTS: usize = 4096;
+
+/// How long a socket may take to close when the client is closed.
+const GOODBYE: Duration = Duration::from_millis(200);
+
+/// What the engine's thread is told.
+pub(crate) enum Told {
+    /// By a handle.
+    Call(Call),
+    /// By the socket with that number.
+    Socket(u64, Input),
+    /// To end.
+    Close,
+}
+
+pub(crate) type Call = Box<dyn FnOnce(&mut Driver) + Send>;
+
+pub(crate) struct Runtime {
+    tell: Sender<Told>,
+    /// Only to subscribe with; the engine's thread holds the sender, so that listeners end with it.
+    events: Mutex<broadcast::Receiver<Event>>,
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+impl Runtime {
+    /// Starts the threads. `opened` is told when the store is open, or why it is not.
+    pub(crate) fn start(config: ClientConfig, opened: oneshot::Sender<Result<(), StoreError>>) -> Result<Self, Error> {
+        let dial = Dial::new(&config)?;
+        let (tell, told) = channel();
+        let (events, listener) = broadcast::channel(EVENTS);
+        let (end, ended) = oneshot::channel();
+        let sockets = Sockets::start(dial, tell.clone())?;
+        std::thread::Builder::new()
+            .name("poste-engine".into())
+            .spawn(move || {
+                // Dropped last: says that the file is closed.
+                let _end = end;
+                match Driver::open(&config, sockets, events) {
+                    Ok(driver) => {
+                        if opened.send(Ok(())).is_ok() {
+                            driver.run(&told, config.network);
+                        }
+                    }
+                    Err(wrong) => {
+                        let _ = opened.send(Err(wrong));
+                    }
+                }
+            })
+            .map_err(|source| StoreError::File { path: "the engine's thread".into(), source })?;
+        Ok(Self { tell, events: Mutex::new(listener), ended: Mutex::new(Some(ended)) })
+    }
+
+    pub(crate) fn run(&self, call: Call) -> Result<(), Error> {
+        self.tell.send(Told::Call(call)).map_err(|_| Error::Closed)
+    }
+
+    pub(crate) fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).resubscribe()
+    }
+
+    pub(crate) async fn close(&self) {
+        let _ = self.tell.send(Told::Close);
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(ended) = ended {
+            let _ = ended.await;
+        }
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        let _ = self.tell.send(Told::Close);
+    }
+}
+
+/// The engine with its clock, its sockets and its listeners.
+pub(crate) struct Driver {
+    engine: Engine,
+    clock: Clock,
+    sockets: Sockets,
+    events: broadcast::Sender<Event>,
+}
+
+impl Driver {
+    fn open(config: &ClientConfig, sockets: Sockets, events: broadcast::Sender<Event>) -> Result<Self, StoreError> {
+        let store = Store::open(&config.path, &config.user, &config.device)?;
+        let me = Author { user: config.user.clone(), device: config.device.clone() };
+        let engine = Engine::new(store, me, config.tuning.clone(), rand::random());
+        Ok(Self { engine, clock: Clock::new(), sockets, events })
+    }
+
+    pub(crate) fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    pub(crate) fn command<T>(
+        &mut self,
+        act: impl FnOnce(&mut Engine, Now) -> Result<(T, Vec<Output>), Error>,
+    ) -> Result<T, Error> {
+        let (value, outputs) = act(&mut self.engine, self.clock.now())?;
+        self.carry_out(outputs);
+        Ok(value)
+    }
+
+    pub(crate) fn input(&mut self, input: Input) {
+        match self.engine.handle(self.clock.now(), input) {
+            Ok(outputs) => self.carry_out(outputs),
+            Err(wrong) => {
+                tracing::error!(%wrong, "the account's file failed; connecting anew");
+                self.sockets.hang_up();
+            }
+        }
+    }
+
+    fn carry_out(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Connect { fresh_token } => self.sockets.connect(fresh_token),
+                Output::Disconnect => self.sockets.hang_up(),
+                Output::Frame(text) => self.sockets.send(text),
+                Output::Event(event) => {
+                    // Without listeners there is nobody to tell.
+                    let _ = self.events.send(event);
+                }
+            }
+        }
+    }
+
+    fn run(mut self, told: &Receiver<Told>, network: bool) {
+        self.input(Input::Network(network));
+        loop {
+            let next = match self.engine.next_wake() {
+                None => told.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(wake) => told.recv_timeout(self.clock.until(wake)),
+            };
+            match next {
+                Ok(Told::Call(call)) => call(&mut self),
+                Ok(Told::Socket(number, input)) if self.sockets.is_current(number) => self.input(input),
+                Ok(Told::Socket(..)) => {}
+                Err(RecvTimeoutError::Timeout) => self.input(Input::Tick),
+                Ok(Told::Close) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+}
+
+/// The device's clocks.
+struct Clock {
+    began: Instant,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self { began: Instant::now() }
+    }
+
+    fn now(&self) -> Now {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Now {
+            wall: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, millis),
+            mono: millis(self.began.elapsed()),
+        }
+    }
+
+    fn until(&self, wake: u64) -> Duration {
+        Duration::from_millis(wake).saturating_sub(self.began.elapsed())
+    }
+}
+
+/// The thread of the sockets, seen from the engine's. At most one socket at a time is listened to.
+struct Sockets {
+    dial: Arc<Dial>,
+    tell: Sender<Told>,
+    handle: tokio::runtime::Handle,
+    /// Ends the thread, which gives the last socket a moment to say goodbye.
+    stop: Option<oneshot::Sender<Option<tokio::task::JoinHandle<()>>>>,
+    /// The last socket.
+    socket: Option<tokio::task::JoinHandle<()>>,
+    thread: Option<JoinHandle<()>>,
+    number: u64,
+    /// To the socket of that number. Dropped to close it.
+    frames: Option<mpsc::UnboundedSender<String>>,
+}
+
+impl Sockets {
+    fn start(dial: Dial, tell: Sender<Told>) -> Result<Self, Error> {
+        let failed = |source| Error::Store(StoreError::File { path: "the socket's thread".into(), source });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<Option<tokio::task::JoinHandle<()>>>();
+        let thread = std::thread::Builder::new()
+            .name("poste-socket".into())
+            .spawn(move || {
+                runtime.block_on(async {
+                    if let Ok(Some(socket)) = stopped.await {
+                        // With a close frame the server knows at once; nothing else depends on it.
+                        let _ = tokio::time::timeout(GOODBYE, socket).await;
+                    }
+                });
+                // A name that is still being looked up is not waited for.
+                runtime.shutdown_background();
+            })
+            .map_err(failed)?;
+        Ok(Self {
+            dial: Arc::new(dial),
+            tell,
+            handle,
+            stop: Some(stop),
+            socket: None,
+            thread: Some(thread),
+            number: 0,
+            frames: None,
+        })
+    }
+
+    fn is_current(&self, number: u64) -> bool {
+        self.number == number && self.frames.is_some()
+    }
+
+    fn connect(&mut self, fresh_token: bool) {
+        self.number += 1;
+        let (frames, to_send) = mpsc::unbounded_channel();
+        self.frames = Some(frames);
+        let (number, tell) = (self.number, self.tell.clone());
+        let report = move |input| {
+            // The engine's thread has ended: nobody wants to know.
+            let _ = tell.send(Told::Socket(number, input));
+        };
+        self.socket = Some(self.handle.spawn(socket::run(Arc::clone(&self.dial), fresh_token, to_send, report)));
+    }
+
+    fn send(&mut self, text: String) {
+        if let Some(frames) = &self.frames {
+            // A socket that is gone has reported so, or is about to.
+            let _ = frames.send(text);
+        }
+    }
+
+    fn hang_up(&mut self) {
+        self.frames = None;
+    }
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        self.frames = None;
+        if let Some(stop) = self.stop.take() {
+            // A thread that has ended needs no telling.
+            let _ = stop.send(self.socket.take());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

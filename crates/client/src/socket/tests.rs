@@ -1,0 +1,207 @@
+//! The whole client over a real socket, against a small server in the same process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{SinkExt, StreamExt};
+use poste_protocol::{DeviceId, UserId};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+
+use super::address;
+use crate::{
+    Client, ClientConfig, Connection, Error, Event, Events, State, StoreError, Target, TokenError, TokenProvider,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Gives `token-1`, and with every fresh one the next number.
+struct Tokens(AtomicUsize);
+
+#[async_trait]
+impl TokenProvider for Tokens {
+    async fn token(&self, fresh: bool) -> Result<String, TokenError> {
+        let count = self.0.fetch_add(usize::from(fresh), Ordering::Relaxed) + usize::from(fresh);
+        Ok(format!("token-{count}"))
+    }
+}
+
+/// A server that accepts one connection at a time, if the token is good.
+struct Server {
+    listener: TcpListener,
+    good_token: &'static str,
+}
+
+type Peer = WebSocketStream<TcpStream>;
+
+impl Server {
+    async fn start(good_token: &'static str) -> Self {
+        Self { listener: TcpListener::bind("127.0.0.1:0").await.expect("a free port"), good_token }
+    }
+
+    fn url(&self) -> String {
+        format!("ws://{}/prod", self.listener.local_addr().expect("bound"))
+    }
+
+    /// The next connection, unless it is turned away.
+    async fn next(&self) -> Option<Peer> {
+        let (stream, _) = within(self.listener.accept()).await.expect("a connection");
+        let good = format!("Bearer {}", self.good_token);
+        // The type of the answer is the library's.
+        #[allow(clippy::result_large_err)]
+        let check = |request: &Request, mut response: Response| {
+            assert_eq!(request.uri().to_string(), "/prod?device=phone");
+            let header = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("");
+            assert_eq!(header("sec-websocket-protocol"), "poste.v1");
+            if header("authorization") != good {
+                let mut no = ErrorResponse::new(None);
+                *no.status_mut() = tokio_tungstenite::tungstenite::http::StatusCode::UNAUTHORIZED;
+                return Err(no);
+            }
+            let chosen = "poste.v1".parse().expect("a header's value");
+            response.headers_mut().insert("sec-websocket-protocol", chosen);
+            Ok(response)
+        };
+        tokio_tungstenite::accept_hdr_async(stream, check).await.ok()
+    }
+}
+
+async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.expect("it happens in time")
+}
+
+/// The next request with that action; others are left unanswered, but for lists.
+async fn request(peer: &mut Peer, action: &str) -> Value {
+    loop {
+        let message = within(peer.next()).await.expect("the device is there").expect("a sound frame");
+        let Message::Text(text) = message else { continue };
+        let frame: Value = serde_json::from_str(&text).expect("JSON");
+        if frame["action"] == action {
+            return frame;
+        }
+        if frame["action"] == "list" {
+            say(peer, &json!({"type": "list", "ref": frame["ref"], "conversations": []})).await;
+        }
+    }
+}
+
+async fn say(peer: &mut Peer, frame: &Value) {
+    peer.send(Message::text(frame.to_string())).await.expect("the device listens");
+}
+
+async fn event(events: &mut Events, which: impl Fn(&Event) -> bool) {
+    while !which(&within(events.next()).await.expect("the client is open")) {}
+}
+
+fn config(folder: &tempfile::TempDir, url: String) -> ClientConfig {
+    let (user, device) = (UserId::new("alice").unwrap(), DeviceId::new("phone").unwrap());
+    let tokens = Arc::new(Tokens(AtomicUsize::new(1)));
+    ClientConfig::new(folder.path().join("account.db"), url, user, device, tokens)
+}
+
+fn bob() -> Target {
+    Target::User(UserId::new("bob").unwrap())
+}
+
+fn accepted(frame: &Value) -> Value {
+    let id = &frame["submissions"][0]["envelope"]["id"];
+    let verdict = json!({"envelope": id, "outcome": "accepted", "seq": 1, "at": 1, "repeat": false});
+    json!({"type": "sent", "ref": frame["ref"], "verdicts": [verdict]})
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_made_again_and_the_envelope_goes_again() {
+    let server = Server::start("token-1").await;
+    let folder = tempfile::tempdir().unwrap();
+    let client = Client::open(config(&folder, server.url())).await.unwrap();
+    let mut events = client.events();
+    let mut peer = server.next().await.unwrap();
+    let message = client.send(bob(), "over a real socket").await.unwrap();
+    let first = request(&mut peer, "send").await;
+    drop(peer);
+
+    let mut peer = server.next().await.unwrap();
+    let second = request(&mut peer, "send").await;
+    assert_eq!(first["submissions"][0]["envelope"], second["submissions"][0]["envelope"]);
+    say(&mut peer, &accepted(&second)).await;
+    event(&mut events, |e| matches!(e, Event::Updated { message: m } if m.id == message.id && m.state == State::Sent))
+        .await;
+    client.close().await;
+    assert!(matches!(client.send(bob(), "too late").await, Err(Error::Closed)));
+    // Listeners end with the client.
+    while within(events.next()).await.is_some() {}
+}
+
+#[tokio::test]
+async fn a_refused_token_is_replaced_by_a_fresh_one() {
+    let server = Server::start("token-2").await;
+    let folder = tempfile::tempdir().unwrap();
+    let client = Client::open(config(&folder, server.url())).await.unwrap();
+    let mut events = client.events();
+    assert!(server.next().await.is_none(), "the first token is refused");
+    let mut peer = server.next().await.expect("the fresh one is not");
+    request(&mut peer, "list").await;
+    event(&mut events, |e| matches!(e, Event::Connection { state: Connection::Online })).await;
+}
+
+#[tokio::test]
+async fn a_network_that_is_cut_closes_the_socket_and_its_return_connects() {
+    let server = Server::start("token-1").await;
+    let folder = tempfile::tempdir().unwrap();
+    let client = Client::open(config(&folder, server.url())).await.unwrap();
+    let mut peer = server.next().await.unwrap();
+    request(&mut peer, "list").await;
+    client.set_network(false).await.unwrap();
+    while let Some(Ok(message)) = within(peer.next()).await {
+        assert!(message.is_close(), "{message}");
+    }
+    client.send(bob(), "in the tunnel").await.unwrap();
+    assert_eq!(client.connection().await.unwrap(), Connection::Off);
+    client.set_network(true).await.unwrap();
+    let mut peer = server.next().await.unwrap();
+    let frame = request(&mut peer, "send").await;
+    assert_eq!(frame["submissions"][0]["envelope"]["messages"][0]["body"], "in the tunnel");
+}
+
+#[tokio::test]
+async fn a_caller_that_is_cancelled_cancels_no_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(&folder, "ws://127.0.0.1:9".into());
+    config.network = false;
+    let client = Client::open(config).await.unwrap();
+    let mut sending = Box::pin(client.send(bob(), "said is said"));
+    // Polled once, so that it is asked for; then nobody waits for it any more.
+    let _ = futures::poll!(&mut sending);
+    drop(sending);
+    let id = client.conversations().await.unwrap()[0].id.clone();
+    assert_eq!(client.history(id, None, 10).await.unwrap()[0].body, "said is said");
+}
+
+#[tokio::test]
+async fn a_closed_client_lets_go_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || {
+        let mut config = config(&folder, "ws://127.0.0.1:9".into());
+        config.network = false;
+        Client::open(config)
+    };
+    let client = open().await.unwrap();
+    assert!(matches!(open().await, Err(Error::Store(StoreError::AlreadyOpen { .. }))));
+    client.close().await;
+    open().await.unwrap();
+}
+
+#[test]
+fn the_device_is_added_to_the_address() {
+    let device = DeviceId::new("phone").unwrap();
+    assert_eq!(address("wss://x.example/prod", &device).unwrap().to_string(), "wss://x.example/prod?device=phone");
+    assert_eq!(address("ws://h/p?a=b", &device).unwrap().to_string(), "ws://h/p?a=b&device=phone");
+    for bad in ["http://x", "x", "", "ws://a b"] {
+        assert!(matches!(address(bad, &device), Err(Error::Address(_))), "{bad}");
+    }
+}

@@ -1,0 +1,224 @@
+//! Conversations: cursors, the number of the next envelope, and marks.
+
+use poste_protocol::{ConversationId, Mark, MemberMark, Number, Seq, UserId};
+use rusqlite::{OptionalExtension, named_params, params};
+
+use super::Tx;
+use super::columns::{int, number, optional_text, seq, text, uint};
+use crate::{Conversation, StoreError};
+
+/// What the rules need to know of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Which.
+    pub id: ConversationId,
+    /// The other user of a direct conversation, where known.
+    pub peer: Option<UserId>,
+    /// Everything up to here has been taken in.
+    pub cursor: Seq,
+    /// The number of this device's next envelope.
+    pub next_number: Number,
+    /// How far this device says it is.
+    pub delivered: Seq,
+    /// How far the person has read.
+    pub read: Seq,
+}
+
+/// A mark that the server has not confirmed yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarkToSend {
+    /// Which conversation.
+    pub conversation: ConversationId,
+    /// How far the device is.
+    pub delivered: Seq,
+    /// How far the person has read.
+    pub read: Seq,
+}
+
+impl MarkToSend {
+    /// As it goes over the wire.
+    pub fn on_the_wire(&self) -> Mark {
+        let some = |seq: Seq| (seq > Seq::ZERO).then_some(seq);
+        Mark { conversation: self.conversation.clone(), delivered: some(self.delivered), read: some(self.read) }
+    }
+}
+
+impl Tx<'_> {
+    /// A conversation, if this device knows it.
+    pub fn conversation(&self, id: &ConversationId) -> Result<Option<Row>, StoreError> {
+        let mut found = self
+            .sql
+            .prepare_cached("SELECT id, peer, cursor, next_number, delivered, read FROM conversations WHERE id = ?")?;
+        let row = found.query_row([id.as_str()], |row| {
+            Ok(Row {
+                id: text(row, "id")?,
+                peer: optional_text(row, "peer")?,
+                cursor: seq(row, "cursor")?,
+                next_number: number(row, "next_number")?,
+                delivered: seq(row, "delivered")?,
+                read: seq(row, "read")?,
+            })
+        });
+        Ok(row.optional()?)
+    }
+
+    /// Makes a conversation known, with its peer if that is known. Says whether anything is new.
+    pub fn know_conversation(&self, id: &ConversationId, peer: Option<&UserId>) -> Result<bool, StoreError> {
+        let changed = self
+            .sql
+            .prepare_cached(
+                "INSERT INTO conversations (id, peer) VALUES (?1, ?2)
+                 ON CONFLICT (id) DO UPDATE SET peer = excluded.peer
+                 WHERE peer IS NULL AND excluded.peer IS NOT NULL",
+            )?
+            .execute(params![id.as_str(), peer.map(UserId::as_str)])?;
+        Ok(changed > 0)
+    }
+
+    /// Every conversation, the one with the latest activity first.
+    pub fn conversations(&self) -> Result<Vec<Conversation>, StoreError> {
+        self.views("ORDER BY active_at DESC, id", "")
+    }
+
+    /// One conversation as applications see it.
+    pub fn conversation_view(&self, id: &ConversationId) -> Result<Option<Conversation>, StoreError> {
+        Ok(self.views("AND id = :id", id.as_str())?.pop())
+    }
+
+    fn views(&self, which: &str, id: &str) -> Result<Vec<Conversation>, StoreError> {
+        // `:id` is bound in both cases, so that one mapping serves them.
+        let text_of = format!(
+            "SELECT id, peer, cursor, head, read, active_at,
+                    (SELECT count(*) FROM messages m WHERE m.conversation = c.id AND m.seq > c.read AND m.seq <= c.cursor
+                        AND m.state = 9) AS unread,
+                    (SELECT count(*) FROM messages m WHERE m.conversation = c.id AND m.seq IS NULL) AS unsettled
+             FROM conversations c WHERE :id IS NOT NULL {which}"
+        );
+        let mut found = self.sql.prepare_cached(&text_of)?;
+        let rows = found.query_map(named_params! { ":id": id }, |row| {
+            Ok(Conversation {
+                id: text(row, "id")?,
+                peer: optional_text(row, "peer")?,
+                cursor: seq(row, "cursor")?,
+                head: seq(row, "head")?,
+                unread: uint(row, "unread")?,
+                read: seq(row, "read")?,
+                unsettled: uint(row, "unsettled")?,
+                active_at: uint(row, "active_at")?,
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Takes in what the server says of the head and of the last activity; neither goes back.
+    pub fn raise_head(&self, id: &ConversationId, head: Seq, active_at: u64) -> Result<bool, StoreError> {
+        let changed = self
+            .sql
+            .prepare_cached(
+                "UPDATE conversations SET head = max(head, ?2), active_at = max(active_at, ?3)
+                 WHERE id = ?1 AND (head < ?2 OR active_at < ?3)",
+            )?
+            .execute(params![id.as_str(), int(head.get()), int(active_at)])?;
+        Ok(changed > 0)
+    }
+
+    /// Moves the cursor forward.
+    pub fn raise_cursor(&self, id: &ConversationId, cursor: Seq) -> Result<(), StoreError> {
+        self.sql
+            .prepare_cached("UPDATE conversations SET cursor = ?2, head = max(head, ?2) WHERE id = ?1 AND cursor < ?2")?
+            .execute(params![id.as_str(), int(cursor.get())])?;
+        Ok(())
+    }
+
+    /// The number of the next envelope becomes at least `next`.
+    pub fn raise_next_number(&self, id: &ConversationId, next: Number) -> Result<(), StoreError> {
+        self.sql
+            .prepare_cached("UPDATE conversations SET next_number = ?2 WHERE id = ?1 AND next_number < ?2")?
+            .execute(params![id.as_str(), int(next.get())])?;
+        Ok(())
+    }
+
+    /// This device has stored what others wrote, up to here.
+    pub fn raise_delivered(&self, id: &ConversationId, to: Seq) -> Result<bool, StoreError> {
+        let changed = self
+            .sql
+            .prepare_cached("UPDATE conversations SET delivered = ?2 WHERE id = ?1 AND delivered < ?2")?
+            .execute(params![id.as_str(), int(to.get())])?;
+        Ok(changed > 0)
+    }
+
+    /// The person has read up to here; `told` when another device of theirs has said so.
+    pub fn raise_read(&self, id: &ConversationId, to: Seq, told: bool) -> Result<bool, StoreError> {
+        let changed = self
+            .sql
+            .prepare_cached(
+                "UPDATE conversations SET read = max(read, ?2), read_told = max(read_told, iif(?3, ?2, 0))
+                 WHERE id = ?1 AND (read < ?2 OR (?3 AND read_told < ?2))",
+            )?
+            .execute(params![id.as_str(), int(to.get()), told])?;
+        Ok(changed > 0)
+    }
+
+    /// Marks that the server has not confirmed, at most `limit`.
+    pub fn marks_to_send(&self, limit: usize) -> Result<Vec<MarkToSend>, StoreError> {
+        let mut found = self.sql.prepare_cached(
+            "SELECT id, max(delivered, min(read, cursor)) AS delivered, min(read, cursor) AS read FROM conversations
+             WHERE delivered > delivered_told OR read > read_told ORDER BY active_at DESC, id LIMIT ?",
+        )?;
+        let rows = found.query_map([int(limit as u64)], |row| {
+            Ok(MarkToSend {
+                conversation: text(row, "id")?,
+                delivered: seq(row, "delivered")?,
+                read: seq(row, "read")?,
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Whether a mark waits to be told.
+    pub fn has_marks_to_send(&self) -> Result<bool, StoreError> {
+        Ok(self
+            .sql
+            .prepare_cached("SELECT 1 FROM conversations WHERE delivered > delivered_told OR read > read_told LIMIT 1")?
+            .exists([])?)
+    }
+
+    /// The server knows a mark.
+    pub fn mark_told(&self, mark: &MarkToSend) -> Result<(), StoreError> {
+        self.sql
+            .prepare_cached(
+                "UPDATE conversations SET delivered_told = max(delivered_told, ?2), read_told = max(read_told, ?3)
+                 WHERE id = ?1",
+            )?
+            .execute(params![mark.conversation.as_str(), int(mark.delivered.get()), int(mark.read.get())])?;
+        Ok(())
+    }
+
+    /// Takes in how far a member is. Only moves forward. Says whether it moved.
+    pub fn raise_member_mark(&self, id: &ConversationId, mark: &MemberMark) -> Result<bool, StoreError> {
+        let changed = self
+            .sql
+            .prepare_cached(
+                "INSERT INTO marks (conversation, user, delivered, read) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (conversation, user) DO UPDATE
+                 SET delivered = max(delivered, excluded.delivered), read = max(read, excluded.read)
+                 WHERE delivered < excluded.delivered OR read < excluded.read",
+            )?
+            .execute(params![
+                id.as_str(),
+                mark.user.as_str(),
+                int(mark.delivered.max(mark.read).get()),
+                int(mark.read.get())
+            ])?;
+        Ok(changed > 0)
+    }
+
+    /// The furthest that anybody else is: delivered, read.
+    pub fn furthest_of_others(&self, id: &ConversationId, me: &UserId) -> Result<(Seq, Seq), StoreError> {
+        let mut found = self.sql.prepare_cached(
+            "SELECT coalesce(max(delivered), 0) AS delivered, coalesce(max(read), 0) AS read
+             FROM marks WHERE conversation = ?1 AND user != ?2",
+        )?;
+        Ok(found.query_row([id.as_str(), me.as_str()], |row| Ok((seq(row, "delivered")?, seq(row, "read")?)))?)
+    }
+}

@@ -1,0 +1,268 @@
+//! Messages: own ones, pending or with their place, and those of others. A message is known by its conversation, its
+//! author's user and its id, so that nobody can take the place of somebody else's message.
+
+use poste_protocol::{Author, Cell, ConversationId, EnvelopeId, Message as Written, MessageId, Seq, UserId};
+use rusqlite::{OptionalExtension, params};
+use uuid::Uuid;
+
+use super::Tx;
+use super::columns::{int, optional_seq, optional_uint, seq, state, state_code, text};
+use crate::{Failure, Message, State, StoreError};
+
+/// What became of a message of a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// It was not known.
+    Added(i64),
+    /// It was known, and has its place, or another state, now.
+    Updated(i64),
+    /// It was known, with its place.
+    Known,
+}
+
+const COLUMNS: &str = "m.local, m.conversation, m.user, m.device, m.id, m.body, m.written_at, m.state, m.seq, m.at,
+    (SELECT failure FROM outbox o WHERE o.envelope = m.envelope) AS failure";
+
+fn view(row: &rusqlite::Row<'_>) -> rusqlite::Result<Message> {
+    let state = state(row)?;
+    let failure: Option<String> = row.get("failure")?;
+    Ok(Message {
+        id: MessageId(row.get::<_, Uuid>("id")?),
+        conversation: text(row, "conversation")?,
+        user: text(row, "user")?,
+        device: text(row, "device")?,
+        body: row.get("body")?,
+        written_at: optional_uint(row, "written_at")?,
+        state,
+        seq: optional_seq(row, "seq")?,
+        at: optional_uint(row, "at")?,
+        failure: failure
+            .filter(|_| state == State::Failed)
+            .and_then(|json| serde_json::from_str::<Failure>(&json).ok()),
+    })
+}
+
+impl Tx<'_> {
+    /// Writes an own message. Returns its local number.
+    pub fn add_own(
+        &self,
+        conversation: &ConversationId,
+        me: &Author,
+        message: &Written,
+        now: u64,
+    ) -> Result<i64, StoreError> {
+        self.sql
+            .prepare_cached(
+                "INSERT INTO messages (conversation, user, device, id, body, written_at, queued_at, state)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, 1)",
+            )?
+            .execute(params![
+                conversation.as_str(),
+                me.user.as_str(),
+                me.device.as_str(),
+                message.id.0,
+                message.body,
+                message.written_at.map(int),
+                int(now)
+            ])?;
+        self.sql
+            .prepare_cached("UPDATE conversations SET active_at = max(active_at, ?2) WHERE id = ?1")?
+            .execute(params![conversation.as_str(), int(now)])?;
+        Ok(self.sql.last_insert_rowid())
+    }
+
+    /// Own messages of a conversation that wait and are in no envelope, oldest first.
+    pub fn pending(&self, conversation: &ConversationId, limit: usize) -> Result<Vec<Written>, StoreError> {
+        let mut found = self.sql.prepare_cached(
+            "SELECT id, body, written_at FROM messages
+             WHERE conversation = ? AND seq IS NULL AND state = 1 AND envelope IS NULL ORDER BY local LIMIT ?",
+        )?;
+        let rows = found.query_map(params![conversation.as_str(), int(limit as u64)], |row| {
+            Ok(Written {
+                id: MessageId(row.get::<_, Uuid>("id")?),
+                body: row.get("body")?,
+                written_at: optional_uint(row, "written_at")?,
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Takes in a message that the log has at `seq`. Idempotent: if the log should hold one id twice, the first place
+    /// counts, on every device.
+    pub fn settle(
+        &self,
+        conversation: &ConversationId,
+        me: &UserId,
+        cell: &Cell,
+        message: &Written,
+        place: Seq,
+    ) -> Result<Settled, StoreError> {
+        let known = self
+            .sql
+            .prepare_cached("SELECT local, state, seq FROM messages WHERE conversation = ? AND user = ? AND id = ?")?
+            .query_row(params![conversation.as_str(), cell.by.user.as_str(), message.id.0], |row| {
+                Ok((row.get::<_, i64>("local")?, state(row)?, optional_seq(row, "seq")?))
+            })
+            .optional()?;
+        match known {
+            None => {
+                let state = if &cell.by.user == me { State::Sent } else { State::Received };
+                self.sql
+                    .prepare_cached(
+                        "INSERT INTO messages (conversation, user, device, id, body, written_at, state, seq, at)
+                         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    )?
+                    .execute(params![
+                        conversation.as_str(),
+                        cell.by.user.as_str(),
+                        cell.by.device.as_str(),
+                        message.id.0,
+                        message.body,
+                        message.written_at.map(int),
+                        state_code(state),
+                        int(place.get()),
+                        int(cell.at)
+                    ])?;
+                Ok(Settled::Added(self.sql.last_insert_rowid()))
+            }
+            Some((_, _, Some(before))) if before <= place => Ok(Settled::Known),
+            Some((local, before, _)) => {
+                // The log's content is everybody's; if the id was used for something else here, the log counts.
+                let state = if matches!(before, State::Pending | State::Failed) { State::Sent } else { before };
+                self.sql
+                    .prepare_cached(
+                        "UPDATE messages SET seq = ?2, at = ?3, state = ?4, body = ?5, device = ?6 WHERE local = ?1",
+                    )?
+                    .execute(params![
+                        local,
+                        int(place.get()),
+                        int(cell.at),
+                        state_code(state),
+                        message.body,
+                        cell.by.device.as_str()
+                    ])?;
+                Ok(Settled::Updated(local))
+            }
+        }
+    }
+
+    /// An envelope was acknowledged: its messages have their places. Returns their local numbers.
+    pub fn settle_envelope(&self, envelope: EnvelopeId, first: Seq, at: u64) -> Result<Vec<i64>, StoreError> {
+        let mut found = self.sql.prepare_cached("SELECT local FROM messages WHERE envelope = ? ORDER BY local")?;
+        let locals =
+            found.query_map([envelope.0], |row| row.get::<_, i64>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+        let mut update = self
+            .sql
+            .prepare_cached("UPDATE messages SET seq = ?2, at = ?3, state = 2 WHERE local = ?1 AND seq IS NULL")?;
+        for (place, local) in (first.get()..).zip(&locals) {
+            update.execute(params![local, int(place), int(at)])?;
+        }
+        Ok(locals)
+    }
+
+    /// Raises own messages that have their place to what others' marks say. Returns the local numbers of those that
+    /// changed.
+    pub fn raise_states(
+        &self,
+        conversation: &ConversationId,
+        me: &UserId,
+        delivered: Seq,
+        read: Seq,
+    ) -> Result<Vec<i64>, StoreError> {
+        let mut changed = Vec::new();
+        for (to, sql) in [
+            (
+                read,
+                "UPDATE messages SET state = 4 WHERE conversation = ?1 AND user = ?2 AND seq <= ?3 AND state IN (2, 3)
+                    RETURNING local",
+            ),
+            (
+                delivered,
+                "UPDATE messages SET state = 3 WHERE conversation = ?1 AND user = ?2 AND seq <= ?3 AND state = 2
+                    RETURNING local",
+            ),
+        ] {
+            let mut update = self.sql.prepare_cached(sql)?;
+            let locals = update
+                .query_map(params![conversation.as_str(), me.as_str(), int(to.get())], |row| row.get::<_, i64>(0))?;
+            for local in locals {
+                changed.push(local?);
+            }
+        }
+        changed.sort_unstable();
+        Ok(changed)
+    }
+
+    /// The local numbers of an envelope's messages.
+    pub fn locals_of_envelope(&self, envelope: EnvelopeId) -> Result<Vec<i64>, StoreError> {
+        let mut found = self.sql.prepare_cached("SELECT local FROM messages WHERE envelope = ? ORDER BY local")?;
+        Ok(found.query_map([envelope.0], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// An own message by its id, with its local number and its envelope.
+    pub fn own(&self, me: &UserId, id: MessageId) -> Result<Option<(i64, Message, Option<EnvelopeId>)>, StoreError> {
+        let mut found = self
+            .sql
+            .prepare_cached(&format!("SELECT {COLUMNS}, m.envelope FROM messages m WHERE m.id = ? AND m.user = ?"))?;
+        let row = found.query_row(params![id.0, me.as_str()], |row| {
+            Ok((row.get("local")?, view(row)?, row.get::<_, Option<Uuid>>("envelope")?.map(EnvelopeId)))
+        });
+        Ok(row.optional()?)
+    }
+
+    /// A message by its local number.
+    pub fn message(&self, local: i64) -> Result<Option<Message>, StoreError> {
+        let mut found = self.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM messages m WHERE m.local = ?"))?;
+        Ok(found.query_row([local], view).optional()?)
+    }
+
+    /// A window of the list, in its order: the log's up to the cursor, then own messages that are not in it yet, in
+    /// local order. Without `before` the newest `limit`, with it those of the log below that number.
+    pub fn history(
+        &self,
+        conversation: &ConversationId,
+        before: Option<Seq>,
+        limit: usize,
+    ) -> Result<Vec<Message>, StoreError> {
+        let cursor = self
+            .sql
+            .prepare_cached("SELECT cursor FROM conversations WHERE id = ?")?
+            .query_row([conversation.as_str()], |row| seq(row, "cursor"))
+            .optional()?;
+        let Some(cursor) = cursor else { return Ok(Vec::new()) };
+        let limit = int(limit as u64);
+        let mut newest_first: Vec<Message> = Vec::new();
+        if before.is_none() {
+            let mut found = self.sql.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM messages m
+                 WHERE m.conversation = ?1 AND (m.seq IS NULL OR m.seq > ?2) ORDER BY m.local DESC LIMIT ?3"
+            ))?;
+            for message in found.query_map(params![conversation.as_str(), int(cursor.get()), limit], view)? {
+                newest_first.push(message?);
+            }
+        }
+        let rest = limit - int(newest_first.len() as u64);
+        let below = before.map_or(cursor.next(), |before| before.min(cursor.next()));
+        let mut found = self.sql.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM messages m
+             WHERE m.conversation = ?1 AND m.seq < ?2 ORDER BY m.seq DESC LIMIT ?3"
+        ))?;
+        for message in found.query_map(params![conversation.as_str(), int(below.get()), rest], view)? {
+            newest_first.push(message?);
+        }
+        newest_first.reverse();
+        Ok(newest_first)
+    }
+
+    /// Own messages that wait, of one conversation, in local order, with their envelopes.
+    pub fn waiting(&self, conversation: &ConversationId) -> Result<Vec<(Message, Option<EnvelopeId>)>, StoreError> {
+        let mut found = self.sql.prepare_cached(&format!(
+            "SELECT {COLUMNS}, m.envelope FROM messages m
+             WHERE m.conversation = ? AND m.seq IS NULL ORDER BY m.local"
+        ))?;
+        let rows = found.query_map([conversation.as_str()], |row| {
+            Ok((view(row)?, row.get::<_, Option<Uuid>>("envelope")?.map(EnvelopeId)))
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+}

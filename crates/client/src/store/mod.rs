@@ -1,0 +1,172 @@
+//! The account's file: `SQLite` in WAL mode, flushed to the disk at every commit.
+//!
+//! All changes go through a [`Tx`], which is committed or leaves nothing behind. What each table promises is written
+//! in its file: [`conversations`](Tx::conversation), [`messages`](Tx::message), [`outbox`](Tx::outbox).
+
+mod columns;
+mod conversations;
+mod messages;
+mod outbox;
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+use std::time::Duration;
+
+use poste_protocol::{DeviceId, UserId};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite_migration::{M, Migrations};
+
+pub use conversations::{MarkToSend, Row as ConversationRow};
+pub use messages::Settled;
+pub use outbox::Row as OutboxRow;
+
+use crate::StoreError;
+
+/// One entry per format version; only ever added to.
+const STEPS: &[M<'static>] = &[M::up(include_str!("schema_1.sql"))];
+
+/// The format that this version writes: the number of migrations.
+const FORMAT: usize = STEPS.len();
+
+/// How long a statement waits for another process that reads or writes the file.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// An account's file, open for writing by this store alone.
+#[derive(Debug)]
+pub struct Store {
+    connection: Connection,
+    /// Held while the store is open; the system lets go of it when the process ends, however it ends.
+    _lock: Option<File>,
+}
+
+impl Store {
+    /// Opens the file, makes it if there is none, and brings its format up to date.
+    ///
+    /// # Errors
+    /// Among others [`StoreError::AlreadyOpen`], [`StoreError::OtherAccount`] and [`StoreError::Newer`].
+    pub fn open(path: &Path, user: &UserId, device: &DeviceId) -> Result<Self, StoreError> {
+        let wrong = |path: &Path, source| StoreError::File { path: path.display().to_string(), source };
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|source| wrong(folder, source))?;
+        }
+        let lock_path = path.with_extension("lock");
+        let lock = File::create(&lock_path).map_err(|source| wrong(&lock_path, source))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::AlreadyOpen { path: path.display().to_string() });
+            }
+            Err(TryLockError::Error(source)) => return Err(wrong(&lock_path, source)),
+        }
+        Self::prepare(Connection::open(path)?, Some(lock), user, device)
+    }
+
+    /// Opens an existing file to read from, whoever else has it open. It must be of this version's format.
+    pub fn open_to_read(path: &Path) -> Result<Self, StoreError> {
+        let connection = Connection::open_with_flags(
+            path,
+            // Not read-only: the first reader of a WAL file may have to write its index.
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        connection.busy_timeout(BUSY)?;
+        refuse_newer(&connection)?;
+        connection.pragma_update(None, "query_only", true)?;
+        Ok(Self { connection, _lock: None })
+    }
+
+    /// A store that lives as long as it is not dropped. For simulations.
+    pub fn in_memory(user: &UserId, device: &DeviceId) -> Result<Self, StoreError> {
+        Self::prepare(Connection::open_in_memory()?, None, user, device)
+    }
+
+    fn prepare(
+        mut connection: Connection,
+        lock: Option<File>,
+        user: &UserId,
+        device: &DeviceId,
+    ) -> Result<Self, StoreError> {
+        connection.busy_timeout(BUSY)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        refuse_newer(&connection)?;
+        Migrations::from_slice(STEPS).to_latest(&mut connection)?;
+        let mut store = Self { connection, _lock: lock };
+        store.claim(user, device)?;
+        Ok(store)
+    }
+
+    fn claim(&mut self, user: &UserId, device: &DeviceId) -> Result<(), StoreError> {
+        let tx = self.begin()?;
+        let owner: Option<(String, String)> = tx
+            .sql
+            .query_row("SELECT user, device FROM account", [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        match owner {
+            None => {
+                tx.sql.execute(
+                    "INSERT INTO account (one, user, device) VALUES (1, ?, ?)",
+                    params![user.as_str(), device.as_str()],
+                )?;
+            }
+            Some((its_user, its_device)) if its_user == user.as_str() && its_device == device.as_str() => {}
+            Some((user, device)) => return Err(StoreError::OtherAccount { user, device }),
+        }
+        tx.commit()
+    }
+
+    /// Begins a change. Dropped without a commit, it changes nothing.
+    pub fn begin(&mut self) -> Result<Tx<'_>, StoreError> {
+        let sql = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        Ok(Tx { sql })
+    }
+
+    /// Begins to read: everything that is read through it is of one moment.
+    pub fn read(&mut self) -> Result<Tx<'_>, StoreError> {
+        let sql = self.connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
+        Ok(Tx { sql })
+    }
+
+    /// Lets the file grow to so many pages and no further, as a full disk would. For tests.
+    #[cfg(test)]
+    pub(crate) fn limit_pages(&self, pages: u32) {
+        self.connection.pragma_update(None, "max_page_count", pages).expect("SQLite takes any limit");
+    }
+
+    /// What `SQLite` says of a setting. For tests.
+    #[cfg(test)]
+    pub(crate) fn pragma(&self, name: &str) -> String {
+        self.connection
+            .pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0))
+            .map(|value| match value {
+                rusqlite::types::Value::Integer(number) => number.to_string(),
+                rusqlite::types::Value::Text(text) => text,
+                other => format!("{other:?}"),
+            })
+            .expect("SQLite knows the pragma")
+    }
+}
+
+fn refuse_newer(connection: &Connection) -> Result<(), StoreError> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match usize::try_from(found) {
+        Ok(found) if found > FORMAT => Err(StoreError::Newer { found, known: FORMAT }),
+        _ => Ok(()),
+    }
+}
+
+/// A change of the store, or a look at it.
+pub struct Tx<'a> {
+    sql: Transaction<'a>,
+}
+
+impl Tx<'_> {
+    /// Puts the change on the disk: when this returns, it survives a kill and a power cut.
+    pub fn commit(self) -> Result<(), StoreError> {
+        Ok(self.sql.commit()?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! The outbox: at most one envelope per conversation, its bytes fixed. A row leaves it only with the new state of all
+//! its messages, in the same transaction.
+
+use poste_protocol::{ConversationId, Envelope, EnvelopeId, MessageId, Number, Refusal};
+use rusqlite::{OptionalExtension, params};
+use uuid::Uuid;
+
+use super::Tx;
+use super::columns::{int, number, text, uint};
+use crate::{Message, OutboxEntry, OutboxState, StoreError};
+
+/// An envelope of the outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Where it goes.
+    pub conversation: ConversationId,
+    /// Its id.
+    pub envelope: EnvelopeId,
+    /// Its number.
+    pub number: Number,
+    /// What is sent at every attempt.
+    pub json: String,
+    /// How often it was sent.
+    pub attempt: u32,
+    /// Why it was refused. Nothing while it is under way.
+    pub failure: Option<Refusal>,
+}
+
+const COLUMNS: &str = "conversation, envelope, number, json, attempt, failure";
+
+fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    let failure: Option<String> = row.get("failure")?;
+    Ok(Row {
+        conversation: text(row, "conversation")?,
+        envelope: EnvelopeId(row.get::<_, Uuid>("envelope")?),
+        number: number(row, "number")?,
+        json: row.get("json")?,
+        attempt: u32::try_from(uint(row, "attempt")?).unwrap_or(u32::MAX),
+        failure: failure.and_then(|json| serde_json::from_str(&json).ok()),
+    })
+}
+
+impl Tx<'_> {
+    /// The conversation's envelope, if one is under way or refused.
+    pub fn outbox(&self, conversation: &ConversationId) -> Result<Option<Row>, StoreError> {
+        let mut found = self.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM outbox WHERE conversation = ?"))?;
+        Ok(found.query_row([conversation.as_str()], row).optional()?)
+    }
+
+    /// An envelope by its id.
+    pub fn outbox_envelope(&self, envelope: EnvelopeId) -> Result<Option<Row>, StoreError> {
+        let mut found = self.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM outbox WHERE envelope = ?"))?;
+        Ok(found.query_row([envelope.0], row).optional()?)
+    }
+
+    /// Every envelope that was refused or is under way, in the order of the conversations' ids.
+    pub fn outbox_rows(&self) -> Result<Vec<Row>, StoreError> {
+        let mut found = self.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM outbox ORDER BY conversation"))?;
+        Ok(found.query_map([], row)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Conversations that have something to send: an envelope under way, or, with none there, pending messages. The
+    /// one whose message has waited longest first.
+    pub fn conversations_to_send(&self) -> Result<Vec<ConversationId>, StoreError> {
+        let mut found = self.sql.prepare_cached(
+            "SELECT m.conversation, min(m.local) AS oldest FROM messages m
+             WHERE m.seq IS NULL
+               AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.conversation = m.conversation AND o.failure IS NOT NULL)
+             GROUP BY m.conversation ORDER BY oldest",
+        )?;
+        Ok(found.query_map([], |row| text(row, "conversation"))?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Puts a newly formed envelope under way; its messages belong to it from now on.
+    pub fn put_under_way(&self, envelope: &Envelope, json: &str) -> Result<(), StoreError> {
+        self.sql
+            .prepare_cached("INSERT INTO outbox (conversation, envelope, number, json) VALUES (?, ?, ?, ?)")?
+            .execute(params![envelope.conversation.as_str(), envelope.id.0, int(envelope.number.get()), json])?;
+        let mut bind = self.sql.prepare_cached(
+            "UPDATE messages SET envelope = ?1 WHERE conversation = ?2 AND id = ?3 AND state = 1 AND envelope IS NULL",
+        )?;
+        for message in &envelope.messages {
+            bind.execute(params![envelope.id.0, envelope.conversation.as_str(), message.id.0])?;
+        }
+        self.raise_next_number(&envelope.conversation, envelope.number.next())
+    }
+
+    /// Gives an envelope that is not in the log another number: its bytes change, its id does not.
+    pub fn renumber(&self, envelope: EnvelopeId, number: Number, json: &str) -> Result<(), StoreError> {
+        self.sql.prepare_cached("UPDATE outbox SET number = ?2, json = ?3 WHERE envelope = ?1")?.execute(params![
+            envelope.0,
+            int(number.get()),
+            json
+        ])?;
+        Ok(())
+    }
+
+    /// Counts an attempt. Returns how many there have been.
+    pub fn count_attempt(&self, envelope: EnvelopeId) -> Result<u32, StoreError> {
+        let mut update =
+            self.sql.prepare_cached("UPDATE outbox SET attempt = attempt + 1 WHERE envelope = ? RETURNING attempt")?;
+        let count = update.query_row([envelope.0], |row| uint(row, "attempt"))?;
+        Ok(u32::try_from(count).unwrap_or(u32::MAX))
+    }
+
+    /// The envelope was refused: it stays, with the reason, until a person decides; its messages are failed.
+    pub fn fail(&self, envelope: EnvelopeId, refusal: &Refusal) -> Result<(), StoreError> {
+        let json = serde_json::to_string(refusal).map_err(|wrong| StoreError::Damaged(wrong.to_string()))?;
+        self.sql
+            .prepare_cached("UPDATE outbox SET failure = ?2 WHERE envelope = ?1")?
+            .execute(params![envelope.0, json])?;
+        self.sql
+            .prepare_cached("UPDATE messages SET state = 0 WHERE envelope = ? AND seq IS NULL")?
+            .execute([envelope.0])?;
+        Ok(())
+    }
+
+    /// A refused envelope goes its way again, with the same bytes; its age counts from now.
+    pub fn put_under_way_again(&self, envelope: EnvelopeId, now: u64) -> Result<(), StoreError> {
+        self.sql.prepare_cached("UPDATE outbox SET failure = NULL WHERE envelope = ?")?.execute([envelope.0])?;
+        self.sql
+            .prepare_cached("UPDATE messages SET state = 1, queued_at = ?2 WHERE envelope = ?1 AND seq IS NULL")?
+            .execute(params![envelope.0, int(now)])?;
+        Ok(())
+    }
+
+    /// Takes an envelope apart: what it held and is not in the log is pending again, in no envelope.
+    pub fn dissolve(&self, envelope: EnvelopeId) -> Result<(), StoreError> {
+        self.sql
+            .prepare_cached(
+                "UPDATE messages SET envelope = NULL, state = iif(seq IS NULL, 1, state) WHERE envelope = ?",
+            )?
+            .execute([envelope.0])?;
+        self.sql.prepare_cached("DELETE FROM outbox WHERE envelope = ?")?.execute([envelope.0])?;
+        Ok(())
+    }
+
+    /// Frees the conversation's envelope if none of its messages waits any more. Says which was freed.
+    pub fn free_if_settled(&self, conversation: &ConversationId) -> Result<Option<EnvelopeId>, StoreError> {
+        let Some(row) = self.outbox(conversation)? else { return Ok(None) };
+        let waiting = self
+            .sql
+            .prepare_cached("SELECT 1 FROM messages WHERE envelope = ? AND seq IS NULL LIMIT 1")?
+            .exists([row.envelope.0])?;
+        if waiting {
+            return Ok(None);
+        }
+        self.dissolve(row.envelope)?;
+        Ok(Some(row.envelope))
+    }
+
+    /// When the oldest message of an envelope began to wait, by this device's clock.
+    pub fn waiting_since(&self, envelope: EnvelopeId) -> Result<Option<u64>, StoreError> {
+        let mut found = self.sql.prepare_cached("SELECT min(queued_at) AS since FROM messages WHERE envelope = ?")?;
+        Ok(found.query_row([envelope.0], |row| super::columns::optional_uint(row, "since"))?)
+    }
+
+    /// Deletes an own message that waits. It must not be in an envelope.
+    pub fn delete_waiting(&self, conversation: &ConversationId, id: MessageId) -> Result<bool, StoreError> {
+        let deleted = self
+            .sql
+            .prepare_cached(
+                "DELETE FROM messages WHERE conversation = ? AND id = ? AND seq IS NULL AND envelope IS NULL",
+            )?
+            .execute(params![conversation.as_str(), id.0])?;
+        Ok(deleted > 0)
+    }
+
+    /// The outbox as applications see it: per conversation the envelope, if there is one, then what waits behind it.
+    pub fn outbox_entries(&self) -> Result<Vec<OutboxEntry>, StoreError> {
+        let mut entries = Vec::new();
+        for conversation in self.conversations()?.into_iter().filter(|conversation| conversation.unsettled > 0) {
+            let row = self.outbox(&conversation.id)?;
+            let (enclosed, queued): (Vec<_>, Vec<_>) =
+                self.waiting(&conversation.id)?.into_iter().partition(|(_, envelope)| envelope.is_some());
+            let messages = |list: Vec<(Message, _)>| list.into_iter().map(|(message, _)| message).collect::<Vec<_>>();
+            if let Some(row) = row {
+                entries.push(OutboxEntry {
+                    conversation: conversation.id.clone(),
+                    peer: conversation.peer.clone(),
+                    envelope: Some(row.envelope),
+                    number: Some(row.number),
+                    attempts: row.attempt,
+                    state: if row.failure.is_some() { OutboxState::Failed } else { OutboxState::UnderWay },
+                    failure: row.failure.as_ref().map(Into::into),
+                    messages: messages(enclosed),
+                });
+            }
+            if !queued.is_empty() {
+                entries.push(OutboxEntry {
+                    conversation: conversation.id,
+                    peer: conversation.peer,
+                    envelope: None,
+                    number: None,
+                    attempts: 0,
+                    state: OutboxState::Queued,
+                    failure: None,
+                    messages: messages(queued),
+                });
+            }
+        }
+        Ok(entries)
+    }
+}
