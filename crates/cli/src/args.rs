@@ -1,0 +1,104 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as Group, Parser, Subcommand};
+use poste_protocol::{DeviceId, UserId};
+
+/// Messages from the terminal. What you send is on your disk before anything else happens, and goes out as soon as
+/// there is a network.
+#[derive(Debug, Parser)]
+#[command(
+    name = "poste",
+    version,
+    after_help = "Logs: POSTE_LOG=debug. Exit codes: 0 done, 1 failed, 2 wrong usage, \
+    3 not acknowledged in time (the message is safe in the outbox)."
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) whose: Whose,
+    /// Print JSON, one value a line.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Whose account, and where it is kept.
+#[derive(Debug, Clone, Group)]
+pub(crate) struct Whose {
+    /// Where accounts are kept [default: ~/.poste]
+    #[arg(long, global = true, env = "POSTE_HOME")]
+    pub(crate) home: Option<PathBuf>,
+    /// Which user; needed when there are several accounts
+    #[arg(long, global = true)]
+    pub(crate) user: Option<UserId>,
+    /// Which device; needed when the user has several
+    #[arg(long, global = true)]
+    pub(crate) device: Option<DeviceId>,
+    /// The `stack.json` of a local stack: gives socket and issuer
+    #[arg(long, global = true, conflicts_with_all = ["issuer", "socket"])]
+    pub(crate) stack: Option<PathBuf>,
+    /// Address of the issuer of tokens
+    #[arg(long, global = true, requires = "socket")]
+    pub(crate) issuer: Option<String>,
+    /// Address of the socket, `ws://` or `wss://`
+    #[arg(long, global = true, requires = "issuer")]
+    pub(crate) socket: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Set up an account on this device: --user, and --stack or --issuer and --socket
+    Login,
+    /// Send a message; wait for its acknowledgement
+    Send {
+        /// To whom
+        #[arg(long)]
+        to: UserId,
+        /// Seconds to wait
+        #[arg(long, default_value_t = 10)]
+        wait: u64,
+        /// What to say
+        text: String,
+    },
+    /// Show the conversation with somebody
+    Show {
+        /// With whom
+        #[arg(long)]
+        with: UserId,
+        /// How many of the newest messages
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+    /// List the conversations
+    Conversations,
+    /// Show what is not acknowledged yet
+    Outbox,
+    /// Send a failed message again
+    Retry {
+        /// The message's id, as `outbox` shows it
+        id: uuid::Uuid,
+    },
+    /// Drop a failed or waiting message
+    Drop {
+        /// The message's id, as `outbox` shows it
+        id: uuid::Uuid,
+    },
+    /// Print what arrives until Ctrl-C
+    Watch,
+    /// Cut the network for this account, until `online`
+    Offline,
+    /// Bring the network back, send what waits and fetch what was missed
+    Online {
+        /// Seconds to wait
+        #[arg(long, default_value_t = 10)]
+        wait: u64,
+    },
+    /// Chat with somebody, line by line
+    Chat {
+        /// With whom
+        #[arg(long)]
+        with: UserId,
+    },
+}

@@ -1,0 +1,158 @@
+//! How things look in the terminal, for people and as JSON.
+
+use std::fmt::Write;
+
+use poste_client::{Connection, Conversation, Message, OutboxEntry, OutboxState, State};
+use poste_protocol::UserId;
+use serde::Serialize;
+
+/// A message's state as a sign: a clock, one tick, two, read, failed.
+pub(crate) fn tick(state: State) -> &'static str {
+    match state {
+        State::Pending => "◷",
+        State::Sent => "✓",
+        State::Delivered => "✓✓",
+        State::Read => "✓✓ read",
+        State::Failed => "✗ failed",
+        State::Received => "",
+    }
+}
+
+/// The state in a word.
+pub(crate) fn word(state: State) -> &'static str {
+    match state {
+        State::Pending => "pending",
+        State::Sent => "sent",
+        State::Delivered => "delivered",
+        State::Read => "read",
+        State::Failed => "failed",
+        State::Received => "received",
+    }
+}
+
+/// The time of day (UTC) of Unix milliseconds.
+fn time_of_day(millis: u64) -> String {
+    let seconds = millis / 1000 % 86_400;
+    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+/// Text of others must not steer the terminal.
+fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
+
+/// One line for a message.
+pub(crate) fn message(message: &Message, me: &UserId) -> String {
+    let time = message.at.or(message.written_at).map(time_of_day).unwrap_or_default();
+    let who = if &message.user == me { "you" } else { message.user.as_str() };
+    let seq = message.seq.map_or("    -".to_owned(), |seq| format!("{seq:>5}"));
+    let mut line = format!("{seq}  {time:8}  {who:>10}  {}", harmless(&message.body));
+    let sign = tick(message.state);
+    if !sign.is_empty() {
+        line = format!("{line}  {sign}");
+    }
+    if let Some(failure) = &message.failure {
+        line = format!("{line} ({:?}: {})", failure.code, harmless(&failure.message));
+    }
+    line
+}
+
+/// A list of values: JSON, one a line, or as `line` says.
+pub(crate) fn list<T: Serialize>(values: &[T], json: bool, line: impl Fn(&T) -> String) -> anyhow::Result<()> {
+    for value in values {
+        one(value, json, &line)?;
+    }
+    Ok(())
+}
+
+/// One value: JSON, or as `line` says.
+pub(crate) fn one<T: Serialize>(value: &T, json: bool, line: impl Fn(&T) -> String) -> anyhow::Result<()> {
+    text(&if json { serde_json::to_string(value)? } else { line(value) })
+}
+
+/// One line on the standard output.
+pub(crate) fn text(line: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    Ok(writeln!(std::io::stdout().lock(), "{line}")?)
+}
+
+/// Whether the trouble is that whoever read our output has had enough.
+pub(crate) fn nobody_reads(wrong: &anyhow::Error) -> bool {
+    let cause = wrong.downcast_ref::<std::io::Error>();
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// One line for a conversation.
+pub(crate) fn conversation(conversation: &Conversation) -> String {
+    let name = conversation.peer.as_ref().map_or(conversation.id.as_str(), UserId::as_str);
+    let mut line = format!("{name:<20}  up to {}", conversation.cursor);
+    if conversation.head > conversation.cursor {
+        line = format!("{line} of {}", conversation.head);
+    }
+    if conversation.unread > 0 {
+        line = format!("{line}, {} unread", conversation.unread);
+    }
+    if conversation.unsettled > 0 {
+        line = format!("{line}, {} not sent", conversation.unsettled);
+    }
+    line
+}
+
+/// An entry of the outbox, and its messages.
+pub(crate) fn outbox(entry: &OutboxEntry) -> String {
+    let name = entry.peer.as_ref().map_or(entry.conversation.as_str(), UserId::as_str);
+    let what = match entry.state {
+        OutboxState::Queued => "waiting".to_owned(),
+        OutboxState::UnderWay => format!("on its way, attempts so far: {}", entry.attempts),
+        OutboxState::Failed => match &entry.failure {
+            Some(failure) => {
+                format!("refused ({:?}: {}): poste retry ID, or poste drop ID", failure.code, failure.message)
+            }
+            None => "refused".to_owned(),
+        },
+    };
+    let mut text = format!("to {name}: {what}");
+    for message in &entry.messages {
+        let _ = write!(text, "\n  {}  {}", message.id, harmless(&message.body));
+    }
+    text
+}
+
+/// The connection in words.
+pub(crate) fn connection(state: Connection) -> &'static str {
+    match state {
+        Connection::Off => "offline",
+        Connection::Waiting => "no connection; trying again",
+        Connection::Connecting => "connecting",
+        Connection::Online => "online",
+        Connection::SignInRefused => "the server refuses the sign-in; trying again (poste login)",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use poste_protocol::{ConversationId, DeviceId, MessageId, Seq};
+
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_harmless_line() {
+        let bob = UserId::new("bob").expect("a valid name");
+        let line = message(
+            &Message {
+                id: MessageId::fresh(),
+                conversation: ConversationId::direct(&bob, &bob),
+                user: bob.clone(),
+                device: DeviceId::new("laptop").expect("a valid name"),
+                body: "two\nlines and \u{1b}[31mred".into(),
+                written_at: None,
+                state: State::Delivered,
+                seq: Some(Seq::ZERO.next()),
+                at: Some(3_723_000),
+                failure: None,
+            },
+            &bob,
+        );
+        assert_eq!(line, "    1  01:02:03         you  two\u{fffd}lines and \u{fffd}[31mred  ✓✓");
+    }
+}
