@@ -1,0 +1,318 @@
+"""Starts MiniStack, the emulator of the local stack, with what Poste needs changed in memory.
+
+Run by `cargo local` (src/emulator.rs), which passes everything by environment and holds our standard input open:
+when that closes, its process is gone, however it ended, and the emulator ends too, with all it started.
+
+Each patch names the symbol upstream that it changes and refuses to start when that does not look as it did in the
+version pinned in requirements.txt. A newer MiniStack therefore means: read each patch again, drop what upstream
+has taken over, and move the pin.
+"""
+
+import contextvars
+import importlib.metadata
+import inspect
+import json
+import os
+import re
+import signal
+import socketserver
+import sys
+import threading
+import time
+
+PINNED_VERSION = "1.5.33"
+"""The version that the patches were written against; requirements.txt installs it."""
+
+STOP_GRACE_SECONDS = 5.0
+"""How long the emulator may take to end by itself before everything is killed."""
+
+
+def require(condition, symbol):
+    """Ends the start with a clear word when something upstream is not as a patch expects it."""
+    if not condition:
+        sys.exit(
+            f"emulator.py: {symbol} is not what this project's patch expects (written for MiniStack "
+            f"{PINNED_VERSION}). Compare the patch with the installed version."
+        )
+
+
+def answer_without_nagle():
+    """Saves 40 ms per invocation.
+
+    The runtime API writes headers and body of an answer separately, and Nagle's algorithm holds back the second
+    until the first is acknowledged, which the other side delays. Symbol: socketserver.StreamRequestHandler.
+    """
+    handler = socketserver.StreamRequestHandler
+    require(
+        getattr(handler, "disable_nagle_algorithm", None) is False,
+        "socketserver.StreamRequestHandler.disable_nagle_algorithm",
+    )
+    handler.disable_nagle_algorithm = True
+
+
+def do_not_wait_for_log_lines():
+    """Saves 50 ms per invocation of a function that logs nothing: 1 ms is enough for a line already in the pipe.
+
+    Symbol: ministack.core.lambda_runtime.Worker._drain_stderr_bounded.
+    """
+    from ministack.core import lambda_runtime
+
+    symbol = "ministack.core.lambda_runtime.ProvidedWorker._drain_stderr_bounded"
+    worker = lambda_runtime.ProvidedWorker
+    original = getattr(worker, "_drain_stderr_bounded", None)
+    require(original is not None, symbol)
+    parameters = inspect.signature(original).parameters
+    require(list(parameters)[:2] == ["self", "first_line_wait"], symbol)
+
+    def drain(self, first_line_wait=0.001, *args, **kwargs):
+        return original(self, first_line_wait, *args, **kwargs)
+
+    worker._drain_stderr_bounded = drain
+
+
+def poll_queues_sooner():
+    """Shortens the pause of the queue poller after a wake that found nothing, from 50 ms to 2 ms.
+
+    Symbol: ministack.services.lambda_svc._ESM_IDLE_WAKE_GAP_SECONDS.
+    """
+    from ministack.services import lambda_svc
+
+    symbol = "ministack.services.lambda_svc._ESM_IDLE_WAKE_GAP_SECONDS"
+    require(getattr(lambda_svc, "_ESM_IDLE_WAKE_GAP_SECONDS", None) == 0.05, symbol)
+    lambda_svc._ESM_IDLE_WAKE_GAP_SECONDS = 0.002
+
+
+def know_route_responses():
+    """Teaches CloudFormation the type AWS::ApiGatewayV2::RouteResponse, through the emulator's own API for it.
+
+    Symbols: ministack.services.cloudformation.provisioners._RESOURCE_HANDLERS,
+    ministack.services.apigateway._create_route_response and _delete_route_response.
+    """
+    from ministack.services import apigateway
+    from ministack.services.cloudformation import provisioners
+
+    resource = "AWS::ApiGatewayV2::RouteResponse"
+    symbol = "ministack.services.cloudformation.provisioners._RESOURCE_HANDLERS"
+    handlers = getattr(provisioners, "_RESOURCE_HANDLERS", None)
+    require(isinstance(handlers, dict) and "AWS::ApiGatewayV2::Route" in handlers, symbol)
+    require(resource not in handlers, f"{symbol}[{resource!r}] (upstream has it now)")
+    for name, arguments in (
+        ("_create_route_response", ["api_id", "route_id", "data"]),
+        ("_delete_route_response", ["api_id", "route_id", "rr_id"]),
+    ):
+        function = getattr(apigateway, name, None)
+        require(
+            function is not None and list(inspect.signature(function).parameters) == arguments,
+            f"ministack.services.apigateway.{name}",
+        )
+
+    def route_of(properties):
+        # A route's Ref is "{api}/{route}" here, and the route's id alone on AWS.
+        return properties["RouteId"].rpartition("/")[2]
+
+    def create(logical_id, properties, stack_name):
+        status, _, body = apigateway._create_route_response(
+            properties["ApiId"], route_of(properties), {"routeResponseKey": properties["RouteResponseKey"]}
+        )
+        if status >= 400:
+            raise ValueError(f"{resource} create failed: {body!r}")
+        identifier = json.loads(body)["routeResponseId"]
+        return identifier, {"RouteResponseId": identifier}
+
+    def delete(physical_id, properties):
+        apigateway._delete_route_response(properties["ApiId"], route_of(properties), physical_id)
+
+    handlers[resource] = {"create": create, "delete": delete}
+
+
+def count_in_numbers():
+    """Lets a CloudFormation parameter be an event source's MaximumConcurrency: it arrives as text.
+
+    Without this the queue poller fails at each pass, silently for the function.
+    Symbol: ministack.services.lambda_svc._sqs_esm_concurrency.
+    """
+    from ministack.services import lambda_svc
+
+    original = getattr(lambda_svc, "_sqs_esm_concurrency", None)
+    require(
+        original is not None and next(iter(inspect.signature(original).parameters)) == "esm",
+        "ministack.services.lambda_svc._sqs_esm_concurrency",
+    )
+
+    def concurrency(esm, *args, **kwargs):
+        scaling = esm.get("ScalingConfig") or {}
+        if isinstance(scaling.get("MaximumConcurrency"), str):
+            scaling["MaximumConcurrency"] = int(scaling["MaximumConcurrency"])
+        return original(esm, *args, **kwargs)
+
+    lambda_svc._sqs_esm_concurrency = concurrency
+
+
+def answer_as_api_gateway_does():
+    """Makes four things on a socket as they are on AWS.
+
+    The subprotocol that $connect answers with is chosen; upstream accepts the socket without any, and a client that
+    offered some has to fail the connection then (RFC 6455, 4.1). A function's answer goes out only where the route
+    names a route response. A function that fails is told of in API Gateway's words, not in its own. `connectedAt` is
+    the time of the connection in all its events; upstream puts the time of the event there.
+    Symbols: ministack.services.apigateway._invoke_ws_lambda, _ws_request_context and handle_websocket.
+    """
+    from ministack.services import apigateway
+
+    invoke = getattr(apigateway, "_invoke_ws_lambda", None)
+    handle = getattr(apigateway, "handle_websocket", None)
+    symbol = "ministack.services.apigateway"
+    require(
+        invoke is not None
+        and list(inspect.signature(invoke).parameters)[3:8]
+        == ["route", "stage", "connection_id", "event_type", "message_id"],
+        f"{symbol}._invoke_ws_lambda",
+    )
+    require(
+        handle is not None
+        and list(inspect.signature(handle).parameters)[:4] == ["scope", "receive", "send", "api_id"]
+        and 'send({"type": "websocket.accept"})' in inspect.getsource(handle),
+        f"{symbol}.handle_websocket",
+    )
+    describe = getattr(apigateway, "_ws_request_context", None)
+    require(
+        describe is not None and '"connectedAt": now_ms' in inspect.getsource(describe),
+        f"{symbol}._ws_request_context",
+    )
+    # Each socket is a task of its own, and so has its own values.
+    chosen = contextvars.ContextVar("subprotocol", default=None)
+    connected = contextvars.ContextVar("connected", default=None)
+
+    def describe_with_one_time(*args, **kwargs):
+        context = describe(*args, **kwargs)
+        if connected.get() is None:
+            connected.set(context["connectedAt"])
+        return {**context, "connectedAt": connected.get()}
+
+    async def invoke_as_api_gateway(api, account, region, route, stage, connection, event_type, message, *rest, **named):
+        answer = await invoke(api, account, region, route, stage, connection, event_type, message, *rest, **named)
+        if event_type == "CONNECT" and isinstance(answer, dict):
+            for name, value in (answer.get("headers") or {}).items():
+                if name.lower() == "sec-websocket-protocol":
+                    chosen.set(value)
+        if event_type == "MESSAGE":
+            if answer is None or failed(answer):
+                error = {"message": "Internal server error", "connectionId": connection, "requestId": message}
+                return {"statusCode": 500, "body": json.dumps(error)}
+            if not route.get("routeResponseSelectionExpression"):
+                return {**answer, "body": ""}
+        return answer
+
+    def failed(answer):
+        # What upstream makes of a function's error: its JSON, with the status of a bad gateway.
+        if answer.get("statusCode") != 502:
+            return False
+        try:
+            return "errorMessage" in json.loads(answer.get("body") or "")
+        except (TypeError, ValueError):
+            return False
+
+    async def handle_with_subprotocol(scope, receive, send, *args, **kwargs):
+        async def send_with_subprotocol(message):
+            if message.get("type") == "websocket.accept" and chosen.get():
+                message = {**message, "subprotocol": chosen.get()}
+            await send(message)
+
+        await handle(scope, receive, send_with_subprotocol, *args, **kwargs)
+
+    apigateway._ws_request_context = describe_with_one_time
+    apigateway._invoke_ws_lambda = invoke_as_api_gateway
+    apigateway.handle_websocket = handle_with_subprotocol
+
+
+def keep_the_functions_logs(folder):
+    """Writes what a function prints to `folder`/NAME.log as well, at once.
+
+    Upstream shows it in CloudWatch Logs only, after the invocation.
+    Symbol: ministack.core.lambda_runtime.ProvidedWorker._pump_output.
+    """
+    from ministack.core import lambda_runtime
+
+    worker = lambda_runtime.ProvidedWorker
+    original = getattr(worker, "_pump_output", None)
+    require(
+        original is not None and list(inspect.signature(original).parameters) == ["self", "stream", "log_queue"],
+        "ministack.core.lambda_runtime.ProvidedWorker._pump_output",
+    )
+
+    class Copied:
+        """A stream that also writes each line that is read from it to a file."""
+
+        def __init__(self, stream, file):
+            self.stream, self.file = stream, file
+
+        def readline(self):
+            line = self.stream.readline()
+            if line:
+                self.file.write(line)
+            return line
+
+        def close(self):
+            self.file.close()
+            self.stream.close()
+
+    def pump(self, stream, log_queue):
+        # "poste-local-send" -> "send.log"; several instances of a function append to one file, line by line.
+        name = re.sub(r"[^A-Za-z0-9_-]", "_", self.func_name.rpartition("-")[2] or self.func_name)
+        file = open(os.path.join(folder, f"{name}.log"), "ab", buffering=0)
+        original(self, Copied(stream, file), log_queue)
+
+    worker._pump_output = pump
+
+
+parent_is_gone = threading.Event()
+"""Set when standard input has closed."""
+
+
+def end_with_our_parent():
+    """Ends the emulator once standard input closes."""
+
+    def wait():
+        sys.stdin.buffer.read()
+        parent_is_gone.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(STOP_GRACE_SECONDS)
+        kill_our_group()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True, name="poste-parent").start()
+
+
+def kill_our_group():
+    """Kills this process and the functions' processes, which the emulator may leave behind when it ends."""
+    # src/emulator.rs started us as the leader of a process group, so this reaches no one else.
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def main():
+    """Applies the patches and runs the emulator until it is told to end."""
+    installed = importlib.metadata.version("ministack")
+    require(installed == PINNED_VERSION, f"the installed version {installed}")
+    answer_without_nagle()
+    do_not_wait_for_log_lines()
+    poll_queues_sooner()
+    know_route_responses()
+    count_in_numbers()
+    answer_as_api_gateway_does()
+    keep_the_functions_logs(os.environ["POSTE_FUNCTION_LOGS"])
+    end_with_our_parent()
+
+    from ministack import app
+
+    sys.argv = ["ministack"]
+    try:
+        app.main()
+    finally:
+        # While our parent lives, it looks after what is left.
+        if parent_is_gone.is_set():
+            kill_our_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+//! The command line.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::{Args, Parser, Subcommand};
+
+use crate::functions::Binaries;
+use crate::stop::StopSignal;
+use crate::test::Part;
+use crate::up::{Options, Running, down, welcome};
+use crate::workspace::Workspace;
+use crate::{demo, say, test};
+
+/// Poste on this machine, without an AWS account.
+#[derive(Debug, Parser)]
+#[command(name = "cargo local", bin_name = "cargo local")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the stack, say where it is, and keep it up until Ctrl-C.
+    Up {
+        #[command(flatten)]
+        stack: StackArgs,
+    },
+    /// Start the stack, show two devices and a tunnel on it, and stop it.
+    Demo {
+        /// Keep the stack up afterwards, to chat on.
+        #[arg(long)]
+        keep: bool,
+        #[command(flatten)]
+        stack: StackArgs,
+    },
+    /// Run all checks and tests, the end-to-end tests on a fresh stack of their own.
+    Test {
+        /// Only these parts.
+        #[arg(long, value_name = "PART", value_delimiter = ',')]
+        only: Vec<Part>,
+        #[command(flatten)]
+        stack: StackArgs,
+    },
+    /// Stop the stack that `up` or `demo --keep` runs.
+    Down,
+}
+
+#[derive(Debug, Args)]
+struct StackArgs {
+    /// Use the emulator that runs at this address (LocalStack, or one that is compatible) instead of starting one.
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+    /// Where sockets are at that emulator; {api} stands for the API's id.
+    #[arg(long, value_name = "URL", requires = "endpoint")]
+    socket_url: Option<String>,
+    /// Where functions post to connections at that emulator; {api} stands for the API's id.
+    #[arg(long, value_name = "URL", requires = "endpoint")]
+    callback_url: Option<String>,
+    /// The host of the token issuer as functions see it (in containers: host.docker.internal).
+    #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
+    issuer_host: String,
+    /// The interface that the token issuer listens on. It gives a token to everybody who can reach it.
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::from(Ipv4Addr::LOCALHOST))]
+    issuer_bind: IpAddr,
+    /// Build the functions as for AWS: slow to build, fast to run.
+    #[arg(long)]
+    release: bool,
+    /// Deploy what `cargo lambda build` left in target/lambda.
+    #[arg(long, conflicts_with = "release")]
+    prebuilt: bool,
+    /// `RUST_LOG` of the functions.
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    log: String,
+}
+
+impl From<StackArgs> for Options {
+    fn from(arguments: StackArgs) -> Self {
+        Self {
+            binaries: match (arguments.release, arguments.prebuilt) {
+                (true, _) => Binaries::Release,
+                (_, true) => Binaries::Prebuilt,
+                _ => Binaries::Dev,
+            },
+            log_level: arguments.log,
+            endpoint: arguments.endpoint,
+            socket_url: arguments.socket_url,
+            callback_url: arguments.callback_url,
+            issuer_host: arguments.issuer_host,
+            issuer_bind: arguments.issuer_bind,
+        }
+    }
+}
+
+/// The program: reads the command line, runs the command, and gives the exit code.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(execute(cli.command)));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say::error(&format!("\nerror: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn execute(command: Command) -> anyhow::Result<()> {
+    let workspace = Workspace::find()?;
+    // From here on a signal no longer kills us: what was started is stopped in order.
+    let mut stop = StopSignal::listen()?;
+    match command {
+        Command::Up { stack } => {
+            let mut running = start(&workspace, &stack.into(), &mut stop).await?;
+            say::line(&welcome(running.stack(), &workspace.place()?));
+            let result = running.until_stopped(&mut stop).await;
+            running.stop();
+            result
+        }
+        Command::Demo { keep, stack } => {
+            let mut running = start(&workspace, &stack.into(), &mut stop).await?;
+            let played = tokio::select! {
+                played = demo::play(running.stack()) => played,
+                signal = stop.received() => Err(anyhow::anyhow!("{signal}: stopped")),
+            };
+            let result = if keep && played.is_ok() {
+                say::line(&welcome(running.stack(), &workspace.place()?));
+                let [one, other] = demo::chat_commands(running.stack());
+                say::line(&format!("\nTo chat, run these in two terminals:\n\n  {one}\n\n  {other}"));
+                running.until_stopped(&mut stop).await
+            } else {
+                played
+            };
+            running.stop();
+            result
+        }
+        Command::Test { only, stack } => test::run(&workspace, &only, &stack.into(), &mut stop).await,
+        Command::Down => down(&workspace.place()?).await,
+    }
+}
+
+/// Brings the stack up, unless a signal comes before it is.
+async fn start(workspace: &Workspace, options: &Options, stop: &mut StopSignal) -> anyhow::Result<Running> {
+    let place = workspace.place()?;
+    tokio::select! {
+        running = Running::start(workspace, &place, options) => running,
+        // What was started so far stops with the future that is dropped.
+        signal = stop.received() => bail!("{signal}: stopped before the stack was up"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn parts_of_the_tests_can_be_chosen() {
+        let cli = Cli::parse_from(["local", "test", "--only", "lint,unit"]);
+        let Command::Test { only, .. } = cli.command else { panic!("not test") };
+        assert_eq!(only, [Part::Lint, Part::Unit]);
+    }
+}

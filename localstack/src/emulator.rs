@@ -1,0 +1,202 @@
+//! The emulator that the local stack starts by default: MiniStack. All that is specific to it is here and in
+//! `emulator.py`, its launcher.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use crate::child::Group;
+use crate::place::Place;
+use crate::python::Python;
+use crate::say;
+use crate::stack::Credentials;
+use crate::workspace::Workspace;
+
+/// How long the emulator may take from its start to its first answer. It takes 2 s on a machine with two idle cores.
+const READY_DEADLINE: Duration = Duration::from_mins(1);
+/// How often it is asked.
+const READY_POLL: Duration = Duration::from_millis(50);
+/// How long one such question may take.
+const READY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often is looked whether it still runs.
+const ALIVE_POLL: Duration = Duration::from_millis(500);
+/// Somebody may take a port between our choice and the emulator's start.
+const PORT_ATTEMPTS: usize = 3;
+/// What the emulator says then.
+const PORT_TAKEN: [&str; 2] = ["already in use", "Address already in use"];
+/// How many of its last lines an error shows.
+const LOG_LINES: usize = 20;
+
+/// A running emulator; dropped, it ends with the functions' processes.
+#[derive(Debug)]
+pub(crate) struct Emulator {
+    group: Group,
+    port: u16,
+    log: PathBuf,
+}
+
+impl Emulator {
+    /// Starts the emulator and waits until it answers. `port` is taken if it is free.
+    pub(crate) async fn start(
+        workspace: &Workspace,
+        python: &Python,
+        place: &Place,
+        http: &reqwest::Client,
+        port: Option<u16>,
+    ) -> anyhow::Result<Self> {
+        let mut wished = port;
+        for attempt in 1.. {
+            let port = free_port(wished.take())?;
+            let mut emulator = Self::launch(workspace, python, place, port)?;
+            match emulator.ready(http).await {
+                Ok(()) => return Ok(emulator),
+                Err(error) => {
+                    emulator.stop();
+                    let said = say::tail(&emulator.log, LOG_LINES);
+                    if attempt < PORT_ATTEMPTS && PORT_TAKEN.iter().any(|taken| said.contains(taken)) {
+                        continue;
+                    }
+                    bail!("{error:#}. Its last lines ({}):\n{said}", emulator.log.display());
+                }
+            }
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    fn launch(workspace: &Workspace, python: &Python, place: &Place, port: u16) -> anyhow::Result<Self> {
+        let log = place.logs().join("emulator.log");
+        let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let endpoint = endpoint(port);
+        let mut command = Command::new(python.interpreter());
+        command
+            .arg(workspace.localstack("emulator.py"))
+            .current_dir(place.scratch())
+            // The functions inherit the emulator's environment: nothing of the user's may leak in, such as a proxy or
+            // credentials of a real account.
+            .env_clear()
+            .envs(["PATH", "HOME", "LANG"].iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+            .env("PYTHONUNBUFFERED", "1")
+            .env("TMPDIR", place.scratch())
+            // Its default is all interfaces.
+            .env("BIND_HOST", Ipv4Addr::LOCALHOST.to_string())
+            .env("GATEWAY_PORT", port.to_string())
+            // How the functions find it.
+            .env("AWS_ENDPOINT_URL", &endpoint)
+            // Functions as processes, without containers.
+            .env("LAMBDA_EXECUTOR", "local")
+            // Each call of a function is checked against the policies of its role.
+            .env("AUTH", "true")
+            .env("IOT_MTLS_ENABLED", "0")
+            .env("SFTP_ENABLED", "0")
+            .env("LOG_LEVEL", "WARNING")
+            .env("POSTE_FUNCTION_LOGS", place.logs())
+            // Held open as long as we live; the launcher ends when it closes.
+            .stdin(Stdio::piped())
+            .stdout(file.try_clone()?)
+            .stderr(file);
+        let group = Group::start(&mut command).context("cannot start the emulator")?;
+        Ok(Self { group, port, log })
+    }
+
+    async fn ready(&mut self, http: &reqwest::Client) -> anyhow::Result<()> {
+        let deadline = Instant::now() + READY_DEADLINE;
+        let question = format!("{}/_ministack/ready", self.endpoint());
+        loop {
+            if let Some(status) = self.group.ended()? {
+                bail!("the emulator ended while it was starting ({status})");
+            }
+            let answer = http.get(&question).timeout(READY_TIMEOUT).send().await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                bail!("the emulator does not answer after {}", say::seconds(READY_DEADLINE));
+            }
+            tokio::time::sleep(READY_POLL).await;
+        }
+    }
+
+    /// The address of all its services.
+    pub(crate) fn endpoint(&self) -> String {
+        endpoint(self.port)
+    }
+
+    /// The port that it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The process id of its process, and the id of its process group.
+    pub(crate) fn pid(&self) -> u32 {
+        self.group.pid()
+    }
+
+    /// Waits until the emulator ends by itself, which it should not, and says so.
+    pub(crate) async fn died(&mut self) -> anyhow::Error {
+        loop {
+            match self.group.ended() {
+                Ok(None) => tokio::time::sleep(ALIVE_POLL).await,
+                Ok(Some(status)) => {
+                    return anyhow::anyhow!(
+                        "the emulator has ended ({status}). Its last lines ({}):\n{}",
+                        self.log.display(),
+                        say::tail(&self.log, LOG_LINES)
+                    );
+                }
+                Err(error) => return error.context("cannot look after the emulator"),
+            }
+        }
+    }
+
+    /// Ends it and the functions' processes, at once: they keep everything in memory, so there is nothing to finish.
+    pub(crate) fn stop(&mut self) {
+        self.group.kill();
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The key that the emulator takes for the account itself: no policy holds it, and its signature is not checked. Good
+/// for making a user, with which everything else is done.
+pub(crate) fn root_credentials() -> Credentials {
+    Credentials { access_key_id: "test".to_owned(), secret_access_key: "test".to_owned(), session_token: None }
+}
+
+fn endpoint(port: u16) -> String {
+    format!("http://{}:{port}", Ipv4Addr::LOCALHOST)
+}
+
+/// A port on the loopback that nobody listens on: the wished one if it is free.
+pub(crate) fn free_port(wished: Option<u16>) -> anyhow::Result<u16> {
+    let bind = |port| TcpListener::bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port));
+    if let Some(port) = wished.filter(|port| bind(*port).is_ok()) {
+        return Ok(port);
+    }
+    Ok(bind(0).and_then(|listener| listener.local_addr()).context("there is no free port")?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_free_port_that_was_wished_for_is_given() {
+        let port = free_port(None).unwrap();
+        assert_eq!(free_port(Some(port)).unwrap(), port);
+    }
+
+    #[test]
+    fn a_taken_port_is_avoided() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        assert_ne!(free_port(Some(port)).unwrap(), port);
+    }
+}

@@ -1,0 +1,31 @@
+//! The local stack: Poste on one machine, without an AWS account or a container engine.
+//!
+//! `cargo local up` starts an emulator of the AWS parts, builds the functions natively, deploys `infra/template.yaml`
+//! to it, runs an issuer of tokens, and says where the socket is. `cargo local test` and `cargo local demo` do the same
+//! around the end-to-end tests and the demonstration.
+//!
+//! [`Stack`] is what a running stack tells of itself, in a file; tests read it from there.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod address;
+mod child;
+mod cli;
+mod demo;
+mod deploy;
+mod emulator;
+mod functions;
+mod issuer;
+mod keys;
+mod package;
+mod place;
+mod python;
+mod say;
+mod stack;
+mod stop;
+mod test;
+mod up;
+mod workspace;
+
+pub use cli::run;
+pub use stack::{Credentials, Queues, Stack, Tables};

@@ -1,0 +1,346 @@
+//! Bringing a stack up, keeping it up, and taking it down.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use crate::address::{Addresses, Flavour, probe};
+use crate::deploy::{self, Artifact, Deployed, Request};
+use crate::emulator::{self, Emulator};
+use crate::functions::{self, Binaries};
+use crate::issuer::{AUDIENCE, Issuer, Reach};
+use crate::keys::Keys;
+use crate::package;
+use crate::place::{Found, Occupied, Place, write_private};
+use crate::python::Python;
+use crate::say;
+use crate::stack::{Credentials, Queues, Stack, Tables};
+use crate::stop::StopSignal;
+use crate::workspace::Workspace;
+
+/// The region of the local stack. Any would do.
+const REGION: &str = "us-east-1";
+/// The API's stage.
+const STAGE: &str = "prod";
+/// Name of the CloudFormation stack, and the first part of the functions' names.
+const STACK_NAME: &str = "poste-local";
+/// Where the functions' code is uploaded to.
+const BUCKET: &str = "poste-local-code";
+/// A failed delivery is tried again soon, so that tests of it end soon. On AWS the template's own value holds.
+const DELIVERY_VISIBILITY_SECONDS: u32 = 5;
+/// As on AWS.
+const DELIVERY_MAX_RECEIVES: u32 = 5;
+/// The machine has a few cores, and each instance of a function is a process.
+const DELIVERY_MAX_CONCURRENCY: u32 = 4;
+/// How long a stack that is told to stop may take.
+const DOWN_DEADLINE: Duration = Duration::from_secs(30);
+/// How often is looked whether it has.
+const DOWN_POLL: Duration = Duration::from_millis(50);
+
+/// What kind of stack is wanted.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// Which binaries are deployed.
+    pub(crate) binaries: Binaries,
+    /// `RUST_LOG` of the functions.
+    pub(crate) log_level: String,
+    /// An emulator that runs already, instead of one of our own.
+    pub(crate) endpoint: Option<String>,
+    /// Where sockets are there, with `{api}`, instead of the address derived.
+    pub(crate) socket_url: Option<String>,
+    /// Where callbacks are there, with `{api}`, instead of the address derived.
+    pub(crate) callback_url: Option<String>,
+    /// The issuer's host as functions see it.
+    pub(crate) issuer_host: String,
+    /// The interface that the issuer listens on.
+    pub(crate) issuer_bind: IpAddr,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            binaries: Binaries::Dev,
+            log_level: "info".to_owned(),
+            endpoint: None,
+            socket_url: None,
+            callback_url: None,
+            issuer_host: Ipv4Addr::LOCALHOST.to_string(),
+            issuer_bind: Ipv4Addr::LOCALHOST.into(),
+        }
+    }
+}
+
+/// A running stack; dropped, it stops.
+#[derive(Debug)]
+pub(crate) struct Running {
+    stack: Stack,
+    // In the order in which they go: the emulator with the functions, the issuer, the state file and the lock.
+    emulator: Option<Emulator>,
+    _issuer: Issuer,
+    _occupied: Occupied,
+}
+
+/// The ports of the last run, which the next one has again if they are free: what a client has noted stays right, and a
+/// token's issuer stays its issuer.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Ports {
+    emulator: Option<u16>,
+    issuer: Option<u16>,
+}
+
+impl Running {
+    /// Brings a stack up.
+    pub(crate) async fn start(workspace: &Workspace, place: &Place, options: &Options) -> anyhow::Result<Self> {
+        // First of all: it is quick, and nothing may be touched that somebody else uses.
+        let occupied = place.occupy()?;
+        let template = std::fs::read_to_string(workspace.template())?;
+        let names = package::functions(&template)?;
+        let python = Python::ready(workspace).await?;
+        let binaries =
+            say::step("Building the functions", functions::binaries(workspace, options.binaries, &names)).await?;
+
+        let last: Ports = std::fs::read(place.ports_file())
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default();
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let reach = Reach { bind: options.issuer_bind, host: options.issuer_host.clone(), port: last.issuer };
+        let issuer = Issuer::start(Keys::kept(&place.keys())?, reach).await?;
+        let (emulator, endpoint, addresses) = if let Some(endpoint) = &options.endpoint {
+            let endpoint = endpoint.trim_end_matches('/').to_owned();
+            let addresses = addresses_there(&http, &endpoint, options).await?;
+            (None, endpoint, addresses)
+        } else {
+            let start = Emulator::start(workspace, &python, place, &http, last.emulator);
+            let emulator = say::step("Starting the emulator", start).await?;
+            let endpoint = emulator.endpoint();
+            let addresses = Addresses::of(Flavour::MiniStack, &endpoint, STAGE)?;
+            (Some(emulator), endpoint, addresses)
+        };
+        let ports =
+            Ports { emulator: emulator.as_ref().map(Emulator::port).or(last.emulator), issuer: Some(issuer.port()) };
+        write_private(&place.ports_file(), &serde_json::to_vec(&ports)?)?;
+
+        let (keys, artifacts) = artifacts(&binaries)?;
+        let request = Request {
+            endpoint: endpoint.clone(),
+            region: REGION.to_owned(),
+            credentials: if emulator.is_some() { emulator::root_credentials() } else { own_credentials() },
+            make_deployer: emulator.is_some(),
+            stack_name: STACK_NAME.to_owned(),
+            template: package::package(&template, BUCKET, &keys)?,
+            parameters: parameters(&issuer, &addresses, options),
+            bucket: BUCKET.to_owned(),
+            artifacts,
+            deadline_seconds: 0,
+        };
+        let deployed = say::step("Deploying infra/template.yaml", deploy::run(workspace, &python, request)).await?;
+
+        let stack = Stack {
+            pid: std::process::id(),
+            emulator_pid: emulator.as_ref().map(Emulator::pid),
+            endpoint,
+            ..describe(&deployed, &addresses, &issuer, place)?
+        };
+        stack.write(&place.state_file())?;
+        Ok(Self { stack, emulator, _issuer: issuer, _occupied: occupied })
+    }
+
+    /// What the stack tells of itself.
+    pub(crate) fn stack(&self) -> &Stack {
+        &self.stack
+    }
+
+    /// Waits until the stack is told to stop; an error if it ends by itself.
+    pub(crate) async fn until_stopped(&mut self, stop: &mut StopSignal) -> anyhow::Result<()> {
+        match &mut self.emulator {
+            Some(emulator) => tokio::select! {
+                signal = stop.received() => say::line(&format!("\n{signal}: stopping")),
+                error = emulator.died() => return Err(error),
+            },
+            None => say::line(&format!("\n{}: stopping", stop.received().await)),
+        }
+        Ok(())
+    }
+
+    /// Takes the stack down.
+    pub(crate) fn stop(mut self) {
+        let started = Instant::now();
+        if let Some(emulator) = &mut self.emulator {
+            emulator.stop();
+        }
+        drop(self);
+        say::line(&format!("· The stack is stopped ({})", say::seconds(started.elapsed())));
+    }
+}
+
+async fn addresses_there(http: &reqwest::Client, endpoint: &str, options: &Options) -> anyhow::Result<Addresses> {
+    // Who gives both addresses need not be asked.
+    if let (Some(socket), Some(callback)) = (&options.socket_url, &options.callback_url) {
+        return Ok(Addresses { socket: socket.clone(), callback: callback.clone() });
+    }
+    let flavour = probe(http, endpoint).await?;
+    say::line(&format!("· Using the {flavour:?} at {endpoint}"));
+    Ok(Addresses::of(flavour, endpoint, STAGE)?.replaced(options.socket_url.clone(), options.callback_url.clone()))
+}
+
+/// The credentials for an emulator that is not ours: from the environment, or what LocalStack takes by default.
+fn own_credentials() -> Credentials {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let or_test = |name| variable(name).unwrap_or_else(|| "test".to_owned());
+    Credentials {
+        access_key_id: or_test("AWS_ACCESS_KEY_ID"),
+        secret_access_key: or_test("AWS_SECRET_ACCESS_KEY"),
+        session_token: variable("AWS_SESSION_TOKEN"),
+    }
+}
+
+type Artifacts = (BTreeMap<String, String>, Vec<Artifact>);
+
+fn artifacts(binaries: &BTreeMap<String, std::path::PathBuf>) -> anyhow::Result<Artifacts> {
+    let mut keys = BTreeMap::new();
+    let mut artifacts = Vec::new();
+    for (name, executable) in binaries {
+        let key = functions::content_key(name, executable)?;
+        keys.insert(name.clone(), key.clone());
+        artifacts.push(Artifact { key, executable: executable.clone() });
+    }
+    Ok((keys, artifacts))
+}
+
+/// All that differs between AWS and the local stack.
+fn parameters(issuer: &Issuer, addresses: &Addresses, options: &Options) -> BTreeMap<&'static str, String> {
+    BTreeMap::from([
+        ("Stage", STAGE.to_owned()),
+        ("Architecture", architecture().to_owned()),
+        ("TokenIssuer", issuer.url().to_owned()),
+        ("TokenAudience", AUDIENCE.to_owned()),
+        ("TokenJwksUrl", issuer.jwks_url()),
+        ("CallbackEndpoint", addresses.callback.clone()),
+        ("LogLevel", options.log_level.clone()),
+        ("LogRetentionDays", "1".to_owned()),
+        ("PointInTimeRecovery", "false".to_owned()),
+        ("DeliveryVisibilitySeconds", DELIVERY_VISIBILITY_SECONDS.to_string()),
+        ("DeliveryMaxReceives", DELIVERY_MAX_RECEIVES.to_string()),
+        ("DeliveryMaxConcurrency", DELIVERY_MAX_CONCURRENCY.to_string()),
+    ])
+}
+
+/// This machine, in Lambda's words.
+fn architecture() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }
+}
+
+fn describe(deployed: &Deployed, addresses: &Addresses, issuer: &Issuer, place: &Place) -> anyhow::Result<Stack> {
+    let output = |name| deployed.output(name);
+    let api_id = output("SocketApiId")?;
+    Ok(Stack {
+        pid: 0,
+        emulator_pid: None,
+        endpoint: String::new(),
+        region: REGION.to_owned(),
+        admin: deployed.credentials.clone(),
+        stack_name: STACK_NAME.to_owned(),
+        socket_url: addresses.socket_url(&api_id),
+        callback_endpoint: output("CallbackEndpoint")?,
+        api_id,
+        issuer: issuer.url().to_owned(),
+        jwks_url: issuer.jwks_url(),
+        audience: AUDIENCE.to_owned(),
+        tables: Tables {
+            heads: output("TableHeads")?,
+            log: output("TableLog")?,
+            lanes: output("TableLanes")?,
+            members: output("TableMembers")?,
+            conversations: output("TableConversations")?,
+            marks: output("TableMarks")?,
+            connections: output("TableConnections")?,
+        },
+        queues: Queues {
+            delivery: output("QueueDelivery")?,
+            delivery_dead_letters: output("QueueDeliveryDeadLetters")?,
+        },
+        // FunctionSend: poste-local-send
+        functions: deployed
+            .outputs
+            .iter()
+            .filter_map(|(output, name)| Some((output.strip_prefix("Function")?.to_lowercase(), name.clone())))
+            .collect(),
+        delivery_visibility_seconds: DELIVERY_VISIBILITY_SECONDS,
+        delivery_max_receives: DELIVERY_MAX_RECEIVES,
+        logs: place.logs(),
+    })
+}
+
+/// What a user is told of a stack that runs.
+pub(crate) fn welcome(stack: &Stack, place: &Place) -> String {
+    let emulator = stack
+        .emulator_pid
+        .map_or_else(|| "not ours".to_owned(), |pid| format!("MiniStack, process {pid}, IAM enforced"));
+    let Stack { socket_url, issuer, endpoint, logs, .. } = stack;
+    format!(
+        "
+Poste is up.
+
+  socket     {socket_url}?device=DEVICE
+  issuer     {issuer}   (POST /token {{\"user\":\"alice\",\"device\":\"phone\"}})
+  AWS parts  {endpoint}   ({emulator})
+  functions  {functions}
+  logs       {logs}
+  state      {state}
+
+Stop it with Ctrl-C, or with `cargo local down` from elsewhere.",
+        functions = stack.functions.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
+        logs = logs.display(),
+        state = place.state_file().display(),
+    )
+}
+
+/// Stops the stack that runs in a place.
+pub(crate) async fn down(place: &Place) -> anyhow::Result<()> {
+    let stack = match place.look()? {
+        Found::Nothing => {
+            say::line("No stack is running.");
+            return Ok(());
+        }
+        Found::Starting => anyhow::bail!("a stack is just being started or stopped; try again in a moment"),
+        Found::Running(stack) => stack,
+    };
+    // Its lock is held, so the process that wrote the state is alive, and the number is still its own.
+    let pid = i32::try_from(stack.pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+        .context("the state file names no process")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+        .with_context(|| format!("cannot signal process {}", stack.pid))?;
+    let gone = async {
+        while place.look()? != Found::Nothing {
+            tokio::time::sleep(DOWN_POLL).await;
+        }
+        Ok(())
+    };
+    let stopping = tokio::time::timeout(DOWN_DEADLINE, gone);
+    say::step(&format!("Stopping the stack of process {}", stack.pid), async {
+        stopping.await.with_context(|| format!("it still runs after {}", say::seconds(DOWN_DEADLINE)))?
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stack::tests::example;
+
+    #[test]
+    fn the_welcome_says_where_to_connect_and_how_to_stop() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::new(folder.path().to_owned()).unwrap();
+        let text = welcome(&example(), &place);
+        assert!(text.contains(&example().socket_url) && text.contains(&example().issuer));
+        assert!(text.contains("cargo local down"));
+        assert!(!text.contains(&example().admin.secret_access_key));
+    }
+}
