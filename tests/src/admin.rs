@@ -1,0 +1,449 @@
+//! A look into tables and queues, and the hand of fate: what cannot be seen or brought about through a socket.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use aws_sdk_dynamodb::{
+    config::{BehaviorVersion, Credentials, Region},
+    primitives::Blob,
+    types::AttributeValue,
+};
+use aws_sdk_sqs::types::{Message, MessageSystemAttributeName, SendMessageBatchRequestEntry};
+use poste_domain::LaneKey;
+use poste_local::Stack;
+use poste_protocol::{Author, Cell, ConversationId, Envelope, EnvelopeId, UserId};
+use uuid::Uuid;
+
+type Item = HashMap<String, AttributeValue>;
+
+/// Messages that one look into a queue takes.
+const BATCH: i32 = 10;
+
+/// Full access to the stack's parts.
+pub struct Admin {
+    stack: Arc<Stack>,
+    dynamodb: aws_sdk_dynamodb::Client,
+    sqs: aws_sdk_sqs::Client,
+}
+
+/// An item of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its number.
+    pub seq: u64,
+    /// The envelope, unless it is a void.
+    pub envelope: Option<EnvelopeId>,
+}
+
+/// A connection in the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// As the gateway names it.
+    pub id: String,
+    /// When it was registered.
+    pub since_ms: u64,
+    /// Not live after this.
+    pub until_ms: u64,
+}
+
+/// A dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dead {
+    /// What nobody could deliver.
+    pub body: String,
+    /// How often it was received, this look included.
+    pub receives: u32,
+}
+
+fn text(value: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(value.into())
+}
+
+fn number(value: u64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+fn number_of(item: &Item, name: &str) -> u64 {
+    let value = item.get(name).and_then(|value| value.as_n().ok()).and_then(|n| n.parse().ok());
+    value.unwrap_or_else(|| panic!("an item without {name:?}: {item:?}"))
+}
+
+fn envelope_of(item: &Item) -> Option<EnvelopeId> {
+    let id = item.get("id")?.as_b().expect("an envelope's id is bytes");
+    Some(EnvelopeId(Uuid::from_slice(id.as_ref()).expect("an envelope's id has 16 bytes")))
+}
+
+fn bytes(id: EnvelopeId) -> AttributeValue {
+    AttributeValue::B(Blob::new(id.0.as_bytes()))
+}
+
+impl Admin {
+    pub(crate) fn new(stack: Arc<Stack>) -> Self {
+        let keys = stack.admin.clone();
+        let credentials =
+            Credentials::new(keys.access_key_id, keys.secret_access_key, keys.session_token, None, "stack.json");
+        Self::with(stack, &credentials)
+    }
+
+    /// The same look with other credentials.
+    #[must_use]
+    pub fn as_another(&self, access_key_id: &str, secret_access_key: &str) -> Self {
+        let credentials = Credentials::new(access_key_id, secret_access_key, None, None, "test");
+        Self::with(self.stack.clone(), &credentials)
+    }
+
+    fn with(stack: Arc<Stack>, credentials: &Credentials) -> Self {
+        let dynamodb = aws_sdk_dynamodb::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(stack.region.clone()))
+            .endpoint_url(&stack.endpoint)
+            .credentials_provider(credentials.clone())
+            .build();
+        let sqs = aws_sdk_sqs::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(stack.region.clone()))
+            .endpoint_url(&stack.endpoint)
+            .credentials_provider(credentials.clone())
+            .build();
+        Self {
+            stack,
+            dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb),
+            sqs: aws_sdk_sqs::Client::from_conf(sqs),
+        }
+    }
+
+    // ---- the log
+
+    /// Everything that the log has of a conversation, voids included, in order.
+    ///
+    /// # Errors
+    /// What the table says.
+    pub async fn try_log(&self, conversation: &ConversationId) -> Result<Vec<Stored>, String> {
+        let mut pages = self
+            .dynamodb
+            .query()
+            .table_name(&self.stack.tables.log)
+            .key_condition_expression("conversation = :conversation")
+            .expression_attribute_values(":conversation", text(conversation.as_str()))
+            .consistent_read(true)
+            .into_paginator()
+            .send();
+        let mut stored = Vec::new();
+        while let Some(page) = pages.next().await {
+            for item in page.map_err(|error| format!("{error:?}"))?.items() {
+                stored.push(Stored { seq: number_of(item, "seq"), envelope: envelope_of(item) });
+            }
+        }
+        Ok(stored)
+    }
+
+    /// Everything that the log has of a conversation, voids included, in order.
+    ///
+    /// # Panics
+    /// When the table does not answer.
+    pub async fn log(&self, conversation: &ConversationId) -> Vec<Stored> {
+        self.try_log(conversation).await.expect("the log is readable")
+    }
+
+    /// The places at which the log has an envelope.
+    ///
+    /// # Panics
+    /// When the table does not answer.
+    pub async fn copies(&self, envelope: &Envelope) -> Vec<u64> {
+        let stored = self.log(&envelope.conversation).await.into_iter();
+        stored.filter(|stored| stored.envelope == Some(envelope.id)).map(|stored| stored.seq).collect()
+    }
+
+    /// Puts a cell into the log as it is, whatever the head says.
+    ///
+    /// # Panics
+    /// When the table does not take it.
+    pub async fn put_cell(&self, conversation: &ConversationId, cell: &Cell) {
+        let messages = serde_json::to_string(&cell.messages).expect("messages have only plain fields");
+        self.dynamodb
+            .put_item()
+            .table_name(&self.stack.tables.log)
+            .item("conversation", text(conversation.as_str()))
+            .item("seq", number(cell.seq.get()))
+            .item("id", bytes(cell.envelope))
+            .item("n", number(cell.number.get()))
+            .item("user", text(cell.by.user.as_str()))
+            .item("device", text(cell.by.device.as_str()))
+            .item("at", number(cell.at))
+            .item("messages", text(messages))
+            .send()
+            .await
+            .expect("the log takes a cell");
+    }
+
+    // ---- heads and lanes
+
+    /// The head of a conversation, and the number of lanes in it; nothing if there is none.
+    ///
+    /// # Panics
+    /// When the table does not answer.
+    pub async fn head(&self, conversation: &ConversationId) -> Option<(u64, usize)> {
+        let found = self
+            .dynamodb
+            .get_item()
+            .table_name(&self.stack.tables.heads)
+            .key("conversation", text(conversation.as_str()))
+            .consistent_read(true)
+            .send()
+            .await
+            .expect("the heads are readable");
+        found.item.map(|item| {
+            let lanes = item.get("lanes").and_then(|lanes| lanes.as_m().ok()).expect("a head has lanes");
+            (number_of(&item, "head"), lanes.len())
+        })
+    }
+
+    /// How many lanes of a conversation found no room in its head.
+    ///
+    /// # Panics
+    /// When the table does not answer.
+    pub async fn lanes_outside(&self, conversation: &ConversationId) -> usize {
+        let found = self
+            .dynamodb
+            .query()
+            .table_name(&self.stack.tables.lanes)
+            .key_condition_expression("conversation = :conversation")
+            .expression_attribute_values(":conversation", text(conversation.as_str()))
+            .consistent_read(true)
+            .send()
+            .await
+            .expect("the lanes are readable");
+        found.items().len()
+    }
+
+    /// Reserves numbers, as a writer does that is never heard of again. Gives the first.
+    ///
+    /// # Panics
+    /// When there is no such conversation.
+    pub async fn reserve(&self, conversation: &ConversationId, count: u64) -> u64 {
+        let updated = self
+            .dynamodb
+            .update_item()
+            .table_name(&self.stack.tables.heads)
+            .key("conversation", text(conversation.as_str()))
+            .update_expression("SET #head = #head + :count")
+            .condition_expression("attribute_exists(#head)")
+            .expression_attribute_names("#head", "head")
+            .expression_attribute_values(":count", number(count))
+            .return_values(aws_sdk_dynamodb::types::ReturnValue::UpdatedNew)
+            .send()
+            .await
+            .expect("the head moves");
+        number_of(&updated.attributes.expect("the head comes back"), "head") + 1 - count
+    }
+
+    /// Gives an envelope its place, in the head or beside it, and nothing more: what a writer leaves that stalls or
+    /// crashes after placing. Gives the place.
+    ///
+    /// # Panics
+    /// When there is no such conversation, or no lane of the author in it.
+    pub async fn place_only(&self, author: &Author, envelope: &Envelope) -> u64 {
+        let first = self.reserve(&envelope.conversation, envelope.count()).await;
+        let lane = LaneKey::of(author);
+        let in_head = self
+            .dynamodb
+            .update_item()
+            .table_name(&self.stack.tables.heads)
+            .key("conversation", text(envelope.conversation.as_str()))
+            .update_expression(
+                "SET lanes.#lane.n = :n, lanes.#lane.id = :id, lanes.#lane.k = :k, places.#lane = :first",
+            )
+            .condition_expression("attribute_exists(lanes.#lane)")
+            .expression_attribute_names("#lane", lane.as_str())
+            .expression_attribute_values(":n", number(envelope.number.get()))
+            .expression_attribute_values(":id", bytes(envelope.id))
+            .expression_attribute_values(":k", number(envelope.count()))
+            .expression_attribute_values(":first", number(first))
+            .send()
+            .await;
+        if in_head.is_err() {
+            self.dynamodb
+                .update_item()
+                .table_name(&self.stack.tables.lanes)
+                .key("conversation", text(envelope.conversation.as_str()))
+                .key("lane", text(lane.as_str()))
+                .update_expression("SET n = :n, id = :id, k = :k, #first = :first")
+                .condition_expression("attribute_exists(n)")
+                .expression_attribute_names("#first", "first")
+                .expression_attribute_values(":n", number(envelope.number.get()))
+                .expression_attribute_values(":id", bytes(envelope.id))
+                .expression_attribute_values(":k", number(envelope.count()))
+                .expression_attribute_values(":first", number(first))
+                .send()
+                .await
+                .expect("the author has a lane in the head or beside it");
+        }
+        first
+    }
+
+    // ---- members and marks
+
+    /// Puts a member's record that nobody can read.
+    ///
+    /// # Panics
+    /// When the table does not take it.
+    pub async fn damage_member(&self, conversation: &ConversationId, user: &UserId) {
+        self.dynamodb
+            .put_item()
+            .table_name(&self.stack.tables.members)
+            .item("conversation", text(conversation.as_str()))
+            .item("user", text(user.as_str()))
+            .item("damaged", AttributeValue::Bool(true))
+            .send()
+            .await
+            .expect("the members take a record");
+    }
+
+    /// Makes a damaged record a good one: a member from the first message on.
+    ///
+    /// # Panics
+    /// When the table does not take it.
+    pub async fn repair_member(&self, conversation: &ConversationId, user: &UserId) {
+        let interval = AttributeValue::M(Item::from([("from".to_owned(), number(1))]));
+        self.dynamodb
+            .put_item()
+            .table_name(&self.stack.tables.members)
+            .item("conversation", text(conversation.as_str()))
+            .item("user", text(user.as_str()))
+            .item("intervals", AttributeValue::L(vec![interval]))
+            .send()
+            .await
+            .expect("the members take a record");
+    }
+
+    /// Whether a user has any record in a conversation: as a member, in the mirror, or by a mark.
+    ///
+    /// # Panics
+    /// When a table does not answer.
+    pub async fn knows(&self, conversation: &ConversationId, user: &UserId) -> bool {
+        let tables = &self.stack.tables;
+        for table in [&tables.members, &tables.conversations, &tables.marks] {
+            let found = self
+                .dynamodb
+                .get_item()
+                .table_name(table)
+                .key("conversation", text(conversation.as_str()))
+                .key("user", text(user.as_str()))
+                .consistent_read(true)
+                .send()
+                .await
+                .expect("the table is readable");
+            if found.item.is_some() {
+                return true;
+            }
+        }
+        false
+    }
+
+    // ---- connections
+
+    /// The connections of a user, by device.
+    ///
+    /// # Panics
+    /// When the table does not answer.
+    pub async fn connections(&self, user: &UserId) -> BTreeMap<String, Registered> {
+        let found = self
+            .dynamodb
+            .get_item()
+            .table_name(&self.stack.tables.connections)
+            .key("user", text(user.as_str()))
+            .consistent_read(true)
+            .send()
+            .await
+            .expect("the connections are readable");
+        let item = found.item.unwrap_or_default();
+        let devices = item.iter().filter_map(|(name, value)| Some((name.strip_prefix("d:")?, value)));
+        devices
+            .map(|(device, value)| {
+                let record = value.as_m().expect("a connection is a map");
+                let id = record["id"].as_s().expect("a connection has an id").clone();
+                let (since_ms, until_ms) = (number_of(record, "since"), number_of(record, "until"));
+                (device.to_owned(), Registered { id, since_ms, until_ms })
+            })
+            .collect()
+    }
+
+    /// Registers a connection that nobody has.
+    ///
+    /// # Panics
+    /// When the table does not take it.
+    pub async fn put_connection(&self, user: &UserId, device: &str, connection: &Registered) {
+        let record = Item::from([
+            ("id".to_owned(), text(&connection.id)),
+            ("since".to_owned(), number(connection.since_ms)),
+            ("until".to_owned(), number(connection.until_ms)),
+        ]);
+        self.dynamodb
+            .update_item()
+            .table_name(&self.stack.tables.connections)
+            .key("user", text(user.as_str()))
+            .update_expression("SET #device = :connection")
+            .expression_attribute_names("#device", format!("d:{device}"))
+            .expression_attribute_values(":connection", AttributeValue::M(record))
+            .send()
+            .await
+            .expect("the connections take a record");
+    }
+
+    // ---- queues
+
+    /// Puts messages into the delivery queue, at most ten, in one call.
+    ///
+    /// # Panics
+    /// When the queue does not take them all.
+    pub async fn queue(&self, bodies: &[String]) {
+        let entries = bodies.iter().enumerate().map(|(i, body)| {
+            let entry = SendMessageBatchRequestEntry::builder().id(format!("m{i}")).message_body(body);
+            entry.build().expect("an entry with all it needs")
+        });
+        let sent = self
+            .sqs
+            .send_message_batch()
+            .queue_url(&self.stack.queues.delivery)
+            .set_entries(Some(entries.collect()))
+            .send()
+            .await
+            .expect("the queue takes messages");
+        assert!(sent.failed().is_empty(), "the queue takes every message: {:?}", sent.failed());
+    }
+
+    /// Looks among the dead letters for one that contains `part`, and takes it away.
+    ///
+    /// # Panics
+    /// When the queue does not answer.
+    pub async fn take_dead(&self, part: &str) -> Option<Dead> {
+        let queue = &self.stack.queues.delivery_dead_letters;
+        let found = self
+            .sqs
+            .receive_message()
+            .queue_url(queue)
+            .max_number_of_messages(BATCH)
+            // Others look, too: what is not ours must be theirs soon.
+            .visibility_timeout(1)
+            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
+            .send()
+            .await
+            .expect("the dead letters are readable");
+        let ours = found.messages().iter().find(|message| message.body().is_some_and(|body| body.contains(part)))?;
+        self.sqs
+            .delete_message()
+            .queue_url(queue)
+            .set_receipt_handle(ours.receipt_handle.clone())
+            .send()
+            .await
+            .expect("a dead letter can be taken away");
+        Some(Dead { body: ours.body.clone().unwrap_or_default(), receives: receives(ours) })
+    }
+}
+
+fn receives(message: &Message) -> u32 {
+    let count = message.attributes().and_then(|a| a.get(&MessageSystemAttributeName::ApproximateReceiveCount));
+    count.and_then(|count| count.parse().ok()).unwrap_or_default()
+}

@@ -1,0 +1,448 @@
+//! A device that speaks the wire and nothing more.
+
+use std::collections::HashMap;
+
+use futures::{SinkExt, StreamExt};
+use poste_protocol::{
+    Author, Cell, Code, ConversationId, DeliveryItem, DeviceId, Envelope, EnvelopeId, ErrorFrame, Fetch, FromServer,
+    Hello, List, ListPage, Mark, MarkFrame, MarkResult, MemberMark, Outcome, Page, Reference, Refusal, Request,
+    SendFrame, Seq, Submission, UserId, Verdict, Welcome, limits,
+};
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::{
+    Deployment, Replica, Showing, TokenWish, check_page,
+    deployment::Socket,
+    letters::{envelope, submission},
+    wait::DEADLINE,
+};
+
+/// One device of a user. Not connected until [`Device::connect`]; cut off by [`Device::drop_connection`].
+pub struct Device {
+    deployment: Deployment,
+    author: Author,
+    socket: Option<Socket>,
+    asked: u64,
+    answers: HashMap<String, FromServer>,
+    heard: Vec<DeliveryItem>,
+    numbers: HashMap<ConversationId, u64>,
+}
+
+/// An envelope that was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// The number of its first message.
+    pub seq: u64,
+    /// When it was stored.
+    pub at: u64,
+    /// It had been stored before.
+    pub repeat: bool,
+}
+
+impl Device {
+    pub(crate) fn new(deployment: Deployment, user: UserId, device: DeviceId) -> Self {
+        Self {
+            deployment,
+            author: Author { user, device },
+            socket: None,
+            asked: 0,
+            answers: HashMap::new(),
+            heard: Vec::new(),
+            numbers: HashMap::new(),
+        }
+    }
+
+    /// Who it is.
+    pub fn author(&self) -> &Author {
+        &self.author
+    }
+
+    /// Whose it is.
+    pub fn user(&self) -> &UserId {
+        &self.author.user
+    }
+
+    /// The conversation with another user.
+    pub fn with(&self, peer: &UserId) -> ConversationId {
+        ConversationId::direct(self.user(), peer)
+    }
+
+    /// Connects with a fresh token.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn connect(&mut self) {
+        let token = self.deployment.token(&self.author.user, &TokenWish::default()).await;
+        self.connect_with(&Showing::Bearer(token)).await;
+    }
+
+    /// Connects with what is given.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn connect_with(&mut self, showing: &Showing) {
+        self.drop_connection();
+        match self.deployment.handshake(Some(self.author.device.as_str()), showing).await {
+            Ok((socket, _)) => self.socket = Some(socket),
+            Err(refused) => panic!("{:?} is refused: {refused:?}", self.author),
+        }
+    }
+
+    /// Another connection of the same device; this one stays open.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn twin(&self) -> Self {
+        let mut twin = Self::new(self.deployment.clone(), self.author.user.clone(), self.author.device.clone());
+        twin.connect().await;
+        twin
+    }
+
+    /// The network is gone: no closing handshake, and what was under way is lost.
+    pub fn drop_connection(&mut self) {
+        self.socket = None;
+        self.answers.clear();
+    }
+
+    /// Sends text as it is.
+    ///
+    /// # Panics
+    /// When there is no connection.
+    pub async fn say(&mut self, text: &str) {
+        let socket = self.socket.as_mut().expect("connected");
+        socket.send(Message::text(text)).await.expect("the socket takes a frame");
+    }
+
+    /// A reference for the next request.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn reference(&mut self) -> Reference {
+        self.asked += 1;
+        Reference::new(format!("r{}", self.asked)).expect("short")
+    }
+
+    /// Sends a request and does not wait for its answer.
+    ///
+    /// # Panics
+    /// When there is no connection.
+    pub async fn post(&mut self, request: &Request) {
+        let text = serde_json::to_string(request).expect("a request has only plain fields");
+        self.say(&text).await;
+    }
+
+    /// Sends a request and waits for its answer.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub async fn ask(&mut self, request: &Request) -> FromServer {
+        self.post(request).await;
+        self.answer(reference_of(request)).await
+    }
+
+    /// Waits for the answer to a request that was sent.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub async fn answer(&mut self, reference: &Reference) -> FromServer {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(answer) = self.answers.remove(reference.as_str()) {
+                return answer;
+            }
+            let what = format!("the answer to {reference:?}");
+            if let Some(stray) = self.read(&what, deadline).await {
+                panic!("{:?} waits for {what} and gets {stray:?}", self.author);
+            }
+        }
+    }
+
+    /// Sends text as it is, and waits for the next frame that is no delivery.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub async fn ask_raw(&mut self, text: &str) -> FromServer {
+        self.say(text).await;
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(reference) = self.answers.keys().next().cloned() {
+                return self.answers.remove(&reference).expect("it was there a moment ago");
+            }
+            let shown: String = text.chars().take(200).collect();
+            if let Some(stray) = self.read(&format!("the answer to {shown}"), deadline).await {
+                return stray;
+            }
+        }
+    }
+
+    /// Reads one frame. Deliveries and answers are kept; what is neither comes back.
+    async fn read(&mut self, what: &str, deadline: Instant) -> Option<FromServer> {
+        let author = &self.author;
+        let socket = self.socket.as_mut().expect("connected");
+        let Ok(message) = tokio::time::timeout_at(deadline, socket.next()).await else {
+            panic!("{author:?} waited {DEADLINE:?} for this: {what}")
+        };
+        let text = match message {
+            Some(Ok(Message::Text(text))) => text,
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => return None,
+            other => panic!("{author:?} waits for {what} and loses the connection: {other:?}"),
+        };
+        assert!(text.len() <= limits::FRAME_BYTES, "a frame of {} bytes is over the limit", text.len());
+        let frame: FromServer = serde_json::from_str(&text)
+            .unwrap_or_else(|error| panic!("{author:?} waits for {what} and gets no frame of ours ({error}): {text}"));
+        match frame {
+            FromServer::Delivery(delivery) => self.heard.extend(delivery.items),
+            FromServer::Unknown => panic!("{author:?} gets a frame of a type that is not in the protocol: {text}"),
+            frame => match frame.reference() {
+                Some(reference) => {
+                    self.answers.insert(reference.as_str().to_owned(), frame);
+                }
+                None => return Some(frame),
+            },
+        }
+        None
+    }
+
+    // ---- requests
+
+    /// Asks who this is.
+    ///
+    /// # Panics
+    /// When it is not welcome.
+    pub async fn hello(&mut self) -> Welcome {
+        let reference = self.reference();
+        match self.ask(&Request::Hello(Hello { reference })).await {
+            FromServer::Welcome(welcome) => welcome,
+            other => panic!("hello is answered with {other:?}"),
+        }
+    }
+
+    /// A `send` frame.
+    pub fn send_frame(&mut self, submissions: Vec<Submission>) -> Request {
+        Request::Send(SendFrame { reference: self.reference(), submissions })
+    }
+
+    /// Sends envelopes in one frame.
+    ///
+    /// # Errors
+    /// The frame was refused as a whole.
+    ///
+    /// # Panics
+    /// When the verdicts are not for these envelopes, in this order.
+    pub async fn send(&mut self, submissions: Vec<Submission>) -> Result<Vec<Verdict>, ErrorFrame> {
+        let ids: Vec<EnvelopeId> = submissions.iter().map(|s| s.envelope.id).collect();
+        let request = self.send_frame(submissions);
+        match self.ask(&request).await {
+            FromServer::Sent(sent) => {
+                let answered: Vec<EnvelopeId> = sent.verdicts.iter().map(|v| v.envelope).collect();
+                assert_eq!(answered, ids, "a verdict for each envelope, in the frame's order");
+                Ok(sent.verdicts)
+            }
+            FromServer::Error(error) => Err(error),
+            other => panic!("send is answered with {other:?}"),
+        }
+    }
+
+    /// Sends one envelope and tells what became of it.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    ///
+    /// # Panics
+    /// When the whole frame was refused.
+    pub async fn submit(&mut self, submission: Submission) -> Result<Accepted, Refusal> {
+        let mut verdicts = self.send(vec![submission]).await.expect("the frame is well formed");
+        accepted(verdicts.remove(0).outcome)
+    }
+
+    /// Sends one envelope for the first time; it is taken.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub async fn sends(&mut self, envelope: &Envelope) -> Accepted {
+        self.submit(submission(envelope)).await.expect("the envelope is taken")
+    }
+
+    /// The device's next envelope to a peer, with one message.
+    pub fn writes(&mut self, peer: &UserId, body: &str) -> Envelope {
+        self.writes_all(peer, &[body])
+    }
+
+    /// The device's next envelope to a peer.
+    pub fn writes_all(&mut self, peer: &UserId, bodies: &[impl AsRef<str>]) -> Envelope {
+        let conversation = self.with(peer);
+        let number = self.numbers.entry(conversation.clone()).or_default();
+        *number += 1;
+        envelope(&conversation, Some(peer), *number, bodies)
+    }
+
+    /// Writes one message to a peer and sends it.
+    ///
+    /// # Panics
+    /// When it is not taken.
+    pub async fn tells(&mut self, peer: &UserId, body: &str) -> (Envelope, Accepted) {
+        let envelope = self.writes(peer, body);
+        let accepted = self.sends(&envelope).await;
+        (envelope, accepted)
+    }
+
+    /// What comes after a cursor.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    ///
+    /// # Panics
+    /// When the page does not keep its promise, see [`check_page`].
+    pub async fn fetch(
+        &mut self,
+        conversation: &ConversationId,
+        after: Seq,
+        limit: Option<u32>,
+    ) -> Result<Page, ErrorFrame> {
+        let fetch = Fetch { reference: self.reference(), conversation: conversation.clone(), after, limit };
+        match self.ask(&Request::Fetch(fetch.clone())).await {
+            FromServer::Page(page) => {
+                check_page(&fetch, &page);
+                Ok(page)
+            }
+            FromServer::Error(error) => Err(error),
+            other => panic!("fetch is answered with {other:?}"),
+        }
+    }
+
+    /// The whole log, by pages from the start.
+    ///
+    /// # Panics
+    /// When a page is refused or does not keep its promise.
+    pub async fn whole_log(&mut self, conversation: &ConversationId) -> Vec<Cell> {
+        let mut replica = Replica::new(conversation.clone());
+        replica.catch_up(self).await;
+        replica.cells()
+    }
+
+    /// A page of the list of conversations.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn list(&mut self, after: Option<ConversationId>) -> ListPage {
+        let reference = self.reference();
+        match self.ask(&Request::List(List { reference, after })).await {
+            FromServer::List(page) => page,
+            other => panic!("list is answered with {other:?}"),
+        }
+    }
+
+    /// Sends marks.
+    ///
+    /// # Errors
+    /// The frame was refused as a whole.
+    ///
+    /// # Panics
+    /// When the results are not for these marks, in this order.
+    pub async fn mark(&mut self, marks: Vec<Mark>) -> Result<Vec<MarkResult>, ErrorFrame> {
+        let asked: Vec<ConversationId> = marks.iter().map(|m| m.conversation.clone()).collect();
+        let reference = self.reference();
+        match self.ask(&Request::Mark(MarkFrame { reference, marks })).await {
+            FromServer::Marked(marked) => {
+                let answered: Vec<_> = marked.results.iter().map(|r| r.conversation.clone()).collect();
+                assert_eq!(answered, asked, "a result for each mark, in the frame's order");
+                Ok(marked.results)
+            }
+            FromServer::Error(error) => Err(error),
+            other => panic!("mark is answered with {other:?}"),
+        }
+    }
+
+    /// Sends one mark and tells why it was refused, if it was.
+    ///
+    /// # Panics
+    /// When the whole frame was refused.
+    pub async fn marks(
+        &mut self,
+        conversation: &ConversationId,
+        delivered: Option<u64>,
+        read: Option<u64>,
+    ) -> Option<Code> {
+        let mark = Mark {
+            conversation: conversation.clone(),
+            delivered: delivered.map(crate::seq),
+            read: read.map(crate::seq),
+        };
+        let mut results = self.mark(vec![mark]).await.expect("the frame is well formed");
+        results.remove(0).error.map(|error| error.code)
+    }
+
+    // ---- what comes by itself
+
+    /// Every copy of a cell that has come so far without being asked for, in the order of coming.
+    pub fn heard(&self, conversation: &ConversationId) -> Vec<Cell> {
+        let items = self.heard.iter().filter(|item| item.conversation == *conversation);
+        items.flat_map(|item| item.cells.iter().cloned()).collect()
+    }
+
+    /// Every mark that has come so far, in the order of coming.
+    pub fn heard_marks(&self, conversation: &ConversationId) -> Vec<MemberMark> {
+        let items = self.heard.iter().filter(|item| item.conversation == *conversation);
+        items.flat_map(|item| item.marks.iter().cloned()).collect()
+    }
+
+    /// Waits until an envelope has come.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn hears(&mut self, envelope: &Envelope) -> Cell {
+        let what = format!("the delivery of {}", envelope.id);
+        self.hear(&what, |device| {
+            device.heard(&envelope.conversation).into_iter().find(|cell| cell.envelope == envelope.id)
+        })
+        .await
+    }
+
+    /// Waits until a mark has come.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn hears_mark(&mut self, conversation: &ConversationId, delivered: u64, read: u64) -> MemberMark {
+        let what = format!("a mark of {delivered} delivered and {read} read");
+        self.hear(&what, |device| {
+            let marks = device.heard_marks(conversation).into_iter();
+            marks.into_iter().find(|mark| mark.delivered.get() == delivered && mark.read.get() == read)
+        })
+        .await
+    }
+
+    /// Waits until something is among what was heard.
+    ///
+    /// # Panics
+    /// When it does not come.
+    pub async fn hear<T>(&mut self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(found) = look(self) {
+                return found;
+            }
+            if let Some(stray) = self.read(what, deadline).await {
+                panic!("{:?} waits for {what} and gets {stray:?}", self.author);
+            }
+        }
+    }
+}
+
+fn reference_of(request: &Request) -> &Reference {
+    match request {
+        Request::Hello(f) => &f.reference,
+        Request::Send(f) => &f.reference,
+        Request::Fetch(f) => &f.reference,
+        Request::List(f) => &f.reference,
+        Request::Mark(f) => &f.reference,
+    }
+}
+
+/// An outcome, as a result.
+fn accepted(outcome: Outcome) -> Result<Accepted, Refusal> {
+    match outcome {
+        Outcome::Accepted { seq, at, repeat } => Ok(Accepted { seq: seq.get(), at, repeat }),
+        Outcome::Refused { error } => Err(error),
+    }
+}

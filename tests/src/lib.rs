@@ -1,0 +1,21 @@
+//! What the end-to-end tests stand on: a [`Deployment`] that runs somewhere, [`Device`]s that speak the wire to it and
+//! nothing more (no outbox, no store: `poste-client` has those), and a look behind the scenes with [`Admin`].
+//!
+//! Nothing here sleeps for a fixed time: everything waits for a condition, with a deadline. Users have a name of their
+//! own in each test, so that all tests run side by side on one stack.
+//!
+//! It panics where a test should fail, and says what it was waiting for.
+
+mod admin;
+mod deployment;
+mod device;
+mod letters;
+mod replica;
+mod wait;
+
+pub use admin::{Admin, Dead, Registered, Stored};
+pub use deployment::{Deployment, Refused, Showing, TokenWish};
+pub use device::{Accepted, Device};
+pub use letters::{bodies, envelope, next_after, number, resent, seq, submission};
+pub use replica::{Replica, check_page};
+pub use wait::{DEADLINE, eventually, now_ms};

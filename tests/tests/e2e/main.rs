@@ -1,0 +1,23 @@
+//! End to end: through sockets, on the stack that `POSTE_STACK` names. `cargo local test` brings one up and sets it.
+//!
+//! Each test names the requirements that it proves. One binary, because linking takes longer than running.
+
+mod catch_up;
+mod connections;
+mod delivery_queue;
+mod expiry;
+mod frames;
+mod holes;
+mod latency;
+mod library;
+mod list;
+mod many_writers;
+mod marks;
+mod order;
+mod permissions;
+mod repeats;
+mod rollback;
+mod send;
+mod strangers;
+mod thousand;
+mod tokens;
