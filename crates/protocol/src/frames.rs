@@ -307,6 +307,10 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ErrorFrame> {
     if text.len() > limits::FRAME_BYTES {
         return Err(ErrorFrame { reference: None, refusal: Refusal::new(Code::TooBig, "a frame is at most 32 KiB") });
     }
+    if !text.trim_start().starts_with('{') {
+        // A list would otherwise be read as an object without names.
+        return Err(ErrorFrame { reference: None, refusal: Refusal::new(Code::BadFrame, "a frame is a JSON object") });
+    }
     serde_json::from_str(text).map_err(|wrong| {
         let reference = serde_json::from_str::<Loose>(text)
             .ok()

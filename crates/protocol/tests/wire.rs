@@ -166,6 +166,7 @@ fn bad_frames_are_named_and_keep_their_ref() {
         ("", Code::BadFrame, None),
         ("{", Code::BadFrame, None),
         ("[]", Code::BadFrame, None),
+        (r#"["7","c",0]"#, Code::BadFrame, None),
         ("\"fetch\"", Code::BadFrame, None),
         (r#"{"action":"fetch","ref":"7"}"#, Code::BadFrame, Some("7")),
         (r#"{"action":"fetch","ref":"7","conversation":"a b","after":0}"#, Code::BadFrame, Some("7")),
