@@ -24,7 +24,7 @@ impl Callback for GatewayCallback {
         let posted = self.client.post_to_connection().connection_id(connection_id).data(Blob::new(frame)).send().await;
         match posted {
             Ok(_) => Ok(Posted::Taken),
-            Err(error) if error.as_service_error().is_some_and(|e| e.is_gone_exception()) => Ok(Posted::Gone),
+            Err(error) if error.as_service_error().is_some_and(aws_sdk_apigatewaymanagement::operation::post_to_connection::PostToConnectionError::is_gone_exception) => Ok(Posted::Gone),
             Err(error) => Err(trouble("callback.post", &error)),
         }
     }

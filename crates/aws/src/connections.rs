@@ -58,7 +58,11 @@ impl Connections for ConnectionsTable {
             .await;
         match registered {
             Ok(_) => Ok(true),
-            Err(error) if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {
+            Err(error)
+                if error.as_service_error().is_some_and(
+                    aws_sdk_dynamodb::operation::update_item::UpdateItemError::is_conditional_check_failed_exception,
+                ) =>
+            {
                 Ok(false)
             }
             Err(error) => Err(trouble("connections.register", &error)),
@@ -78,7 +82,11 @@ impl Connections for ConnectionsTable {
             .send()
             .await;
         match removed {
-            Err(error) if !error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {
+            Err(error)
+                if !error.as_service_error().is_some_and(
+                    aws_sdk_dynamodb::operation::update_item::UpdateItemError::is_conditional_check_failed_exception,
+                ) =>
+            {
                 Err(trouble("connections.remove", &error))
             }
             _ => Ok(()),

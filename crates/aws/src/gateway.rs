@@ -79,12 +79,14 @@ fn read(request: ApiGatewayWebsocketProxyRequest) -> Result<Event, Error> {
         .flat_map(|value| value.split(','))
         .map(|name| name.trim().to_owned())
         .collect();
-    Ok(Event {
-        route: context.route_key.ok_or("no route in the event")?,
-        caller,
-        text: request.body.unwrap_or_default(),
-        subprotocols,
-    })
+    // A frame may name `$connect` as its action: what came as a message is none of the gateway's own events.
+    let route = match (context.event_type.as_deref(), context.route_key.ok_or("no route in the event")?) {
+        (Some("CONNECT"), _) => "$connect".to_owned(),
+        (Some("DISCONNECT"), _) => "$disconnect".to_owned(),
+        (_, route) if route.starts_with('$') => "$default".to_owned(),
+        (_, route) => route,
+    };
+    Ok(Event { route, caller, text: request.body.unwrap_or_default(), subprotocols })
 }
 
 fn write(reply: Reply) -> ApiGatewayProxyResponse {

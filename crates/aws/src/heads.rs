@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Lanes that the head item holds: with them it stays under 1 KB, one write unit.
-pub(crate) const LANES_IN_HEAD: usize = 10;
+pub(crate) const LANES_IN_HEAD: u64 = 10;
 
 /// Lanes that a function remembers to be outside the head, to save the look at the head that finds it out.
 const OUTSIDE_ENTRIES: usize = 10_000;
@@ -189,7 +189,13 @@ impl Heads for HeadsTable {
             .await;
         match created {
             Ok(_) => Ok(()),
-            Err(error) if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => Ok(()),
+            Err(error)
+                if error.as_service_error().is_some_and(
+                    aws_sdk_dynamodb::operation::put_item::PutItemError::is_conditional_check_failed_exception,
+                ) =>
+            {
+                Ok(())
+            }
             Err(error) => Err(trouble("heads.create", &error)),
         }
     }

@@ -27,8 +27,29 @@ pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
 
-pub(crate) fn number(value: impl ToString) -> AttributeValue {
-    AttributeValue::N(value.to_string())
+pub(crate) fn number(value: impl Into<Whole>) -> AttributeValue {
+    AttributeValue::N(value.into().0.to_string())
+}
+
+/// A whole number, whatever it counts.
+pub(crate) struct Whole(u64);
+
+impl From<u64> for Whole {
+    fn from(value: u64) -> Self {
+        Self(value)
+    }
+}
+
+impl From<Seq> for Whole {
+    fn from(value: Seq) -> Self {
+        Self(value.get())
+    }
+}
+
+impl From<Number> for Whole {
+    fn from(value: Number) -> Self {
+        Self(value.get())
+    }
 }
 
 pub(crate) fn bytes(id: EnvelopeId) -> AttributeValue {

@@ -69,7 +69,7 @@ impl Marks for MarksTable {
             let Some(to) = to else { continue };
             let (old, raised) = self.raise(author, mark, attribute, to).await?;
             repeat &= Fields::of("marks.advance", &old).seq(attribute).is_ok_and(|old| old == to);
-            after = old.clone();
+            after.clone_from(&old);
             if raised {
                 after.insert(attribute.to_owned(), number(to));
             }

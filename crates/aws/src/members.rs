@@ -37,7 +37,11 @@ impl MembersTable {
             .send()
             .await;
         match put {
-            Err(error) if !error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {
+            Err(error)
+                if !error.as_service_error().is_some_and(
+                    aws_sdk_dynamodb::operation::put_item::PutItemError::is_conditional_check_failed_exception,
+                ) =>
+            {
                 Err(trouble(part, &error))
             }
             _ => Ok(()),

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// One attempt at a call: a hundred times what a healthy one takes.
-const ATTEMPT: Duration = Duration::from_millis(1_000);
+const ATTEMPT: Duration = Duration::from_secs(1);
 
 /// A call with all its attempts. The longest way through a function, an envelope that is placed anew after it was
 /// founded, makes about eight calls one after the other; they all may take this long within the functions' 28 s, which

@@ -52,6 +52,15 @@ impl DeliveryQueue {
     }
 }
 
+/// The same JSON without the two characters that it may hold and a queue's message may not.
+fn escaped(json: String) -> String {
+    if json.contains(['\u{fffe}', '\u{ffff}']) {
+        json.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff")
+    } else {
+        json
+    }
+}
+
 /// Seconds until a message that was received so often is tried again.
 fn wait_s(receives: u32) -> u32 {
     let doublings = receives.saturating_sub(1).min(16);
@@ -62,6 +71,7 @@ fn wait_s(receives: u32) -> u32 {
 impl Courier for DeliveryQueue {
     async fn publish(&self, parcel: &Parcel) -> Result<()> {
         let body = serde_json::to_string(parcel).map_err(|error| Trouble::broken("queue.publish", error))?;
+        let body = escaped(body);
         self.client
             .send_message()
             .queue_url(&self.url)
@@ -124,6 +134,16 @@ async fn consume(queue: &DeliveryQueue, fanout: &Fanout, messages: Vec<SqsMessag
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_character_comes_through_the_queue() {
+        let text: String = (0..=0x0010_ffff).filter_map(char::from_u32).collect();
+        let json = escaped(serde_json::to_string(&text).expect("JSON"));
+        // What SQS takes, by its documentation.
+        let allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..);
+        assert!(json.chars().all(allowed));
+        assert_eq!(serde_json::from_str::<String>(&json).expect("JSON"), text);
+    }
 
     #[test]
     fn waits_grow_and_are_bounded() {

@@ -8,7 +8,7 @@ use std::{
 use jsonwebtoken::jwk::JwkSet;
 
 /// How long keys are good without a look: bounds how long a withdrawn key still counts.
-const GOOD_FOR: Duration = Duration::from_secs(600);
+const GOOD_FOR: Duration = Duration::from_mins(10);
 
 /// The shortest time between two looks for an unknown key, so that forged key ids do not become load on the issuer.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
