@@ -99,7 +99,7 @@ struct Life {
 const WALL_MS: u64 = 1_780_000_000_000;
 
 /// With nothing to wait for, the device still looks up now and then.
-const IDLE: Duration = Duration::from_secs(3600);
+const IDLE: Duration = Duration::from_hours(1);
 
 impl Life {
     fn now(&self) -> Now {
@@ -164,13 +164,14 @@ impl Life {
                 }
                 None => self.handle(Input::Disconnected(Lost::Closed)),
             },
-            Event::Frame(link, frame) if link == self.link && self.caller.is_some() => match frame {
-                Some(frame) => self.handle(Input::Frame(frame)),
-                None => {
+            Event::Frame(link, frame) if link == self.link && self.caller.is_some() => {
+                if let Some(frame) = frame {
+                    self.handle(Input::Frame(frame))
+                } else {
                     self.hang_up();
                     self.handle(Input::Disconnected(Lost::Closed));
                 }
-            },
+            }
             // Of a connection that is history.
             Event::Shaken(_, shaken) => {
                 if let Some((caller, _)) = shaken {

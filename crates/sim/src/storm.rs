@@ -14,10 +14,10 @@ use crate::{
 };
 
 /// How long the bad weather lasts.
-const STORM: Duration = Duration::from_secs(120);
+const STORM: Duration = Duration::from_mins(2);
 
 /// How long after it everything may take to arrive: many backoffs and every grace.
-const AFTERMATH: Duration = Duration::from_secs(1_800);
+const AFTERMATH: Duration = Duration::from_mins(30);
 
 /// How often it is looked whether everything has arrived.
 const LOOK: Duration = Duration::from_secs(5);

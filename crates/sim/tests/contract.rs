@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use poste_sim::{Odds, Weather, World, contract::Ports};
 
-async fn ports(lanes_in_head: usize) -> Ports {
+fn ports(lanes_in_head: usize) -> Ports {
     let world = Arc::new(World::new(Weather::new(0, Odds::CALM), lanes_in_head));
     Ports {
         heads: world.clone(),
@@ -17,9 +17,9 @@ async fn ports(lanes_in_head: usize) -> Ports {
 }
 
 mod lanes_in_the_head {
-    poste_sim::contract_tests!(super::ports(10));
+    poste_sim::contract_tests!(std::future::ready(super::ports(10)));
 }
 
 mod lanes_outside {
-    poste_sim::contract_tests!(super::ports(0));
+    poste_sim::contract_tests!(std::future::ready(super::ports(0)));
 }
