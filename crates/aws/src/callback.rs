@@ -1,7 +1,7 @@
 //! Posting frames to live connections, through API Gateway's callback endpoint.
 
 use async_trait::async_trait;
-use aws_sdk_apigatewaymanagement::{Client, primitives::Blob};
+use aws_sdk_apigatewaymanagement::{Client, operation::post_to_connection::PostToConnectionError, primitives::Blob};
 use poste_domain::ports::{Callback, Posted, Result};
 
 use crate::trouble::trouble;
@@ -24,7 +24,9 @@ impl Callback for GatewayCallback {
         let posted = self.client.post_to_connection().connection_id(connection_id).data(Blob::new(frame)).send().await;
         match posted {
             Ok(_) => Ok(Posted::Taken),
-            Err(error) if error.as_service_error().is_some_and(aws_sdk_apigatewaymanagement::operation::post_to_connection::PostToConnectionError::is_gone_exception) => Ok(Posted::Gone),
+            Err(error) if error.as_service_error().is_some_and(PostToConnectionError::is_gone_exception) => {
+                Ok(Posted::Gone)
+            }
             Err(error) => Err(trouble("callback.post", &error)),
         }
     }

@@ -11,7 +11,7 @@ use poste_protocol::{Author, DeviceId, UserId};
 
 use crate::{
     item::{Fields, Item, batch_get, number, text},
-    trouble::trouble,
+    trouble::{lost_condition, trouble},
 };
 
 /// What the names of the per-device attributes begin with.
@@ -58,13 +58,7 @@ impl Connections for ConnectionsTable {
             .await;
         match registered {
             Ok(_) => Ok(true),
-            Err(error)
-                if error.as_service_error().is_some_and(
-                    aws_sdk_dynamodb::operation::update_item::UpdateItemError::is_conditional_check_failed_exception,
-                ) =>
-            {
-                Ok(false)
-            }
+            Err(error) if lost_condition(&error) => Ok(false),
             Err(error) => Err(trouble("connections.register", &error)),
         }
     }
@@ -82,13 +76,7 @@ impl Connections for ConnectionsTable {
             .send()
             .await;
         match removed {
-            Err(error)
-                if !error.as_service_error().is_some_and(
-                    aws_sdk_dynamodb::operation::update_item::UpdateItemError::is_conditional_check_failed_exception,
-                ) =>
-            {
-                Err(trouble("connections.remove", &error))
-            }
+            Err(error) if !lost_condition(&error) => Err(trouble("connections.remove", &error)),
             _ => Ok(()),
         }
     }
@@ -101,17 +89,25 @@ impl Connections for ConnectionsTable {
             let user: UserId = Fields::of("connections.get", item).parsed("user")?;
             for (name, value) in item {
                 let Some(device) = name.strip_prefix(DEVICE) else { continue };
-                let device = DeviceId::new(device).map_err(|error| Trouble::broken("connections.get", error))?;
-                let record = value.as_m().map_err(|_| Trouble::broken("connections.get", "not a map"))?;
-                let fields = Fields::of("connections.get", record);
-                let connection = Connection {
-                    id: fields.text("id")?.to_owned(),
-                    since_ms: fields.number("since")?,
-                    until_ms: fields.number("until")?,
-                };
-                connections.push((user.clone(), device, connection));
+                match to_connection(device, value) {
+                    Ok((device, connection)) => connections.push((user.clone(), device, connection)),
+                    // A device that is not found fetches; a batch that fails for it would keep everybody waiting.
+                    Err(trouble) => tracing::error!(%trouble, "passed over a connection"),
+                }
             }
         }
         Ok(connections)
     }
+}
+
+fn to_connection(device: &str, value: &AttributeValue) -> Result<(DeviceId, Connection)> {
+    let device = DeviceId::new(device).map_err(|error| Trouble::broken("connections.get", error))?;
+    let record = value.as_m().map_err(|_| Trouble::broken("connections.get", "not a map"))?;
+    let fields = Fields::of("connections.get", record);
+    let connection = Connection {
+        id: fields.text("id")?.to_owned(),
+        since_ms: fields.number("since")?,
+        until_ms: fields.number("until")?,
+    };
+    Ok((device, connection))
 }

@@ -25,11 +25,8 @@ use poste_protocol::{ConversationId, Seq};
 
 use crate::{
     item::{Fields, Item, batch_get, bytes, number, text},
-    trouble::trouble,
+    trouble::{lost_condition, trouble},
 };
-
-/// Lanes that the head item holds: with them it stays under 1 KB, one write unit.
-pub(crate) const LANES_IN_HEAD: u64 = 10;
 
 /// Lanes that a function remembers to be outside the head, to save the look at the head that finds it out.
 const OUTSIDE_ENTRIES: usize = 10_000;
@@ -49,6 +46,9 @@ enum Updated {
 }
 
 impl HeadsTable {
+    /// Lanes that the head item holds: with them it stays under 1 KB, one write unit.
+    pub const LANES_IN_HEAD: usize = 10;
+
     /// On these tables.
     pub fn new(client: Client, heads: String, lanes: String) -> Self {
         let entries = NonZeroUsize::new(OUTSIDE_ENTRIES).unwrap_or(NonZeroUsize::MIN);
@@ -94,7 +94,7 @@ impl HeadsTable {
             .expression_attribute_values(":one", number(1))
             .expression_attribute_values(":n", number(claim.number))
             .expression_attribute_values(":id", bytes(claim.id))
-            .expression_attribute_values(":room", number(LANES_IN_HEAD));
+            .expression_attribute_values(":room", number(Self::LANES_IN_HEAD as u64));
         updated("heads.place", update).await
     }
 
@@ -189,13 +189,7 @@ impl Heads for HeadsTable {
             .await;
         match created {
             Ok(_) => Ok(()),
-            Err(error)
-                if error.as_service_error().is_some_and(
-                    aws_sdk_dynamodb::operation::put_item::PutItemError::is_conditional_check_failed_exception,
-                ) =>
-            {
-                Ok(())
-            }
+            Err(error) if lost_condition(&error) => Ok(()),
             Err(error) => Err(trouble("heads.create", &error)),
         }
     }
@@ -260,7 +254,9 @@ impl Heads for HeadsTable {
             let update = self
                 .advance(conversation, claim, now_ms)
                 .update_expression("SET #head = #head + :count, active_at = :now, places.#lane = #head + :one")
-                .condition_expression("lanes.#lane.n = :n AND lanes.#lane.id = :id AND places.#lane = :old")
+                .condition_expression(
+                    "lanes.#lane.n = :n AND lanes.#lane.id = :id AND lanes.#lane.k = :count AND places.#lane = :old",
+                )
                 .expression_attribute_names("#lane", lane.as_str())
                 .expression_attribute_values(":one", number(1))
                 .expression_attribute_values(":n", number(claim.number))
@@ -280,7 +276,7 @@ impl Heads for HeadsTable {
         };
         let bind = self
             .bind(conversation, lane, claim, first)
-            .condition_expression("n = :n AND id = :id AND #first = :old")
+            .condition_expression("n = :n AND id = :id AND k = :k AND #first = :old")
             .expression_attribute_values(":old", number(old));
         bound(first, updated("lanes.bind_anew", bind).await?)
     }

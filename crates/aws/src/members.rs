@@ -10,7 +10,7 @@ use poste_protocol::{ConversationId, UserId};
 
 use crate::{
     item::{Fields, Item, number, text},
-    trouble::trouble,
+    trouble::{lost_condition, trouble},
 };
 
 /// Members in DynamoDB.
@@ -37,13 +37,7 @@ impl MembersTable {
             .send()
             .await;
         match put {
-            Err(error)
-                if !error.as_service_error().is_some_and(
-                    aws_sdk_dynamodb::operation::put_item::PutItemError::is_conditional_check_failed_exception,
-                ) =>
-            {
-                Err(trouble(part, &error))
-            }
+            Err(error) if !lost_condition(&error) => Err(trouble(part, &error)),
             _ => Ok(()),
         }
     }

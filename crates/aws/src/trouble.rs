@@ -42,6 +42,11 @@ where
     Trouble::new(part, class, detail)
 }
 
+/// A conditional write found its condition not to hold.
+pub(crate) fn lost_condition<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    error.code() == Some("ConditionalCheckFailedException")
+}
+
 fn classify(code: &str, status: u16) -> Class {
     if THROTTLES.contains(&code) || status == 429 {
         Class::Throttled

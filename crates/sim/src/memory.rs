@@ -7,19 +7,19 @@ use std::{
 
 use async_trait::async_trait;
 use poste_domain::{
-    Claim, Lane, LaneKey, Membership,
+    Claim, Lane, LaneKey, Membership, Trouble,
     ports::{
         Advance, Belonging, Belongings, Callback, Clock, Connection, Connections, Courier, Head, Heads, Log, Marks,
         Members, Parcel, Placing, Posted, Result, Slot, Slots,
     },
 };
-use poste_protocol::{Author, ConversationId, DeviceId, Mark, MemberMark, Seq, UserId};
+use poste_protocol::{Author, ConversationId, DeviceId, FromServer, Mark, MemberMark, Seq, UserId};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     time::Instant,
 };
 
-use crate::weather::Weather;
+use crate::{chronicle::Chronicle, mutation::Mutation, weather::Weather};
 
 /// The server's clock when a world begins, in Unix milliseconds.
 const EPOCH_MS: u64 = 1_790_000_000_000;
@@ -44,6 +44,10 @@ struct State {
     queue: Vec<Parcel>,
     sockets: BTreeMap<String, UnboundedSender<String>>,
     posts: Vec<(String, String)>,
+    /// What was posted before it was stored.
+    premature: Vec<String>,
+    /// Every mark as it was after each call: whose, which device, and the device's own `delivered`.
+    marked: Vec<(ConversationId, MemberMark, Seq)>,
 }
 
 /// A deployment in memory.
@@ -51,14 +55,49 @@ pub struct World {
     state: Mutex<State>,
     lanes_in_head: usize,
     began: Instant,
+    mutation: Option<Mutation>,
     /// What befalls its calls.
     pub weather: Weather,
+    /// What happened, if it is written down.
+    pub chronicle: Chronicle,
 }
 
 impl World {
     /// An empty one. `lanes_in_head` lanes live beside a conversation's counter, further ones on their own.
     pub fn new(weather: Weather, lanes_in_head: usize) -> Self {
-        Self { state: Mutex::default(), lanes_in_head, began: Instant::now(), weather }
+        Self {
+            state: Mutex::default(),
+            lanes_in_head,
+            began: Instant::now(),
+            mutation: None,
+            weather,
+            chronicle: Chronicle::default(),
+        }
+    }
+
+    /// The same with a rule broken.
+    #[must_use]
+    pub fn with(self, mutation: Option<Mutation>) -> Self {
+        Self { mutation, ..self }
+    }
+
+    pub(crate) fn breaks(&self, mutation: Mutation) -> bool {
+        self.mutation == Some(mutation)
+    }
+
+    /// What was posted before it was stored.
+    pub fn premature(&self) -> Vec<String> {
+        self.state().premature.clone()
+    }
+
+    /// Every mark as it was after each call: in which conversation, the user's, and the device's own `delivered`.
+    pub fn marked(&self) -> Vec<(ConversationId, MemberMark, Seq)> {
+        self.state().marked.clone()
+    }
+
+    /// How far a conversation's counter is.
+    pub fn head_of(&self, conversation: &ConversationId) -> Seq {
+        self.state().heads.get(conversation).map_or(Seq::ZERO, |item| Seq::ZERO.plus(item.head))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -128,15 +167,65 @@ impl World {
             .await
     }
 
+    /// Whether a lane may be given to a claim.
+    fn yields(&self, standing: &Lane, claim: &Claim) -> bool {
+        match self.mutation {
+            Some(Mutation::PlacingUnasked) => true,
+            Some(Mutation::LateFramesStored) => standing.number != claim.number && standing.id != claim.id,
+            _ => standing.number < claim.number && standing.id != claim.id,
+        }
+    }
+
+    /// Records a lane where it lives.
+    fn record(&self, state: &mut State, conversation: &ConversationId, key: &LaneKey, lane: Lane) {
+        let Some(item) = state.heads.get_mut(conversation) else { return };
+        if self.is_outside(item, key) {
+            state.lanes.insert((conversation.clone(), key.clone()), lane);
+        } else {
+            item.lanes.insert(key.clone(), lane);
+        }
+    }
+
+    /// A void for every number that is missing before the next slot, from the last one down.
+    async fn put_descending(&self, conversation: &ConversationId, first: Seq) -> Result<Option<Slot>> {
+        let next = self.state().log.get(conversation).and_then(|log| log.range(first..).next().map(|(seq, _)| *seq));
+        let next = next.unwrap_or(first.next()).max(first.next());
+        let mut found = None;
+        for number in (first.get()..next.get()).rev() {
+            found = self.put_slot(conversation, &Slot::Void(Seq::ZERO.plus(number))).await?;
+        }
+        Ok(found)
+    }
+
+    async fn put_slot(&self, conversation: &ConversationId, slot: &Slot) -> Result<Option<Slot>> {
+        self.weather
+            .call("log.put", || {
+                let mut state = self.state();
+                let log = state.log.entry(conversation.clone()).or_default();
+                let is_cell = matches!(slot, Slot::Cell(_));
+                match log.get(&slot.seq()) {
+                    Some(_) if is_cell && self.breaks(Mutation::CellsOverwrite) => {}
+                    Some(Slot::Void(_)) if is_cell && self.breaks(Mutation::NoPlacingAnew) => return Ok(None),
+                    Some(existing) => return Ok(Some(existing.clone())),
+                    None => {}
+                }
+                log.insert(slot.seq(), slot.clone());
+                if let Slot::Cell(cell) = slot
+                    && self.breaks(Mutation::LaneAfterCell)
+                {
+                    let count = cell.messages.len() as u64;
+                    let lane = Lane { number: cell.number, id: cell.envelope, count, first: cell.seq };
+                    self.record(&mut state, conversation, &LaneKey::of(&cell.by), lane);
+                }
+                Ok(None)
+            })
+            .await
+    }
+
     /// Whether the lane lives, or would live, outside the head; or what it holds inside.
     fn is_outside(&self, item: &HeadItem, lane: &LaneKey) -> bool {
         !item.lanes.contains_key(lane) && item.lanes.len() >= self.lanes_in_head
     }
-}
-
-/// Whether a lane may be given to a claim.
-fn yields(standing: &Lane, claim: &Claim) -> bool {
-    standing.number < claim.number && standing.id != claim.id
 }
 
 /// Reserves numbers; returns the first.
@@ -203,11 +292,13 @@ impl Heads for World {
                 if self.is_outside(item, lane) {
                     return Ok(None);
                 }
-                if let Some(standing) = item.lanes.get(lane).filter(|standing| !yields(standing, claim)) {
+                if let Some(standing) = item.lanes.get(lane).filter(|standing| !self.yields(standing, claim)) {
                     return Ok(Some(Placing::Standing(*standing)));
                 }
                 let first = advance(item, claim, now_ms);
-                item.lanes.insert(lane.clone(), Lane::taken(claim, first));
+                if !self.breaks(Mutation::LaneAfterCell) {
+                    item.lanes.insert(lane.clone(), Lane::taken(claim, first));
+                }
                 Ok(Some(Placing::Placed(first)))
             })
             .await?;
@@ -221,10 +312,12 @@ impl Heads for World {
             .call("lanes.bind", || {
                 let mut state = self.state();
                 let key = (conversation.clone(), lane.clone());
-                if let Some(standing) = state.lanes.get(&key).filter(|standing| !yields(standing, claim)) {
+                if let Some(standing) = state.lanes.get(&key).filter(|standing| !self.yields(standing, claim)) {
                     return Ok(Placing::Standing(*standing));
                 }
-                state.lanes.insert(key, Lane::taken(claim, first));
+                if !self.breaks(Mutation::LaneAfterCell) {
+                    state.lanes.insert(key, Lane::taken(claim, first));
+                }
                 Ok(Placing::Placed(first))
             })
             .await
@@ -246,7 +339,9 @@ impl Heads for World {
                 let Some(item) = state.heads.get_mut(conversation) else { return Ok(Some(Placing::NoConversation)) };
                 match item.lanes.get(lane).copied() {
                     None => Ok(None),
-                    Some(standing) if standing != expected => Ok(Some(Placing::Standing(standing))),
+                    Some(standing) if standing != expected && !self.breaks(Mutation::PlacingAnewUnasked) => {
+                        Ok(Some(Placing::Standing(standing)))
+                    }
                     Some(_) => {
                         let first = advance(item, claim, now_ms);
                         item.lanes.insert(lane.clone(), Lane { first, ..expected });
@@ -266,11 +361,14 @@ impl Heads for World {
                 let mut state = self.state();
                 let key = (conversation.clone(), lane.clone());
                 match state.lanes.get(&key).copied() {
-                    Some(standing) if standing != expected => Ok(Placing::Standing(standing)),
-                    _ => {
+                    Some(standing) if standing != expected && !self.breaks(Mutation::PlacingAnewUnasked) => {
+                        Ok(Placing::Standing(standing))
+                    }
+                    Some(_) => {
                         state.lanes.insert(key, Lane { first, ..expected });
                         Ok(Placing::Placed(first))
                     }
+                    None => Err(Trouble::broken("lanes.bind_anew", "a lane is gone")),
                 }
             })
             .await
@@ -280,17 +378,10 @@ impl Heads for World {
 #[async_trait]
 impl Log for World {
     async fn put(&self, conversation: &ConversationId, slot: &Slot) -> Result<Option<Slot>> {
-        self.weather
-            .call("log.put", || {
-                let mut state = self.state();
-                let log = state.log.entry(conversation.clone()).or_default();
-                if let Some(existing) = log.get(&slot.seq()) {
-                    return Ok(Some(existing.clone()));
-                }
-                log.insert(slot.seq(), slot.clone());
-                Ok(None)
-            })
-            .await
+        match slot {
+            Slot::Void(first) if self.breaks(Mutation::VoidsDescend) => self.put_descending(conversation, *first).await,
+            _ => self.put_slot(conversation, slot).await,
+        }
     }
 
     async fn after(&self, conversation: &ConversationId, after: Seq, limit: u32) -> Result<Slots> {
@@ -341,6 +432,9 @@ impl Members for World {
     }
 
     async fn found_direct(&self, conversation: &ConversationId, a: &UserId, b: &UserId) -> Result<()> {
+        if self.breaks(Mutation::HeadBeforeMembers) {
+            self.create(conversation, self.now_ms()).await?;
+        }
         for (user, peer) in [(a, b), (b, a)] {
             self.weather
                 .call("members.found", || {
@@ -385,12 +479,17 @@ impl Marks for World {
                 let own = state.delivered.entry(key.clone()).or_default().entry(author.device.clone());
                 let own = own.or_insert(Seq::ZERO);
                 let mut repeat = mark.delivered.is_none_or(|delivered| delivered == *own);
-                *own = (*own).max(mark.delivered.unwrap_or(Seq::ZERO));
+                *own = match mark.delivered {
+                    Some(delivered) if self.breaks(Mutation::MarksGoBack) => delivered,
+                    delivered => (*own).max(delivered.unwrap_or(Seq::ZERO)),
+                };
+                let own = *own;
                 let read = state.read.entry(key.clone()).or_insert(Seq::ZERO);
                 repeat &= mark.read.is_none_or(|to| to == *read);
                 *read = (*read).max(mark.read.unwrap_or(Seq::ZERO));
                 let after = mark_of(&state, &key, &author.device);
                 let moved = after.delivered > before.delivered || after.read > before.read;
+                state.marked.push((mark.conversation.clone(), after.clone(), own));
                 Ok(Advance { mark: after, moved, repeat })
             })
             .await
@@ -425,7 +524,7 @@ impl Connections for World {
                 let key = (author.user.clone(), author.device.clone());
                 let mut state = self.state();
                 let newer = |known: &Connection| known.since_ms > connection.since_ms;
-                if state.connections.get(&key).is_some_and(newer) {
+                if state.connections.get(&key).is_some_and(newer) && !self.breaks(Mutation::OlderConnectionsRegister) {
                     return Ok(false);
                 }
                 state.connections.insert(key, connection.clone());
@@ -461,12 +560,14 @@ impl Connections for World {
 #[async_trait]
 impl Courier for World {
     async fn publish(&self, parcel: &Parcel) -> Result<()> {
-        self.weather
+        let published = self
+            .weather
             .call("queue.publish", || {
                 self.state().queue.push(parcel.clone());
                 Ok(())
             })
-            .await
+            .await;
+        if self.breaks(Mutation::AcknowledgeBeforePublish) { Ok(()) } else { published }
     }
 }
 
@@ -478,9 +579,25 @@ impl Callback for World {
                 let mut state = self.state();
                 let Some(socket) = state.sockets.get(connection_id) else { return Ok(Posted::Gone) };
                 let _ = socket.send(frame.to_owned());
+                self.chronicle.note(|| format!("posted on {connection_id}: {frame}"));
+                let premature = not_stored(&state, frame);
+                state.premature.extend(premature);
                 state.posts.push((connection_id.to_owned(), frame.to_owned()));
                 Ok(Posted::Taken)
             })
             .await
     }
+}
+
+/// The cells of a delivery that are not in the log.
+fn not_stored(state: &State, frame: &str) -> Vec<String> {
+    let Ok(FromServer::Delivery(delivery)) = serde_json::from_str(frame) else { return Vec::new() };
+    let cells = delivery.items.into_iter().flat_map(|item| {
+        let log = state.log.get(&item.conversation);
+        item.cells.into_iter().filter_map(move |cell| {
+            let (seq, slot) = (cell.seq, Slot::Cell(cell));
+            (log.and_then(|log| log.get(&seq)) != Some(&slot)).then(|| format!("{seq} of {}", item.conversation))
+        })
+    });
+    cells.collect()
 }
