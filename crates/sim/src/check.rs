@@ -15,6 +15,8 @@ pub struct Violation {
     pub invariant: &'static str,
     /// How it shows.
     pub what: String,
+    /// What happened until then, if it was written down.
+    pub told: Vec<String>,
 }
 
 impl std::fmt::Display for Violation {
@@ -24,7 +26,7 @@ impl std::fmt::Display for Violation {
 }
 
 fn hold(holds: bool, invariant: &'static str, what: impl FnOnce() -> String) -> Result<(), Violation> {
-    if holds { Ok(()) } else { Err(Violation { invariant, what: what() }) }
+    if holds { Ok(()) } else { Err(Violation { invariant, what: what(), told: Vec::new() }) }
 }
 
 /// What is left to do: an outbox that is not empty, a log that a device has not read to the end.
@@ -83,7 +85,22 @@ pub(crate) fn check(network: &Network, devices: &[Device]) -> Result<(), Violati
         all_that_was_written(device, &logs)?;
         one_order(device, devices, &logs)?;
     }
+    marks_keep_their_rules(network)?;
     nothing_posted_that_is_not_stored(network, &logs)
+}
+
+/// Marks never go back, never pass the head, and what was read was delivered.
+fn marks_keep_their_rules(network: &Network) -> Result<(), Violation> {
+    let mut own: BTreeMap<_, Seq> = BTreeMap::new();
+    for (conversation, mark, delivered) in network.world.marked() {
+        let whose = || format!("{}'s {} in {conversation}", mark.user, mark.device);
+        hold(mark.read <= mark.delivered, "I8", || format!("{} read more than was delivered", whose()))?;
+        let head = network.world.head_of(&conversation);
+        hold(mark.delivered <= head, "I8", || format!("{} is at {} of {head}", whose(), mark.delivered))?;
+        let before = own.insert((conversation.clone(), mark.user.clone(), mark.device.clone()), delivered);
+        hold(before <= Some(delivered), "I8", || format!("{} went from {before:?} to {delivered}", whose()))?;
+    }
+    Ok(())
 }
 
 /// Logs have no holes and no overlaps, and hold each envelope and message once. Returns where each envelope is.
@@ -173,6 +190,8 @@ fn nothing_posted_that_is_not_stored(
     network: &Network,
     logs: &BTreeMap<ConversationId, Vec<Slot>>,
 ) -> Result<(), Violation> {
+    let premature = network.world.premature();
+    hold(premature.is_empty(), "I7", || format!("{premature:?} was posted before it was stored"))?;
     for (_, frame) in network.world.posts() {
         let Ok(FromServer::Delivery(delivery)) = serde_json::from_str(&frame) else { continue };
         for item in delivery.items {

@@ -12,13 +12,14 @@ use poste_client::{
     store::Store,
 };
 use poste_domain::routes::Caller;
-use poste_protocol::{Author, MessageId, UserId};
+use poste_protocol::{Author, MessageId, Request, UserId};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     time::Instant,
 };
+use uuid::Uuid;
 
-use crate::network::Network;
+use crate::{mutation::Mutation, network::Network};
 
 /// What happens to a device from outside.
 #[derive(Debug, Clone)]
@@ -126,6 +127,10 @@ impl Life {
     }
 
     fn on(&mut self, event: Event) {
+        if let Event::Fate(fate) = &event {
+            let me = &self.me;
+            self.network.world.chronicle.note(|| format!("{}'s {}: {fate:?}", me.user, me.device));
+        }
         match event {
             Event::Fate(Fate::Write(to, body)) => {
                 let now = self.now();
@@ -166,7 +171,7 @@ impl Life {
             },
             Event::Frame(link, frame) if link == self.link && self.caller.is_some() => {
                 if let Some(frame) = frame {
-                    self.handle(Input::Frame(frame))
+                    self.handle(Input::Frame(frame));
                 } else {
                     self.hang_up();
                     self.handle(Input::Disconnected(Lost::Closed));
@@ -203,6 +208,8 @@ impl Life {
                 Output::Disconnect => self.hang_up(),
                 Output::Frame(text) => {
                     if let Some(caller) = &self.caller {
+                        let text =
+                            if self.network.world.breaks(Mutation::OutboxRegroups) { regrouped(text) } else { text };
                         self.network.carry(caller, &text);
                     }
                 }
@@ -223,4 +230,14 @@ impl Life {
         let network = self.network.clone();
         tokio::spawn(async move { network.disconnect(&caller).await });
     }
+}
+
+/// A `send` frame in which what is sent again has another id and number.
+fn regrouped(text: String) -> String {
+    let Ok(Request::Send(mut frame)) = serde_json::from_str(&text) else { return text };
+    for submission in frame.submissions.iter_mut().filter(|submission| submission.attempt > 1) {
+        submission.envelope.id.0 = Uuid::from_u128(submission.envelope.id.0.as_u128() ^ 1);
+        submission.envelope.number = submission.envelope.number.next();
+    }
+    serde_json::to_string(&Request::Send(frame)).unwrap_or(text)
 }

@@ -2,14 +2,18 @@
 //! its effect or after it. Time is tokio's paused clock, so a run of minutes takes milliseconds and a seed replays.
 
 mod check;
+mod chronicle;
 pub mod contract;
 mod device;
 mod memory;
+mod mutation;
 mod network;
 mod storm;
 mod weather;
 
 pub use check::Violation;
+pub use chronicle::Chronicle;
 pub use memory::World;
+pub use mutation::Mutation;
 pub use storm::{Report, Storm};
 pub use weather::{Odds, Weather};

@@ -8,19 +8,20 @@ use std::{
 };
 
 use poste_domain::{
+    Claim, LaneKey,
     append::{Append, Settings},
     fanout::Fanout,
     marks::Marking,
     membership::Roll,
-    ports::{Clock, Parcel},
+    ports::{Clock, Courier, Heads, News, Parcel, Placing},
     read::Read,
     routes::{self, Caller},
     session::Session,
 };
-use poste_protocol::{Author, EnvelopeId, FromServer, Outcome, Seq};
+use poste_protocol::{Author, Cell, Envelope, EnvelopeId, FromServer, Outcome, Page, SendFrame, Seq, Submission};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::{memory::World, weather::Weather};
+use crate::{memory::World, mutation::Mutation, weather::Weather};
 
 /// How long a frame travels at most.
 const TRAVEL: Duration = Duration::from_millis(60);
@@ -39,6 +40,10 @@ const DROPPED: f64 = 0.05;
 
 /// Parcels that the queue hands out at once.
 const BATCH: usize = 10;
+
+fn name(caller: &Caller) -> String {
+    format!("{}'s {} on {}", caller.author.user, caller.author.device, caller.connection)
+}
 
 /// The deployment: the real rules on ports in memory.
 pub(crate) struct Network {
@@ -98,7 +103,11 @@ impl Network {
             return Some(work.await);
         }
         let life = u64::try_from(SHORT_LIFE.as_millis()).unwrap_or(u64::MAX);
-        tokio::time::timeout(Duration::from_millis(self.weather.below(life)), work).await.ok()
+        let outcome = tokio::time::timeout(Duration::from_millis(self.weather.below(life)), work).await.ok();
+        if outcome.is_none() {
+            self.world.chronicle.note(|| "a function was dropped in the middle".to_owned());
+        }
+        outcome
     }
 
     /// A handshake. Nothing if it fails.
@@ -136,21 +145,28 @@ impl Network {
 
     /// A frame on its way to a function, and the answer on its way back.
     pub(crate) fn carry(self: &Arc<Self>, caller: &Caller, text: &str) {
-        if self.befalls(LOST) {
-            return;
-        }
-        let copies = if self.befalls(DOUBLED) { 2 } else { 1 };
+        let copies = match () {
+            () if self.befalls(LOST) => 0,
+            () if self.befalls(DOUBLED) => 2,
+            () => 1,
+        };
+        self.world.chronicle.note(|| format!("{} sends ({copies} arrive): {text}", name(caller)));
         for _ in 0..copies {
             let (network, caller, text) = (self.clone(), caller.clone(), text.to_owned());
             tokio::spawn(async move {
                 network.travel().await;
                 let Some(answer) = network.function(network.dispatch(&caller, &text)).await else { return };
                 network.note(&answer);
-                if network.befalls(LOST) {
+                let answer = serde_json::to_string(&answer).expect("a frame has only plain fields");
+                let lost = network.befalls(LOST);
+                network
+                    .world
+                    .chronicle
+                    .note(|| format!("{} is answered{}: {answer}", name(&caller), if lost { " (lost)" } else { "" }));
+                if lost {
                     return;
                 }
                 network.travel().await;
-                let answer = serde_json::to_string(&answer).expect("a frame has only plain fields");
                 network.world.answer(&caller.connection, answer);
             });
         }
@@ -160,12 +176,38 @@ impl Network {
         let now = self.world.now_ms();
         let frame: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
         match frame.get("action").and_then(|action| action.as_str()) {
-            Some("send") => routes::send(&self.append, caller, now, text).await,
-            Some("fetch") => routes::fetch(&self.read, caller, now, text).await,
+            Some("send") => {
+                if self.world.breaks(Mutation::PublishBeforeWrite) {
+                    self.publish_early(caller, text).await;
+                }
+                routes::send(&self.append, caller, now, text).await
+            }
+            Some("fetch") => match routes::fetch(&self.read, caller, now, text).await {
+                FromServer::Page(page) if self.world.breaks(Mutation::CursorSkipsHoles) => {
+                    FromServer::Page(Page { through: page.head, ..page })
+                }
+                answer => answer,
+            },
             Some("list") => routes::list(&self.read, caller, now, text).await,
             Some("mark") => routes::mark(&self.marking, caller, now, text).await,
             Some("hello") => routes::hello(&self.session, caller, now, text).await,
             _ => routes::unknown(text),
+        }
+    }
+
+    /// Places the envelopes of a frame and publishes them, before anything is written.
+    async fn publish_early(&self, caller: &Caller, text: &str) {
+        let Ok(frame) = serde_json::from_str::<SendFrame>(text) else { return };
+        for Submission { envelope, .. } in frame.submissions {
+            let (key, claim, now) = (LaneKey::of(&caller.author), Claim::of(&envelope), self.world.now_ms());
+            let Ok(Placing::Placed(seq)) = self.world.place(&envelope.conversation, &key, &claim, now).await else {
+                continue;
+            };
+            let Envelope { id, conversation, number, messages, .. } = envelope;
+            let cell = Cell { seq, envelope: id, number, by: caller.author.clone(), at: now, messages };
+            let parcel = Parcel { conversation, from: caller.author.clone(), news: News::Cell(cell) };
+            // A failure is like one of the publishing that the rules do.
+            let _ = self.world.publish(&parcel).await;
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
     check::{self, Violation},
     device::{Device, Fate},
     memory::World,
+    mutation::Mutation,
     network::Network,
     weather::{Odds, Weather},
 };
@@ -40,6 +41,16 @@ pub struct Report {
 pub struct Storm {
     /// Decides everything.
     pub seed: u64,
+    /// A rule to break.
+    pub mutation: Option<Mutation>,
+    /// Whether what happens is written down, for a violation.
+    pub chronicle: bool,
+}
+
+impl From<u64> for Storm {
+    fn from(seed: u64) -> Self {
+        Self { seed, mutation: None, chronicle: false }
+    }
 }
 
 impl Storm {
@@ -63,7 +74,16 @@ impl Storm {
         let mut dice = StdRng::seed_from_u64(self.seed);
         // Lanes inside the head, outside, and both.
         let lanes_in_head = [10, 2, 0][dice.random_range(0..3)];
-        let world = Arc::new(World::new(Weather::new(dice.random(), Odds::STORM), lanes_in_head));
+        let world = World::new(Weather::new(dice.random(), Odds::STORM), lanes_in_head).with(self.mutation);
+        let world = Arc::new(world);
+        if self.chronicle {
+            world.chronicle.begin();
+        }
+        let outcome = self.run_in(&world, dice).await;
+        outcome.map_err(|violation| Violation { told: world.chronicle.lines(), ..violation })
+    }
+
+    async fn run_in(self, world: &Arc<World>, mut dice: StdRng) -> Result<Report, Violation> {
         let network = Arc::new(Network::new(world.clone(), dice.random()));
         tokio::spawn(network.clone().deliver());
         let users = ["alice", "bob", "carol"].map(|name| UserId::new(name).expect("a valid name"));
@@ -112,7 +132,7 @@ impl Storm {
         let until = tokio::time::Instant::now() + AFTERMATH;
         while let Some(what) = check::unrest(network, devices) {
             if tokio::time::Instant::now() > until {
-                return Err(Violation { invariant: "liveness", what });
+                return Err(Violation { invariant: "liveness", what, told: Vec::new() });
             }
             tokio::time::sleep(LOOK).await;
         }

@@ -1,0 +1,57 @@
+//! A checker is worth what it finds. Each mutation breaks one rule; the simulation must notice within a few seeds.
+//!
+//! They are made around the rules, in the ports and on the wire, so that nothing of them is in the code that is
+//! deployed.
+
+/// A rule that does not hold in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mutation {
+    /// A cell is written over whatever is there.
+    CellsOverwrite,
+    /// A page's range ends at the highest number that was seen, holes or not.
+    CursorSkipsHoles,
+    /// A writer that finds a void at its place takes its envelope for stored.
+    NoPlacingAnew,
+    /// Other numbers are given without asking whether the lane still holds the envelope at its place.
+    PlacingAnewUnasked,
+    /// Numbers are given without asking the lane.
+    PlacingUnasked,
+    /// The lane is recorded when the cell is written, not when its numbers are reserved.
+    LaneAfterCell,
+    /// A frame with a smaller number than its lane's is stored.
+    LateFramesStored,
+    /// Holes are filled from their end.
+    VoidsDescend,
+    /// An envelope is published before it is written.
+    PublishBeforeWrite,
+    /// An acknowledgement does not wait for the queue.
+    AcknowledgeBeforePublish,
+    /// A late mark takes the place of a later one.
+    MarksGoBack,
+    /// A connection is registered over a newer one.
+    OlderConnectionsRegister,
+    /// A conversation's head is made before all members are in.
+    HeadBeforeMembers,
+    /// A device sends an envelope again under another id and number.
+    OutboxRegroups,
+}
+
+impl Mutation {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::CellsOverwrite,
+        Self::CursorSkipsHoles,
+        Self::NoPlacingAnew,
+        Self::PlacingAnewUnasked,
+        Self::PlacingUnasked,
+        Self::LaneAfterCell,
+        Self::LateFramesStored,
+        Self::VoidsDescend,
+        Self::PublishBeforeWrite,
+        Self::AcknowledgeBeforePublish,
+        Self::MarksGoBack,
+        Self::OlderConnectionsRegister,
+        Self::HeadBeforeMembers,
+        Self::OutboxRegroups,
+    ];
+}
