@@ -11,7 +11,7 @@ use crate::stop::StopSignal;
 use crate::test::Part;
 use crate::up::{Options, Running, down, welcome};
 use crate::workspace::Workspace;
-use crate::{demo, say, test};
+use crate::{demo, say, sim, test};
 
 /// Poste on this machine, without an AWS account.
 #[derive(Debug, Parser)]
@@ -43,6 +43,15 @@ enum Command {
         only: Vec<Part>,
         #[command(flatten)]
         stack: StackArgs,
+    },
+    /// Play whole runs of devices and functions in bad weather, by seeds, without a stack.
+    Sim {
+        /// How many.
+        #[arg(long, default_value_t = 1_000)]
+        seeds: u64,
+        /// The first of them.
+        #[arg(long, default_value_t = 0)]
+        first: u64,
     },
     /// Stop the stack that `up` or `demo --keep` runs.
     Down,
@@ -142,6 +151,17 @@ async fn execute(command: Command) -> anyhow::Result<()> {
             result
         }
         Command::Test { only, stack } => test::run(&workspace, &only, &stack.into(), &mut stop).await,
+        Command::Sim { seeds, first } => {
+            let folder = workspace.target().join("sim");
+            // A signal ends it at once: there is nothing to stop.
+            tokio::select! {
+                played = tokio::task::spawn_blocking(move || sim::play(first..first.saturating_add(seeds), &folder)) => played?,
+                signal = stop.received() => {
+                    say::error(&format!("{signal}: stopped"));
+                    std::process::exit(1);
+                }
+            }
+        }
         Command::Down => down(&workspace.place()?).await,
     }
 }

@@ -21,6 +21,7 @@ mod package;
 mod place;
 mod python;
 mod say;
+mod sim;
 mod stack;
 mod stop;
 mod test;

@@ -4,6 +4,7 @@
 
 mod catch_up;
 mod connections;
+mod contract;
 mod delivery_queue;
 mod expiry;
 mod frames;
