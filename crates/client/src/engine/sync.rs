@@ -305,8 +305,13 @@ impl Rules {
         if cell.by.device == self.me.device {
             turn.tx.raise_next_number(id, cell.number.next())?;
         }
-        // Seen in the log is as good as acknowledged.
-        if turn.tx.free_if_settled(id)?.is_some()
+        // In the log it is stored; whether it was queued for delivery, too, only a verdict tells. Until there is one the
+        // envelope goes on being sent: the attempt that wrote it may have ended right after. What the log has under
+        // another envelope, or has although it was refused, needs no verdict any more.
+        let wants_verdict =
+            turn.tx.outbox(id)?.is_some_and(|row| row.envelope == cell.envelope && row.failure.is_none());
+        if !wants_verdict
+            && turn.tx.free_if_settled(id)?.is_some()
             && let Some(session) = self.session_mut()
         {
             session.sending.remove(id);

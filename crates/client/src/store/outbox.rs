@@ -60,13 +60,16 @@ impl Tx<'_> {
     }
 
     /// Conversations that have something to send: an envelope under way, or, with none there, pending messages. The
-    /// one whose message has waited longest first.
+    /// one whose message has waited longest first. By name the index: without it all messages would be looked at.
     pub fn conversations_to_send(&self) -> Result<Vec<ConversationId>, StoreError> {
         let mut found = self.sql.prepare_cached(
-            "SELECT m.conversation, min(m.local) AS oldest FROM messages m
-             WHERE m.seq IS NULL
-               AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.conversation = m.conversation AND o.failure IS NOT NULL)
-             GROUP BY m.conversation ORDER BY oldest",
+            "SELECT conversation, min(oldest) AS oldest FROM (
+                SELECT conversation, min(local) AS oldest FROM messages INDEXED BY messages_waiting
+                WHERE seq IS NULL GROUP BY conversation
+                UNION ALL
+                SELECT o.conversation, (SELECT min(local) FROM messages m WHERE m.envelope = o.envelope) FROM outbox o
+             ) WHERE conversation NOT IN (SELECT conversation FROM outbox WHERE failure IS NOT NULL)
+             GROUP BY conversation ORDER BY oldest",
         )?;
         Ok(found.query_map([], |row| text(row, "conversation"))?.collect::<rusqlite::Result<_>>()?)
     }

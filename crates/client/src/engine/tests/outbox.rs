@@ -154,6 +154,32 @@ fn a_lost_answer_is_made_up_for_by_the_page() {
 }
 
 #[test]
+fn what_is_in_the_log_is_sent_until_there_is_a_verdict() {
+    // The attempt that wrote it may have ended before it was queued for delivery: only a repeat makes up for that.
+    let mut rig = Rig::online();
+    rig.write("bob", "stored, not published");
+    let frame = rig.next("send");
+    let cell = own_cell(1, &submissions(&frame)[0]);
+    rig.input(Input::Disconnected(super::Lost::Closed));
+    rig.wait_for_wake();
+    rig.input(Input::Connected);
+    rig.answer_list(&json!([{"conversation": with("bob"), "peer": "bob", "head": 1, "active_at": 1}]));
+    let second = rig.next("send");
+    let fetch = rig.next("fetch");
+    rig.page(&fetch, 1, &json!([cell]), false);
+    rig.refuse(&second, &json!({"code": "unavailable", "message": "", "retryable": true}));
+    assert_eq!(rig.list("bob"), list_of(&[("stored, not published", State::Sent)]));
+    rig.restart();
+    rig.connect();
+    let third = rig.next("send");
+    assert_eq!(submissions(&third)[0]["envelope"], submissions(&frame)[0]["envelope"]);
+    rig.accept(&third, &[1]);
+    rig.restart();
+    rig.connect();
+    assert!(!rig.has_sent("send"));
+}
+
+#[test]
 fn a_refusal_fails_exactly_what_was_refused_and_holds_back_what_follows() {
     let mut rig = Rig::new();
     let first = rig.write("bob", "refused");
