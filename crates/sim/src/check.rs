@@ -36,12 +36,23 @@ pub(crate) fn unrest(network: &Network, devices: &[Device]) -> Option<String> {
         if let Some(waiting) = known.iter().find(|conversation| conversation.unsettled > 0) {
             return Some(format!("{} has {} messages unsettled in {}", name(device), waiting.unsettled, waiting.id));
         }
-        pairs(devices).filter(|(_, a, b)| device.me.user == *a || device.me.user == *b).find_map(|(id, ..)| {
-            let last = network.world.log_of(&id).last()?.last();
+        let under_way = with_store(device, |tx| tx.outbox_rows()).len();
+        if under_way > 0 {
+            return Some(format!("{} has {under_way} envelopes under way", name(device)));
+        }
+        pairs(devices).find_map(|id| {
+            let last = visible(network, device, &id, &network.world.log_of(&id)).last()?.0;
             let cursor = known.iter().find(|known| known.id == id).map_or(Seq::ZERO, |known| known.cursor);
             (last > cursor).then(|| format!("{} has read {id} up to {cursor} of {last}", name(device)))
         })
     })
+}
+
+/// What of a log a device's user may see.
+fn visible(network: &Network, device: &Device, id: &ConversationId, log: &[Slot]) -> Vec<(Seq, MessageId)> {
+    let membership = network.world.membership_of(id, &device.me.user);
+    let seen = |slot: &&Slot| membership.as_ref().is_some_and(|membership| membership.sees(slot.seq()));
+    messages_of(&log.iter().filter(seen).cloned().collect::<Vec<_>>())
 }
 
 fn name(device: &Device) -> String {
@@ -49,30 +60,36 @@ fn name(device: &Device) -> String {
 }
 
 /// Every direct conversation that there can be.
-fn pairs(devices: &[Device]) -> impl Iterator<Item = (ConversationId, UserId, UserId)> {
+fn pairs(devices: &[Device]) -> impl Iterator<Item = ConversationId> {
     let users: BTreeSet<UserId> = devices.iter().map(|device| device.me.user.clone()).collect();
     let users: Vec<UserId> = users.into_iter().collect();
     let both = users.clone().into_iter().flat_map(move |a| users.clone().into_iter().map(move |b| (a.clone(), b)));
-    both.filter(|(a, b)| a <= b).map(|(a, b)| (ConversationId::direct(&a, &b), a, b))
+    both.filter(|(a, b)| a <= b).map(|(a, b)| ConversationId::direct(&a, &b))
+}
+
+/// Looks into a device's store.
+fn with_store<T>(
+    device: &Device,
+    look: impl FnOnce(&poste_client::store::Tx<'_>) -> Result<T, poste_client::StoreError>,
+) -> T {
+    let mut engine = device.engine.lock().expect("no panic under the lock");
+    let engine = engine.as_mut().expect("an engine, except while it is killed");
+    engine.read().and_then(|tx| look(&tx)).expect("a store in memory")
 }
 
 fn conversations(device: &Device) -> Vec<poste_client::Conversation> {
-    let mut engine = device.engine.lock().expect("no panic under the lock");
-    let engine = engine.as_mut().expect("an engine, except while it is killed");
-    engine.read().and_then(|tx| tx.conversations()).expect("a store in memory")
+    with_store(device, |tx| tx.conversations())
 }
 
 /// What a device shows of a conversation, from the first message on.
 fn shown(device: &Device, conversation: &ConversationId) -> Vec<poste_client::Message> {
-    let mut engine = device.engine.lock().expect("no panic under the lock");
-    let engine = engine.as_mut().expect("an engine, except while it is killed");
-    engine.read().and_then(|tx| tx.history(conversation, None, 1_000_000)).expect("a store in memory")
+    with_store(device, |tx| tx.history(conversation, None, 1_000_000))
 }
 
 /// Everything that must hold of a run that has come to rest.
 pub(crate) fn check(network: &Network, devices: &[Device]) -> Result<(), Violation> {
     let logs: BTreeMap<ConversationId, Vec<Slot>> =
-        pairs(devices).map(|(id, ..)| (id.clone(), network.world.log_of(&id))).collect();
+        pairs(devices).map(|id| (id.clone(), network.world.log_of(&id))).collect();
     let places = whole_logs(&logs)?;
     for (envelope, acknowledged) in network.acknowledged() {
         hold(acknowledged.len() == 1, "I2", || format!("{envelope} was acknowledged at {acknowledged:?}"))?;
@@ -83,7 +100,7 @@ pub(crate) fn check(network: &Network, devices: &[Device]) -> Result<(), Violati
     }
     for device in devices {
         all_that_was_written(device, &logs)?;
-        one_order(device, devices, &logs)?;
+        one_order(network, device, devices, &logs)?;
     }
     marks_keep_their_rules(network)?;
     nothing_posted_that_is_not_stored(network, &logs)
@@ -155,13 +172,19 @@ fn all_that_was_written(device: &Device, logs: &BTreeMap<ConversationId, Vec<Slo
 }
 
 /// A device shows exactly the log, and knows of its own messages what became of them.
-fn one_order(device: &Device, devices: &[Device], logs: &BTreeMap<ConversationId, Vec<Slot>>) -> Result<(), Violation> {
+fn one_order(
+    network: &Network,
+    device: &Device,
+    devices: &[Device],
+    logs: &BTreeMap<ConversationId, Vec<Slot>>,
+) -> Result<(), Violation> {
     for conversation in conversations(device) {
         let shown = shown(device, &conversation.id);
-        let log = logs.get(&conversation.id).map(|log| messages_of(log)).unwrap_or_default();
+        let log = logs.get(&conversation.id).map(Vec::as_slice).unwrap_or_default();
+        let log = visible(network, device, &conversation.id, log);
         let seen: Vec<(Seq, MessageId)> = shown.iter().filter_map(|m| Some((m.seq?, m.id))).collect();
         hold(seen.len() == shown.len(), "I1", || format!("{} shows messages without a place", name(device)))?;
-        hold(seen == log, "I3/I4", || {
+        hold(seen == log, "I3/I4/I6", || {
             let missing: Vec<_> = log.iter().filter(|entry| !seen.contains(entry)).collect();
             format!("{} shows {} of {} in {}; misses {missing:?}", name(device), seen.len(), log.len(), conversation.id)
         })?;

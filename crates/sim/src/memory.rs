@@ -151,6 +151,15 @@ impl World {
         state.conversations.entry(user.clone()).or_default().insert(conversation.clone(), None);
     }
 
+    /// A user's membership, as it is.
+    pub fn membership_of(&self, conversation: &ConversationId, user: &UserId) -> Option<Membership> {
+        self.state().members.get(conversation).and_then(|members| members.get(user)).cloned()
+    }
+
+    fn told(&self, membership: Membership) -> Membership {
+        if self.breaks(Mutation::MembershipUnchecked) { Membership::from_the_start() } else { membership }
+    }
+
     /// Makes users members of a conversation from its first message on.
     pub fn admit_all(&self, conversation: &ConversationId, users: &[UserId]) {
         for user in users {
@@ -415,9 +424,7 @@ fn run<'a>(slots: impl Iterator<Item = &'a Slot>, limit: u32) -> Slots {
 impl Members for World {
     async fn membership(&self, conversation: &ConversationId, user: &UserId) -> Result<Option<Membership>> {
         self.weather
-            .call("members.get", || {
-                Ok(self.state().members.get(conversation).and_then(|members| members.get(user)).cloned())
-            })
+            .call("members.get", || Ok(self.membership_of(conversation, user).map(|found| self.told(found))))
             .await
     }
 
@@ -426,7 +433,7 @@ impl Members for World {
             .call("members.query", || {
                 let state = self.state();
                 let members = state.members.get(conversation);
-                Ok(members.into_iter().flatten().map(|(user, m)| (user.clone(), m.clone())).collect())
+                Ok(members.into_iter().flatten().map(|(user, m)| (user.clone(), self.told(m.clone()))).collect())
             })
             .await
     }

@@ -32,13 +32,15 @@ pub enum Mutation {
     OlderConnectionsRegister,
     /// A conversation's head is made before all members are in.
     HeadBeforeMembers,
+    /// A membership counts from the first message on, whenever it was.
+    MembershipUnchecked,
     /// A device sends an envelope again under another id and number.
     OutboxRegroups,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::CellsOverwrite,
         Self::CursorSkipsHoles,
         Self::NoPlacingAnew,
@@ -52,6 +54,7 @@ impl Mutation {
         Self::MarksGoBack,
         Self::OlderConnectionsRegister,
         Self::HeadBeforeMembers,
+        Self::MembershipUnchecked,
         Self::OutboxRegroups,
     ];
 }

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use poste_protocol::{Author, DeviceId, UserId};
+use poste_domain::{Interval, Membership, ports::Slot};
+use poste_protocol::{Author, ConversationId, DeviceId, Seq, UserId};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
@@ -86,8 +87,13 @@ impl Storm {
     async fn run_in(self, world: &Arc<World>, mut dice: StdRng) -> Result<Report, Violation> {
         let network = Arc::new(Network::new(world.clone(), dice.random()));
         tokio::spawn(network.clone().deliver());
-        let users = ["alice", "bob", "carol"].map(|name| UserId::new(name).expect("a valid name"));
-        let names = [(0, "phone"), (0, "tablet"), (1, "phone"), (1, "laptop"), (2, "phone")];
+        let users = ["alice", "bob", "carol", "dave"].map(|name| UserId::new(name).expect("a valid name"));
+        let names = [(0, "phone"), (0, "tablet"), (1, "phone"), (1, "laptop"), (2, "phone"), (3, "phone")];
+        // Dave is a guest of alice and bob, twice, and sees what was written in those times.
+        let (left, back) = (dice.random_range(3..15), dice.random_range(16..25));
+        let interval = |from, to| Interval { from: Seq::ZERO.plus(from), to: Some(Seq::ZERO.plus(to)) };
+        let guest = Membership::new(vec![interval(2, left), interval(back, back + 9)]);
+        world.admit(&ConversationId::direct(&users[0], &users[1]), &users[3], guest);
         let devices: Vec<Device> = names
             .map(|(user, device)| {
                 let device = DeviceId::new(device).expect("a valid name");
@@ -118,12 +124,11 @@ impl Storm {
         check::check(&network, &devices)?;
 
         let logs = users.iter().enumerate().flat_map(|(i, a)| users[i..].iter().map(move |b| (a, b)));
-        let slots: Vec<_> =
-            logs.flat_map(|(a, b)| world.log_of(&poste_protocol::ConversationId::direct(a, b))).collect();
+        let slots: Vec<_> = logs.flat_map(|(a, b)| world.log_of(&ConversationId::direct(a, b))).collect();
         Ok(Report {
             messages: devices.iter().map(|d| d.written.lock().expect("no panic under the lock").len()).sum(),
             slots: slots.len(),
-            voids: slots.iter().filter(|slot| matches!(slot, poste_domain::ports::Slot::Void(_))).count(),
+            voids: slots.iter().filter(|slot| matches!(slot, Slot::Void(_))).count(),
             posts: world.posts().len(),
         })
     }

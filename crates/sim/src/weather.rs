@@ -11,6 +11,9 @@ use std::{
 use poste_domain::{Class, Trouble};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
+/// How many of the calls that fail without an effect are turned away because there are too many.
+const THROTTLED: f64 = 0.4;
+
 /// How likely each mishap is, from 0 to 1, and how slow calls are.
 #[derive(Debug, Clone, Copy)]
 pub struct Odds {
@@ -93,15 +96,16 @@ impl Weather {
         part: &'static str,
         effect: impl FnOnce() -> Result<T, Trouble> + Send,
     ) -> Result<T, Trouble> {
-        let lost = |when: &str| Trouble::new(part, Class::Transient, format!("lost {when} its effect"));
+        let lost = |class, when: &str| Trouble::new(part, class, format!("lost {when} its effect"));
         self.delay().await;
         if self.chance(self.odds().fail_before) {
-            return Err(lost("before"));
+            let class = if self.chance(THROTTLED) { Class::Throttled } else { Class::Transient };
+            return Err(lost(class, "before"));
         }
         let outcome = effect();
         self.delay().await;
         if self.chance(self.odds().fail_after) {
-            return Err(lost("after"));
+            return Err(lost(Class::Transient, "after"));
         }
         outcome
     }
