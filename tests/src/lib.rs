@@ -6,6 +6,7 @@
 //!
 //! It panics where a test should fail, and says what it was waiting for.
 
+mod account;
 mod admin;
 mod deployment;
 mod device;
@@ -13,6 +14,7 @@ mod letters;
 mod replica;
 mod wait;
 
+pub use account::open;
 pub use admin::{Admin, Dead, Registered, Stored};
 pub use deployment::{Deployment, Refused, Showing, TokenWish};
 pub use device::{Accepted, Device};

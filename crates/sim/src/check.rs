@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use poste_client::State;
+use poste_client::{State, StoreError, store::Tx};
 use poste_domain::ports::Slot;
 use poste_protocol::{ConversationId, EnvelopeId, FromServer, MessageId, Seq, UserId};
 
@@ -36,7 +36,7 @@ pub(crate) fn unrest(network: &Network, devices: &[Device]) -> Option<String> {
         if let Some(waiting) = known.iter().find(|conversation| conversation.unsettled > 0) {
             return Some(format!("{} has {} messages unsettled in {}", name(device), waiting.unsettled, waiting.id));
         }
-        let under_way = with_store(device, |tx| tx.outbox_rows()).len();
+        let under_way = with_store(device, |tx| Ok(tx.outbox_rows()?.len()));
         if under_way > 0 {
             return Some(format!("{} has {under_way} envelopes under way", name(device)));
         }
@@ -68,15 +68,13 @@ fn pairs(devices: &[Device]) -> impl Iterator<Item = ConversationId> {
 }
 
 /// Looks into a device's store.
-fn with_store<T>(
-    device: &Device,
-    look: impl FnOnce(&poste_client::store::Tx<'_>) -> Result<T, poste_client::StoreError>,
-) -> T {
+fn with_store<T>(device: &Device, look: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>) -> T {
     let mut engine = device.engine.lock().expect("no panic under the lock");
     let engine = engine.as_mut().expect("an engine, except while it is killed");
     engine.read().and_then(|tx| look(&tx)).expect("a store in memory")
 }
 
+#[expect(clippy::redundant_closure_for_method_calls, reason = "the method is for one lifetime, the closure for all")]
 fn conversations(device: &Device) -> Vec<poste_client::Conversation> {
     with_store(device, |tx| tx.conversations())
 }

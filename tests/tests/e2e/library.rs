@@ -1,34 +1,10 @@
 //! The device library on the deployed stack: a rolled-back file is put right without loss or double.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path};
 
-use async_trait::async_trait;
-use poste_client::{Client, ClientConfig, State, Target, TokenError, TokenProvider};
-use poste_protocol::{ConversationId, DeviceId, UserId};
-use poste_tests::{DEADLINE, Deployment, TokenWish, eventually};
-
-/// Tokens from the stack's issuer.
-struct Issued {
-    deployment: Deployment,
-    user: UserId,
-}
-
-#[async_trait]
-impl TokenProvider for Issued {
-    async fn token(&self, _: bool) -> Result<String, TokenError> {
-        Ok(self.deployment.token(&self.user, &TokenWish::default()).await)
-    }
-}
-
-async fn open(deployment: &Deployment, folder: &Path, user: &UserId, device: &str, network: bool) -> Client {
-    // A client has a runtime of its own, and so has its deployment.
-    let tokens = Arc::new(Issued { deployment: Deployment::here(), user: user.clone() });
-    let device = DeviceId::new(device).expect("well formed");
-    let mut config =
-        ClientConfig::new(folder.join("account"), &deployment.stack().socket_url, user.clone(), device, tokens);
-    config.network = network;
-    Client::open(config).await.expect("the account opens")
-}
+use poste_client::{Client, State, Target};
+use poste_protocol::{ConversationId, UserId};
+use poste_tests::{DEADLINE, Deployment, eventually, open};
 
 async fn writes(client: &Client, peer: &UserId, bodies: &[&str]) {
     for body in bodies {
