@@ -28,9 +28,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Send { to, wait, text } => return send(&account, to, text, wait, json).await,
         Command::Show { with, limit } => {
             let id = ConversationId::direct(&me, &with);
-            if let Some(mut store) = account.read()? {
-                print::list(&store.read()?.history(&id, None, limit)?, json, |m| print::message(m, &me))?;
+            let list = match account.read()? {
+                Some(mut store) => store.read()?.history(&id, None, limit)?,
+                None => Vec::new(),
+            };
+            if list.is_empty() {
+                eprintln!("nothing on this device yet; `poste online` fetches what there is");
             }
+            print::list(&list, json, |m| print::message(m, &me))?;
         }
         Command::Conversations => {
             if let Some(mut store) = account.read()? {
