@@ -34,12 +34,12 @@ pub fn next_after(envelope: &Envelope, body: &str) -> Envelope {
 
 /// The first attempt to send it.
 pub fn submission(envelope: &Envelope) -> Submission {
-    Submission { envelope: envelope.clone(), age_ms: 0, attempt: 1 }
+    Submission { envelope: envelope.clone(), age_ms: 0, attempt: 1, resolved: None }
 }
 
 /// A later attempt: what may differ between attempts differs.
 pub fn resent(envelope: &Envelope) -> Submission {
-    Submission { envelope: envelope.clone(), age_ms: 1_234, attempt: 2 }
+    Submission { envelope: envelope.clone(), age_ms: 1_234, attempt: 2, resolved: None }
 }
 
 /// A sequence number.

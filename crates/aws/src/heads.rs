@@ -68,11 +68,33 @@ impl HeadsTable {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
     }
 
+    async fn place_where_it_lives(
+        &self,
+        conversation: &ConversationId,
+        lane: &LaneKey,
+        claim: &Claim,
+        over: Option<&Lane>,
+        now_ms: u64,
+    ) -> Result<Placing> {
+        if !self.is_outside(conversation, lane) {
+            match self.place_in_head(conversation, lane, claim, over, now_ms).await? {
+                Updated::Done(item) => return Ok(Placing::Placed(first_of(&item, claim)?)),
+                Updated::Refused(None) => return Ok(Placing::NoConversation),
+                Updated::Refused(Some(item)) => match lane_in_head(&item, lane)? {
+                    Some(standing) => return Ok(Placing::Standing(standing)),
+                    None => self.set_outside(conversation, lane),
+                },
+            }
+        }
+        self.place_outside(conversation, lane, claim, over, now_ms).await
+    }
+
     async fn place_in_head(
         &self,
         conversation: &ConversationId,
         lane: &LaneKey,
         claim: &Claim,
+        over: Option<&Lane>,
         now_ms: u64,
     ) -> Result<Updated> {
         let record = Item::from([
@@ -85,16 +107,27 @@ impl HeadsTable {
             .update_expression(
                 "SET #head = #head + :count, active_at = :now, lanes.#lane = :lane, places.#lane = #head + :one",
             )
-            .condition_expression(
-                "attribute_exists(#head) AND ((lanes.#lane.n < :n AND lanes.#lane.id <> :id) OR \
-                 (attribute_not_exists(lanes.#lane) AND size(lanes) < :room))",
-            )
             .expression_attribute_names("#lane", lane.as_str())
             .expression_attribute_values(":lane", AttributeValue::M(record))
             .expression_attribute_values(":one", number(1))
             .expression_attribute_values(":n", number(claim.number))
-            .expression_attribute_values(":id", bytes(claim.id))
-            .expression_attribute_values(":room", number(Self::LANES_IN_HEAD as u64));
+            .expression_attribute_values(":id", bytes(claim.id));
+        let update = match over {
+            None => update
+                .condition_expression(
+                    "attribute_exists(#head) AND ((lanes.#lane.n < :n AND lanes.#lane.id <> :id) OR \
+                     (attribute_not_exists(lanes.#lane) AND size(lanes) < :room))",
+                )
+                .expression_attribute_values(":room", number(Self::LANES_IN_HEAD as u64)),
+            Some(over) => update
+                .condition_expression(
+                    "lanes.#lane.n < :n AND lanes.#lane.id <> :id AND \
+                     lanes.#lane.n = :over_n AND lanes.#lane.id = :over_id AND places.#lane = :over_first",
+                )
+                .expression_attribute_values(":over_n", number(over.number))
+                .expression_attribute_values(":over_id", bytes(over.id))
+                .expression_attribute_values(":over_first", number(over.first)),
+        };
         updated("heads.place", update).await
     }
 
@@ -103,14 +136,21 @@ impl HeadsTable {
         conversation: &ConversationId,
         lane: &LaneKey,
         claim: &Claim,
+        over: Option<&Lane>,
         now_ms: u64,
     ) -> Result<Placing> {
         let Some(first) = self.reserve(conversation, claim, now_ms).await? else {
             return Ok(Placing::NoConversation);
         };
-        let bind = self
-            .bind(conversation, lane, claim, first)
-            .condition_expression("attribute_not_exists(n) OR (n < :n AND id <> :id)");
+        let bind = self.bind(conversation, lane, claim, first);
+        let bind = match over {
+            None => bind.condition_expression("attribute_not_exists(n) OR (n < :n AND id <> :id)"),
+            Some(over) => bind
+                .condition_expression("n < :n AND id <> :id AND n = :over_n AND id = :over_id AND #first = :over_first")
+                .expression_attribute_values(":over_n", number(over.number))
+                .expression_attribute_values(":over_id", bytes(over.id))
+                .expression_attribute_values(":over_first", number(over.first)),
+        };
         bound(first, updated("lanes.bind", bind).await?)
     }
 
@@ -229,17 +269,18 @@ impl Heads for HeadsTable {
         claim: &Claim,
         now_ms: u64,
     ) -> Result<Placing> {
-        if !self.is_outside(conversation, lane) {
-            match self.place_in_head(conversation, lane, claim, now_ms).await? {
-                Updated::Done(item) => return Ok(Placing::Placed(first_of(&item, claim)?)),
-                Updated::Refused(None) => return Ok(Placing::NoConversation),
-                Updated::Refused(Some(item)) => match lane_in_head(&item, lane)? {
-                    Some(standing) => return Ok(Placing::Standing(standing)),
-                    None => self.set_outside(conversation, lane),
-                },
-            }
-        }
-        self.place_outside(conversation, lane, claim, now_ms).await
+        self.place_where_it_lives(conversation, lane, claim, None, now_ms).await
+    }
+
+    async fn place_over(
+        &self,
+        conversation: &ConversationId,
+        lane: &LaneKey,
+        claim: &Claim,
+        over: &Lane,
+        now_ms: u64,
+    ) -> Result<Placing> {
+        self.place_where_it_lives(conversation, lane, claim, Some(over), now_ms).await
     }
 
     async fn place_anew(

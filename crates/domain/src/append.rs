@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use poste_protocol::{Author, Cell, Code, ConversationId, Envelope, Outcome, Refusal, Submission, UserId};
+use poste_protocol::{Author, Cell, Code, ConversationId, Envelope, Outcome, Refusal, Resolved, Submission, UserId};
 
 use crate::{
     Claim, Failure, Lane, LaneKey, Trouble,
@@ -83,7 +83,7 @@ impl Append {
                 return Err(Refusal::new(Code::Expired, "waited longer than the acceptance window").into());
             }
         }
-        let (cell, repeat) = match self.place(author, &key, &claim, envelope).await? {
+        let (cell, repeat) = match self.place(author, &key, &claim, submission).await? {
             Placed::At(lane) => self.write(author, &key, envelope, lane).await?,
             Placed::Written(cell) => (cell, true),
         };
@@ -109,9 +109,15 @@ impl Append {
         author: &Author,
         key: &LaneKey,
         claim: &Claim,
-        envelope: &Envelope,
+        submission: &Submission,
     ) -> Result<Placed, Failure> {
+        let envelope = &submission.envelope;
         let conversation = &envelope.conversation;
+        if let Some(resolved) = &submission.resolved
+            && let Some(lane) = self.heads.lane(conversation, key).await?
+        {
+            return self.place_over(author, key, claim, envelope, resolved, lane).await;
+        }
         let mut placing = self.heads.place(conversation, key, claim, self.clock.now_ms()).await?;
         if placing == Placing::NoConversation {
             // The head is made last: where there is one, everybody who belongs in is in. A founding that was cut
@@ -124,6 +130,38 @@ impl Append {
             Placing::Placed(first) => Ok(Placed::At(Lane::taken(claim, first))),
             Placing::Standing(lane) => self.stand(author, claim, envelope, lane).await,
             Placing::NoConversation => Err(Trouble::broken("heads.place", "no head after it was made").into()),
+        }
+    }
+
+    /// A device goes on from the lane that it was told of, with what it has not found in the log. That must not turn up
+    /// there later: the lane's last place is decided first, and the lane must not have moved meanwhile, by an attempt
+    /// of the device's earlier life that is still alive.
+    async fn place_over(
+        &self,
+        author: &Author,
+        key: &LaneKey,
+        claim: &Claim,
+        envelope: &Envelope,
+        resolved: &Resolved,
+        lane: Lane,
+    ) -> Result<Placed, Failure> {
+        let conversation = &envelope.conversation;
+        if judge(claim, Some(lane)) != Standing::New {
+            return self.stand(author, claim, envelope, lane).await;
+        }
+        if lane.place() != resolved.lane {
+            return Err(lane_conflict(lane).into());
+        }
+        if resolved.through < lane.first
+            && let Some(Slot::Cell(_)) = self.log.put(conversation, &Slot::Void(lane.first)).await?
+        {
+            return Err(lane_conflict(lane).into());
+        }
+        match self.heads.place_over(conversation, key, claim, &lane, self.clock.now_ms()).await? {
+            Placing::Placed(first) => Ok(Placed::At(Lane::taken(claim, first))),
+            Placing::Standing(moved) if judge(claim, Some(moved)) == Standing::New => Err(lane_conflict(moved).into()),
+            Placing::Standing(moved) => self.stand(author, claim, envelope, moved).await,
+            Placing::NoConversation => Err(Trouble::broken("heads.place_over", "the head is gone").into()),
         }
     }
 

@@ -57,6 +57,17 @@ pub trait Heads: Send + Sync {
     async fn place(&self, conversation: &ConversationId, lane: &LaneKey, claim: &Claim, now_ms: u64)
     -> Result<Placing>;
 
+    /// As [`Heads::place`], but only if the lane is exactly `over`. Otherwise [`Placing::Standing`] with the lane as it
+    /// is.
+    async fn place_over(
+        &self,
+        conversation: &ConversationId,
+        lane: &LaneKey,
+        claim: &Claim,
+        over: &Lane,
+        now_ms: u64,
+    ) -> Result<Placing>;
+
     /// Reserves other numbers for a claim whose place was lost to a void, if the lane still holds it at `old`.
     /// Otherwise [`Placing::Standing`] with the lane as it is.
     async fn place_anew(

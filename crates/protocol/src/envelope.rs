@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Code, ConversationId, EnvelopeId, MessageId, Number, Refusal, UserId, limits};
+use crate::{Code, ConversationId, EnvelopeId, LanePlace, MessageId, Number, Refusal, Seq, UserId, limits};
 
 /// What a person writes. The server never reads `body`; end-to-end encrypted bodies are as good as plain ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -85,6 +85,20 @@ pub struct Submission {
     /// 1 for the first attempt.
     #[serde(default = "first_attempt")]
     pub attempt: u32,
+    /// After a `lane_conflict`: what the device goes on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<Resolved>,
+}
+
+/// A device that was told of a lane conflict has found out what it had written, and goes on. It is given a place only
+/// if its lane is still the one that it was told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Resolved {
+    /// The lane that it was told of.
+    #[serde(flatten)]
+    pub lane: LanePlace,
+    /// How far it has read: its cursor.
+    pub through: Seq,
 }
 
 fn first_attempt() -> u32 {

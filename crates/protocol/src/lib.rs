@@ -17,7 +17,7 @@ pub mod limits;
 mod mark;
 
 pub use cell::{Author, Cell, Page};
-pub use envelope::{Envelope, Message, Submission};
+pub use envelope::{Envelope, Message, Resolved, Submission};
 pub use error::{Code, LanePlace, Refusal};
 pub use frames::{
     Delivery, DeliveryItem, ErrorFrame, Fetch, FromServer, Hello, List, ListPage, MarkFrame, MarkResult, Marked,

@@ -3,8 +3,8 @@
 use poste_protocol::{
     Author, Cell, Code, ConversationId, Delivery, DeliveryItem, DeviceId, Envelope, EnvelopeId, ErrorFrame, Fetch,
     FromServer, Hello, LanePlace, List, ListPage, Mark, MarkFrame, MarkResult, Marked, MemberMark, Message, MessageId,
-    Number, Outcome, Page, Reference, Refusal, Request, SendFrame, Sent, Seq, Submission, Summary, UserId, Verdict,
-    Welcome, limits, parse,
+    Number, Outcome, Page, Reference, Refusal, Request, Resolved, SendFrame, Sent, Seq, Submission, Summary, UserId,
+    Verdict, Welcome, limits, parse,
 };
 use uuid::Uuid;
 
@@ -68,7 +68,15 @@ fn requests() {
         Request::Hello(Hello { reference: reference() }),
         Request::Send(SendFrame {
             reference: reference(),
-            submissions: vec![Submission { envelope: envelope(), age_ms: 1500, attempt: 2 }],
+            submissions: vec![
+                Submission { envelope: envelope(), age_ms: 1500, attempt: 2, resolved: None },
+                Submission {
+                    envelope: envelope(),
+                    age_ms: 0,
+                    attempt: 1,
+                    resolved: Some(Resolved { lane: LanePlace { number: number(4), seq: seq(40) }, through: seq(41) }),
+                },
+            ],
         }),
         Request::Fetch(Fetch {
             reference: reference(),

@@ -40,6 +40,7 @@ macro_rules! contract_tests {
             a_lane_yields_to_greater_numbers_only,
             lanes_beyond_the_head_keep_the_same_rules,
             a_place_is_given_anew_only_to_its_holder,
+            a_resolved_conflict_goes_on_from_its_lane_only,
             places_given_at_once_do_not_overlap,
             heads_are_read_together,
             slots_are_written_once,
@@ -212,6 +213,30 @@ pub async fn a_place_is_given_anew_only_to_its_holder(ports: &Ports) {
         let stands = ports.heads.lane(&conversation, &key).await.expect("a look");
         assert_eq!(stands, Some(lane(&held, second.get())));
         assert!(head_of(ports, &conversation).await > second.get());
+    }
+}
+
+/// A claim over a lane is placed if the lane is exactly that one; inside the head and outside.
+pub async fn a_resolved_conflict_goes_on_from_its_lane_only(ports: &Ports) {
+    let (crowded, _, outside) = full(ports).await;
+    let (roomy, inside) = (conversation(), LaneKey::of(&author()));
+    ports.heads.create(&roomy, 1).await.expect("a head");
+    for (conversation, key) in [(roomy, inside), (crowded, outside)] {
+        let held = claim(5, 50, 1);
+        let Placing::Placed(first) = place(ports, &conversation, &key, &held).await else { panic!("no place") };
+        let standing = lane(&held, first.get());
+        let over = async |claim: Claim, over: Lane| {
+            ports.heads.place_over(&conversation, &key, &claim, &over, 1).await.expect("a placing")
+        };
+        let moved = Lane { first: first.next(), ..standing };
+        let other = Lane { id: claim(5, 51, 1).id, ..standing };
+        for wrong in [moved, other] {
+            assert_eq!(over(claim(6, 60, 1), wrong).await, Placing::Standing(standing));
+        }
+        for refused in [claim(5, 60, 1), claim(6, 50, 1)] {
+            assert_eq!(over(refused, standing).await, Placing::Standing(standing));
+        }
+        assert!(matches!(over(claim(6, 60, 1), standing).await, Placing::Placed(place) if place > first));
     }
 }
 

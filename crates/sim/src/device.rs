@@ -32,6 +32,10 @@ pub(crate) enum Fate {
     Break,
     /// The process is killed and started again.
     Kill,
+    /// Somebody makes a backup of the device.
+    Backup,
+    /// The device is put back to its backup, if there is one: what it has lived through since is gone.
+    RollBack,
     /// The clock on the wall jumps, by so many milliseconds.
     Clock(i64),
 }
@@ -49,9 +53,18 @@ enum Event {
 pub(crate) struct Device {
     pub(crate) me: Author,
     pub(crate) engine: Arc<Mutex<Option<Engine>>>,
-    /// Every message that was written on it, in order: where to, and its id.
-    pub(crate) written: Arc<Mutex<Vec<(UserId, MessageId)>>>,
+    /// Every message that was written on it, in order.
+    pub(crate) written: Arc<Mutex<Vec<Written>>>,
     events: UnboundedSender<Event>,
+}
+
+/// A message that was written on a device.
+#[derive(Debug, Clone)]
+pub(crate) struct Written {
+    pub(crate) to: UserId,
+    pub(crate) id: MessageId,
+    /// The device was rolled back to before it was written: it may have been stored, or be gone.
+    pub(crate) forgotten: bool,
 }
 
 impl Device {
@@ -71,6 +84,7 @@ impl Device {
             seed,
             link: 0,
             caller: None,
+            backup: None,
         };
         tokio::spawn(life.run(inbox));
         Self { me, engine, written, events }
@@ -86,7 +100,7 @@ struct Life {
     network: Arc<Network>,
     me: Author,
     engine: Arc<Mutex<Option<Engine>>>,
-    written: Arc<Mutex<Vec<(UserId, MessageId)>>>,
+    written: Arc<Mutex<Vec<Written>>>,
     events: UnboundedSender<Event>,
     began: Instant,
     wall_offset: i64,
@@ -94,6 +108,8 @@ struct Life {
     /// Counts handshakes, so that what belongs to an earlier one is known as such.
     link: u64,
     caller: Option<Caller>,
+    /// The store as it was, and how many messages had been written by then.
+    backup: Option<(Store, usize)>,
 }
 
 /// What a device's clock says when its world begins, in Unix milliseconds: not what the server's says.
@@ -136,7 +152,11 @@ impl Life {
                 let now = self.now();
                 let (message, outputs) =
                     self.with(|engine| engine.send(now, Target::User(to.clone()), body)).expect("a store in memory");
-                self.written.lock().expect("no panic under the lock").push((to, message.id));
+                self.written.lock().expect("no panic under the lock").push(Written {
+                    to,
+                    id: message.id,
+                    forgotten: false,
+                });
                 self.carry_out(outputs);
             }
             Event::Fate(Fate::Network(on)) => self.handle(Input::Network(on)),
@@ -145,14 +165,21 @@ impl Life {
                 self.handle(Input::Disconnected(Lost::Closed));
             }
             Event::Fate(Fate::Kill) => {
-                self.hang_up();
-                self.seed += 1_000_003;
-                {
-                    let mut engine = self.engine.lock().expect("no panic under the lock");
-                    let store = engine.take().expect("an engine, except while it is killed").into_store();
-                    *engine = Some(Engine::new(store, self.me.clone(), Tuning::default(), self.seed));
+                let store = self.die();
+                self.live(store);
+            }
+            Event::Fate(Fate::Backup) => {
+                let count = self.written.lock().expect("no panic under the lock").len();
+                self.backup = Some((self.with(|engine| engine.backup()).expect("a store in memory"), count));
+            }
+            Event::Fate(Fate::RollBack) => {
+                if let Some((store, count)) = self.backup.take() {
+                    self.die();
+                    for message in &mut self.written.lock().expect("no panic under the lock")[count..] {
+                        message.forgotten = true;
+                    }
+                    self.live(store);
                 }
-                self.handle(Input::Network(true));
             }
             Event::Fate(Fate::Clock(by)) => self.wall_offset = self.wall_offset.saturating_add(by),
             Event::Shaken(link, shaken) if link == self.link => match shaken {
@@ -185,6 +212,21 @@ impl Life {
             }
             Event::Frame(..) => {}
         }
+    }
+
+    /// The process ends; what is on the disk is left.
+    fn die(&mut self) -> Store {
+        self.hang_up();
+        let mut engine = self.engine.lock().expect("no panic under the lock");
+        engine.take().expect("an engine, except while it is killed").into_store()
+    }
+
+    /// The process starts on a disk.
+    fn live(&mut self, store: Store) {
+        self.seed += 1_000_003;
+        let engine = Engine::new(store, self.me.clone(), Tuning::default(), self.seed);
+        *self.engine.lock().expect("no panic under the lock") = Some(engine);
+        self.handle(Input::Network(true));
     }
 
     fn handle(&mut self, input: Input) {

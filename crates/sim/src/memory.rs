@@ -167,6 +167,53 @@ impl World {
         }
     }
 
+    async fn place_if(
+        &self,
+        conversation: &ConversationId,
+        lane: &LaneKey,
+        claim: &Claim,
+        over: Option<&Lane>,
+        now_ms: u64,
+    ) -> Result<Placing> {
+        let inside = self
+            .weather
+            .call("heads.place", || {
+                let mut state = self.state();
+                let Some(item) = state.heads.get_mut(conversation) else { return Ok(Some(Placing::NoConversation)) };
+                if self.is_outside(item, lane) {
+                    return Ok(None);
+                }
+                if let Some(standing) = item.lanes.get(lane).filter(|standing| !self.yields(standing, claim, over)) {
+                    return Ok(Some(Placing::Standing(*standing)));
+                }
+                let first = advance(item, claim, now_ms);
+                if !self.breaks(Mutation::LaneAfterCell) {
+                    item.lanes.insert(lane.clone(), Lane::taken(claim, first));
+                }
+                Ok(Some(Placing::Placed(first)))
+            })
+            .await?;
+        if let Some(placing) = inside {
+            return Ok(placing);
+        }
+        let Some(first) = self.reserve(conversation, claim, now_ms).await? else {
+            return Ok(Placing::NoConversation);
+        };
+        self.weather
+            .call("lanes.bind", || {
+                let mut state = self.state();
+                let key = (conversation.clone(), lane.clone());
+                if let Some(standing) = state.lanes.get(&key).filter(|standing| !self.yields(standing, claim, over)) {
+                    return Ok(Placing::Standing(*standing));
+                }
+                if !self.breaks(Mutation::LaneAfterCell) {
+                    state.lanes.insert(key, Lane::taken(claim, first));
+                }
+                Ok(Placing::Placed(first))
+            })
+            .await
+    }
+
     async fn reserve(&self, conversation: &ConversationId, claim: &Claim, now_ms: u64) -> Result<Option<Seq>> {
         self.weather
             .call("heads.reserve", || {
@@ -177,7 +224,10 @@ impl World {
     }
 
     /// Whether a lane may be given to a claim.
-    fn yields(&self, standing: &Lane, claim: &Claim) -> bool {
+    fn yields(&self, standing: &Lane, claim: &Claim, over: Option<&Lane>) -> bool {
+        if over.is_some_and(|over| over != standing) {
+            return false;
+        }
         match self.mutation {
             Some(Mutation::PlacingUnasked) => true,
             Some(Mutation::LateFramesStored) => standing.number != claim.number && standing.id != claim.id,
@@ -293,43 +343,18 @@ impl Heads for World {
         claim: &Claim,
         now_ms: u64,
     ) -> Result<Placing> {
-        let inside = self
-            .weather
-            .call("heads.place", || {
-                let mut state = self.state();
-                let Some(item) = state.heads.get_mut(conversation) else { return Ok(Some(Placing::NoConversation)) };
-                if self.is_outside(item, lane) {
-                    return Ok(None);
-                }
-                if let Some(standing) = item.lanes.get(lane).filter(|standing| !self.yields(standing, claim)) {
-                    return Ok(Some(Placing::Standing(*standing)));
-                }
-                let first = advance(item, claim, now_ms);
-                if !self.breaks(Mutation::LaneAfterCell) {
-                    item.lanes.insert(lane.clone(), Lane::taken(claim, first));
-                }
-                Ok(Some(Placing::Placed(first)))
-            })
-            .await?;
-        if let Some(placing) = inside {
-            return Ok(placing);
-        }
-        let Some(first) = self.reserve(conversation, claim, now_ms).await? else {
-            return Ok(Placing::NoConversation);
-        };
-        self.weather
-            .call("lanes.bind", || {
-                let mut state = self.state();
-                let key = (conversation.clone(), lane.clone());
-                if let Some(standing) = state.lanes.get(&key).filter(|standing| !self.yields(standing, claim)) {
-                    return Ok(Placing::Standing(*standing));
-                }
-                if !self.breaks(Mutation::LaneAfterCell) {
-                    state.lanes.insert(key, Lane::taken(claim, first));
-                }
-                Ok(Placing::Placed(first))
-            })
-            .await
+        self.place_if(conversation, lane, claim, None, now_ms).await
+    }
+
+    async fn place_over(
+        &self,
+        conversation: &ConversationId,
+        lane: &LaneKey,
+        claim: &Claim,
+        over: &Lane,
+        now_ms: u64,
+    ) -> Result<Placing> {
+        self.place_if(conversation, lane, claim, Some(over), now_ms).await
     }
 
     async fn place_anew(

@@ -114,13 +114,15 @@ impl Storm {
         for device in &devices {
             device.befall(Fate::Network(true));
         }
-        self.come_to_rest(&network, &devices).await?;
+        // Whatever is still on its way arrives, of devices' earlier lives, too.
+        tokio::time::sleep(STORM).await;
+        self.come_to_rest(&network, &devices, false).await?;
         // A mark's news may be lost like any frame; the next connection brings them.
         for device in &devices {
             device.befall(Fate::Break);
         }
         tokio::time::sleep(STORM).await;
-        self.come_to_rest(&network, &devices).await?;
+        self.come_to_rest(&network, &devices, true).await?;
         check::check(&network, &devices)?;
 
         let logs = users.iter().enumerate().flat_map(|(i, a)| users[i..].iter().map(move |b| (a, b)));
@@ -133,9 +135,9 @@ impl Storm {
         })
     }
 
-    async fn come_to_rest(&self, network: &Network, devices: &[Device]) -> Result<(), Violation> {
+    async fn come_to_rest(&self, network: &Network, devices: &[Device], connected_anew: bool) -> Result<(), Violation> {
         let until = tokio::time::Instant::now() + AFTERMATH;
-        while let Some(what) = check::unrest(network, devices) {
+        while let Some(what) = check::unrest(network, devices, connected_anew) {
             if tokio::time::Instant::now() > until {
                 return Err(Violation { invariant: "liveness", what, told: Vec::new() });
             }
@@ -165,11 +167,13 @@ fn fates(dice: &mut StdRng, users: &[UserId], names: &[(usize, &str)]) -> Vec<(D
             if at >= end {
                 break;
             }
-            let fate = match dice.random_range(0..10) {
+            let fate = match dice.random_range(0..12) {
                 0..3 => Fate::Network(false),
                 3..6 => Fate::Network(true),
                 6..8 => Fate::Break,
                 8 => Fate::Kill,
+                9 => Fate::Backup,
+                10 => Fate::RollBack,
                 _ => Fate::Clock(dice.random_range(-86_400_000..86_400_000)),
             };
             fates.push((Duration::from_millis(at), device, fate));

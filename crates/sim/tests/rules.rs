@@ -13,7 +13,7 @@ use poste_domain::{
 };
 use poste_protocol::{
     Author, Cell, Code, ConversationId, DeviceId, Envelope, EnvelopeId, Fetch, FromServer, List, Mark, Message,
-    MessageId, Number, Outcome, Page, Reference, Refusal, Seq, Submission, UserId, limits,
+    MessageId, Number, Outcome, Page, Reference, Refusal, Resolved, Seq, Submission, UserId, limits,
 };
 use poste_sim::{Odds, Weather, World};
 use uuid::Uuid;
@@ -45,7 +45,7 @@ fn submission(number: u64, id: u128, count: u128) -> Submission {
         number: Number::new(number).expect("positive"),
         messages: (0..count).map(message).collect(),
     };
-    Submission { envelope, age_ms: 0, attempt: 1 }
+    Submission { envelope, age_ms: 0, attempt: 1, resolved: None }
 }
 
 fn from_bob(mut submission: Submission) -> Submission {
@@ -132,6 +132,57 @@ async fn a_device_with_a_state_of_before_is_told_where_its_lane_stands() {
     }
     assert_eq!(server.world.log_of(&direct()).len(), 2, "nothing of it was stored");
     assert_eq!(server.send(&alice, &submission(3, 20, 1)).await, (3, false), "renumbered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resolved_conflict_shuts_out_what_is_left_of_an_earlier_life() {
+    for lanes_in_head in [10, 0] {
+        let server = Server::new(lanes_in_head);
+        let alice = author("alice", "phone");
+        server.send(&alice, &submission(1, 1, 1)).await;
+        // The earlier life's envelope has its place, and its attempt stalls before it writes.
+        let stalled = submission(2, 2, 1);
+        let (key, claim) = (LaneKey::of(&alice), Claim::of(&stalled.envelope));
+        server.world.place(&direct(), &key, &claim, server.world.now_ms()).await.expect("a place");
+        let told = server.refusal(&alice, &submission(2, 20, 1)).await.lane.expect("where the lane stands");
+        assert_eq!((told.number.get(), told.seq.get()), (2, 2));
+
+        // The device has read what there is, has waited, and goes on.
+        let through = Seq::ZERO.next();
+        let again = Submission { resolved: Some(Resolved { lane: told, through }), ..submission(3, 20, 1) };
+        let (seq, repeat) = server.send(&alice, &again).await;
+        assert!(seq > 2 && !repeat);
+        assert_eq!(server.send(&alice, &again).await, (seq, true), "its answer was lost");
+        assert_eq!(server.refusal(&alice, &stalled).await.code, Code::LaneConflict, "nothing of it is left");
+        let cells = server.world.log_of(&direct()).into_iter().filter(|slot| matches!(slot, Slot::Cell(_))).count();
+        assert_eq!(cells, 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_is_not_resolved_against_a_lane_that_has_moved_or_was_written_meanwhile() {
+    let server = Server::new(10);
+    let alice = author("alice", "phone");
+    let stalled = submission(1, 1, 1);
+    server.world.admit_all(&direct(), &[user("alice"), user("bob")]);
+    server.world.create(&direct(), 0).await.expect("a head");
+    let (key, claim) = (LaneKey::of(&alice), Claim::of(&stalled.envelope));
+    server.world.place(&direct(), &key, &claim, server.world.now_ms()).await.expect("a place");
+    let told = server.refusal(&alice, &submission(1, 10, 1)).await.lane.expect("where the lane stands");
+    let again = |through| Submission { resolved: Some(Resolved { lane: told, through }), ..submission(2, 10, 1) };
+
+    // A void, and the stalled attempt is placed anew: the lane is another.
+    server.world.put(&direct(), &Slot::Void(told.seq)).await.expect("a void");
+    assert_eq!(server.send(&alice, &stalled).await, (2, false));
+    let moved = server.refusal(&alice, &again(told.seq)).await;
+    assert_eq!(moved.lane.expect("where it stands").seq.get(), 2);
+
+    // Told of that one, but not having read what was written there.
+    let lane = moved.lane.expect("where it stands");
+    let unread = Submission { resolved: Some(Resolved { lane, through: Seq::ZERO.next() }), ..submission(2, 10, 1) };
+    assert_eq!(server.refusal(&alice, &unread).await.code, Code::LaneConflict);
+    let read = Submission { resolved: Some(Resolved { lane, through: lane.seq }), ..submission(2, 10, 1) };
+    assert_eq!(server.send(&alice, &read).await, (3, false));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! A rolled-back device: the server's lane is ahead of what this file remembers. The device first reads what it has
 //! written, through the lane's place; only what is not in the log gets a new number.
 
-use poste_protocol::{ConversationId, Number, Seq};
+use poste_protocol::{ConversationId, Resolved, Seq};
 
 use super::Rules;
 use super::form::renumbered;
@@ -22,10 +22,11 @@ impl Rules {
         for (id, lane, since) in conflicts {
             let Some(row) = turn.tx.conversation(&id)? else { continue };
             // The lane's last envelope may have been given its number and never been written: then the log ends before
-            // it for as long as nobody writes. Everything older is read by then; and it is not this envelope.
+            // it for as long as nobody writes. Everything older is read by then; and it is not this envelope. Should
+            // it be written after all, the server says so and places nothing: it is told how far was read.
             let all_but_last = row.cursor.next() >= lane.seq && now >= since + patience;
             if row.cursor >= lane.seq || all_but_last {
-                self.settle_conflict(turn, &id, lane.number)?;
+                self.settle_conflict(turn, &id, Resolved { lane, through: row.cursor })?;
             } else {
                 self.read_on(turn, &id, row.cursor);
             }
@@ -47,12 +48,19 @@ impl Rules {
         }
     }
 
-    fn settle_conflict(&mut self, turn: &mut Turn<'_>, id: &ConversationId, last: Number) -> Result<(), StoreError> {
+    fn settle_conflict(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: &ConversationId,
+        resolved: Resolved,
+    ) -> Result<(), StoreError> {
+        let last = resolved.lane.number;
         if let Some(session) = self.session_mut() {
             session.sending(id).conflict = None;
         }
         let Some(row) = turn.tx.outbox(id)? else { return Ok(()) };
         turn.tx.raise_next_number(id, last.next())?;
+        turn.tx.set_resolved(id, Some(resolved))?;
         let waiting = turn.tx.waiting(id)?.iter().filter(|(_, envelope)| *envelope == Some(row.envelope)).count();
         if waiting == turn.tx.locals_of_envelope(row.envelope)?.len() {
             let number = last.next().max(row.number);

@@ -1,6 +1,6 @@
 //! Envelopes: formed once from the oldest pending messages, within the limits; and the frames that carry them.
 
-use poste_protocol::{Envelope, EnvelopeId, Message, MessageId, Number, Reference, UserId, limits};
+use poste_protocol::{Envelope, EnvelopeId, Message, MessageId, Number, Reference, Resolved, UserId, limits};
 use rand::Rng;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -107,18 +107,20 @@ pub(super) struct Enclosed {
     pub(super) envelope: Box<RawValue>,
     pub(super) age_ms: u64,
     pub(super) attempt: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) resolved: Option<Resolved>,
 }
 
 impl Enclosed {
-    pub(super) fn new(json: String, age_ms: u64, attempt: u32) -> Result<Self, StoreError> {
+    pub(super) fn new(json: String, age_ms: u64, attempt: u32, resolved: Option<Resolved>) -> Result<Self, StoreError> {
         let envelope = RawValue::from_string(json).map_err(|wrong| StoreError::Damaged(wrong.to_string()))?;
-        Ok(Self { envelope, age_ms, attempt })
+        Ok(Self { envelope, age_ms, attempt, resolved })
     }
 }
 
-/// What an envelope takes in a frame beside its own bytes: `{"envelope":,"age_ms":N,"attempt":N},` with the longest
-/// numbers.
-const AROUND_ENVELOPE: usize = 70;
+/// What an envelope takes in a frame beside its own bytes, with the longest numbers:
+/// `{"envelope":,"age_ms":N,"attempt":N,"resolved":{"number":N,"seq":N,"through":N}},`.
+const AROUND_ENVELOPE: usize = 160;
 
 /// What a frame takes beside its submissions, with the longest reference.
 const AROUND_FRAME: usize = 60 + limits::REFERENCE;

@@ -165,6 +165,11 @@ impl Engine {
         self.store.read()
     }
 
+    /// A copy of the store as it is now, in memory. For simulations.
+    pub fn backup(&self) -> Result<Store, StoreError> {
+        self.store.copy()
+    }
+
     /// Ends the engine as a kill would: only the store is left.
     pub fn into_store(self) -> Store {
         self.store

@@ -78,7 +78,8 @@ impl Rules {
             // A difference on this device's own clock; a clock that was set back makes it nothing.
             let since = turn.tx.waiting_since(row.envelope)?.unwrap_or(turn.now.wall);
             let age = turn.now.wall.saturating_sub(since).min(limits::INTEGER);
-            enclosed.push(Enclosed::new(row.json, age, attempt)?);
+            let resolved = turn.tx.conversation(&row.conversation)?.and_then(|row| row.resolved);
+            enclosed.push(Enclosed::new(row.json, age, attempt, resolved)?);
             self.counters.submissions += 1;
             self.counters.resubmissions += u64::from(attempt > 1);
             if let Some(session) = self.session_mut() {
@@ -148,6 +149,7 @@ impl Rules {
         let last = seq.plus((locals.len() as u64).saturating_sub(1));
         turn.updated(locals);
         turn.tx.dissolve(row.envelope)?;
+        turn.tx.set_resolved(id, None)?;
         if let Some(session) = self.session_mut() {
             session.sending.remove(id);
         }

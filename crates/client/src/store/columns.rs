@@ -45,6 +45,15 @@ where
     row.get::<_, Option<String>>(column)?.map(|text| parsed(text, Type::Text, column, |text| text.parse())).transpose()
 }
 
+pub(super) fn optional_json<T: serde::de::DeserializeOwned>(
+    row: &Row<'_>,
+    column: &str,
+) -> rusqlite::Result<Option<T>> {
+    row.get::<_, Option<String>>(column)?
+        .map(|text| parsed(text, Type::Text, column, |text| serde_json::from_str(&text)))
+        .transpose()
+}
+
 fn parsed<V, T, E: std::error::Error + Send + Sync + 'static>(
     value: V,
     kind: Type,

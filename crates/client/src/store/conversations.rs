@@ -1,10 +1,10 @@
 //! Conversations: cursors, the number of the next envelope, and marks.
 
-use poste_protocol::{ConversationId, Mark, MemberMark, Number, Seq, UserId};
+use poste_protocol::{ConversationId, Mark, MemberMark, Number, Resolved, Seq, UserId};
 use rusqlite::{OptionalExtension, named_params, params};
 
 use super::Tx;
-use super::columns::{int, number, optional_text, seq, text, uint};
+use super::columns::{int, number, optional_json, optional_text, seq, text, uint};
 use crate::{Conversation, StoreError};
 
 /// What the rules need to know of a conversation.
@@ -18,6 +18,8 @@ pub struct Row {
     pub cursor: Seq,
     /// The number of this device's next envelope.
     pub next_number: Number,
+    /// After a lane conflict: what the next envelope goes on from.
+    pub resolved: Option<Resolved>,
     /// How far this device says it is.
     pub delivered: Seq,
     /// How far the person has read.
@@ -46,15 +48,16 @@ impl MarkToSend {
 impl Tx<'_> {
     /// A conversation, if this device knows it.
     pub fn conversation(&self, id: &ConversationId) -> Result<Option<Row>, StoreError> {
-        let mut found = self
-            .sql
-            .prepare_cached("SELECT id, peer, cursor, next_number, delivered, read FROM conversations WHERE id = ?")?;
+        let mut found = self.sql.prepare_cached(
+            "SELECT id, peer, cursor, next_number, resolved, delivered, read FROM conversations WHERE id = ?",
+        )?;
         let row = found.query_row([id.as_str()], |row| {
             Ok(Row {
                 id: text(row, "id")?,
                 peer: optional_text(row, "peer")?,
                 cursor: seq(row, "cursor")?,
                 next_number: number(row, "next_number")?,
+                resolved: optional_json(row, "resolved")?,
                 delivered: seq(row, "delivered")?,
                 read: seq(row, "read")?,
             })
@@ -135,6 +138,16 @@ impl Tx<'_> {
         self.sql
             .prepare_cached("UPDATE conversations SET next_number = ?2 WHERE id = ?1 AND next_number < ?2")?
             .execute(params![id.as_str(), int(next.get())])?;
+        Ok(())
+    }
+
+    /// What the next envelope goes on from; nothing once one was accepted.
+    pub fn set_resolved(&self, id: &ConversationId, resolved: Option<Resolved>) -> Result<(), StoreError> {
+        let json = resolved.map(|resolved| serde_json::to_string(&resolved)).transpose();
+        let json = json.map_err(|wrong| StoreError::Damaged(wrong.to_string()))?;
+        self.sql
+            .prepare_cached("UPDATE conversations SET resolved = ?2 WHERE id = ?1 AND resolved IS NOT ?2")?
+            .execute(params![id.as_str(), json])?;
         Ok(())
     }
 

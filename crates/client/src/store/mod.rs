@@ -79,6 +79,14 @@ impl Store {
         Self::prepare(Connection::open_in_memory()?, None, user, device)
     }
 
+    /// A copy of everything, in memory: the backup from which a device comes back. For simulations.
+    pub fn copy(&self) -> Result<Self, StoreError> {
+        let mut connection = Connection::open_in_memory()?;
+        rusqlite::backup::Backup::new(&self.connection, &mut connection)?.step(-1)?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        Ok(Self { connection, _lock: None })
+    }
+
     fn prepare(
         mut connection: Connection,
         lock: Option<File>,

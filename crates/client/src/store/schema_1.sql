@@ -14,6 +14,8 @@ CREATE TABLE conversations (
     head           INTEGER NOT NULL DEFAULT 0,
     -- The number of this device's next envelope.
     next_number    INTEGER NOT NULL DEFAULT 1,
+    -- After a lane conflict: what the next envelope goes on from, as JSON.
+    resolved       TEXT,
     active_at      INTEGER NOT NULL DEFAULT 0,
     -- This device's marks: how far it is, and what the server has confirmed of it.
     delivered      INTEGER NOT NULL DEFAULT 0,

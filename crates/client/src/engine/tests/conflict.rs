@@ -53,6 +53,9 @@ fn not_found_it_gets_a_new_number_and_keeps_its_ids() {
     assert_eq!(after["number"], 8);
     assert_eq!((&after["id"], &after["messages"]), (&before["id"], &before["messages"]));
     assert_eq!(submissions(&again)[0]["attempt"], 2);
+    assert!(submissions(&frame)[0].get("resolved").is_none());
+    let resolved = json!({"number": 7, "seq": 3, "through": 3});
+    assert_eq!(submissions(&again)[0]["resolved"], resolved, "what it goes on from");
 
     // The new bytes are the ones that are kept.
     rig.restart();
@@ -60,8 +63,11 @@ fn not_found_it_gets_a_new_number_and_keeps_its_ids() {
     let third = rig.next("send");
     assert_eq!(&submissions(&third)[0]["envelope"], after);
     rig.accept(&third, &[4]);
+    assert_eq!(submissions(&third)[0]["resolved"], resolved, "until it is accepted");
     assert_eq!(rig.next_number("bob"), 9);
     assert_eq!(rig.list("bob").last(), Some(&("new".into(), State::Sent)));
+    rig.write("bob", "next");
+    assert!(submissions(&rig.next("send"))[0].get("resolved").is_none());
 }
 
 #[test]
