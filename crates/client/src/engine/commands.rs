@@ -1,6 +1,6 @@
 //! What the application asks for. Each is one transaction, and on the disk when it returns.
 
-use poste_protocol::{ConversationId, Message as Written, MessageId, Seq};
+use poste_protocol::{Code, ConversationId, Message as Written, MessageId, Seq};
 
 use super::form::check_message;
 use super::turn::Turn;
@@ -75,6 +75,10 @@ impl Rules {
         let (State::Failed, Some(envelope)) = (message.state, envelope) else { return refuse("has not failed") };
         turn.tx.put_under_way_again(envelope, turn.now.wall)?;
         turn.updated(turn.tx.locals_of_envelope(envelope)?);
+        if expired(&message) {
+            // The server remembers the refusal and will never take this envelope. Its messages go in another.
+            turn.tx.dissolve(envelope)?;
+        }
         turn.conversation_changed(&message.conversation);
         Ok(Ok(()))
     }
@@ -84,6 +88,8 @@ impl Rules {
         let Some((_, message, envelope)) = turn.tx.own(&self.me.user, id)? else { return refuse("is not known") };
         match (message.state, envelope) {
             (State::Pending, None) => {}
+            // Each of what has waited too long is decided by itself: the others may be as unwelcome now.
+            (State::Failed, Some(_)) if expired(&message) => turn.tx.take_out(id)?,
             (State::Failed, Some(envelope)) => {
                 // The others of the refused envelope go into a new one.
                 turn.updated(turn.tx.locals_of_envelope(envelope)?);
@@ -95,7 +101,12 @@ impl Rules {
         if turn.tx.delete_waiting(&message.conversation, id)? {
             turn.removed(&message.conversation, id);
         }
+        turn.tx.free_if_settled(&message.conversation)?;
         turn.conversation_changed(&message.conversation);
         Ok(Ok(()))
     }
+}
+
+fn expired(message: &Message) -> bool {
+    message.failure.as_ref().is_some_and(|failure| failure.code == Code::Expired)
 }

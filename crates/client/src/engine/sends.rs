@@ -186,8 +186,11 @@ impl Rules {
             (code, _) if code.retryable() || refusal.retryable => self.send_later(turn, id, refusal.retry_after_ms),
             _ => {
                 tracing::warn!(code = ?refusal.code, conversation = %id, "an envelope was refused");
-                turn.tx.fail(row.envelope, refusal)?;
-                turn.updated(turn.tx.locals_of_envelope(row.envelope)?);
+                // What was seen in the log is stored, whatever a repeat of long after is told.
+                if turn.tx.free_if_settled(id)?.is_none() {
+                    turn.tx.fail(row.envelope, refusal)?;
+                    turn.updated(turn.tx.locals_of_envelope(row.envelope)?);
+                }
                 turn.conversation_changed(id);
                 if let Some(session) = self.session_mut() {
                     session.sending.remove(id);

@@ -138,6 +138,14 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Takes a message out of its envelope, which was refused; the envelope stays as it was refused.
+    pub fn take_out(&self, id: MessageId) -> Result<(), StoreError> {
+        self.sql
+            .prepare_cached("UPDATE messages SET envelope = NULL, state = 1 WHERE id = ? AND state = 0")?
+            .execute([id.0])?;
+        Ok(())
+    }
+
     /// Frees the conversation's envelope if none of its messages waits any more. Says which was freed.
     pub fn free_if_settled(&self, conversation: &ConversationId) -> Result<Option<EnvelopeId>, StoreError> {
         let Some(row) = self.outbox(conversation)? else { return Ok(None) };

@@ -228,7 +228,7 @@ fn a_failed_message_can_be_dropped_and_the_others_of_its_envelope_go_on() {
     let frame = rig.next("send");
     let now = rig.now;
     assert!(matches!(rig.engine().drop_message(now, bad.id), Err(Error::Message { .. })), "it is on its way");
-    rig.refuse(&frame, &json!({"code": "expired", "message": "too old", "retryable": false}));
+    rig.refuse(&frame, &json!({"code": "not_member", "message": "a stranger", "retryable": false}));
     let ((), outputs) = rig.engine().drop_message(now, bad.id).unwrap();
     rig.take(outputs);
     let rest = rig.next("send");
@@ -237,6 +237,49 @@ fn a_failed_message_can_be_dropped_and_the_others_of_its_envelope_go_on() {
     assert_eq!(submissions(&rest)[0]["envelope"]["number"], 2);
     assert_eq!(rig.list("bob"), list_of(&[("good", State::Pending)]));
     assert!(matches!(rig.engine().retry(now, bad.id), Err(Error::Message { .. })));
+}
+
+#[test]
+fn what_waited_too_long_is_decided_message_by_message_and_goes_in_another_envelope() {
+    let mut rig = Rig::new();
+    let [first, second, third] = ["first", "second", "third"].map(|body| rig.write("bob", body));
+    rig.connect();
+    let frame = rig.next("send");
+    rig.refuse(&frame, &json!({"code": "expired", "message": "too old", "retryable": false}));
+    let now = rig.now;
+    let ((), outputs) = rig.engine().drop_message(now, second.id).unwrap();
+    rig.take(outputs);
+    assert!(!rig.has_sent("send"), "the others wait for a decision, too");
+    assert_eq!(rig.list("bob"), list_of(&[("first", State::Failed), ("third", State::Failed)]));
+    let ((), outputs) = rig.engine().retry(now, first.id).unwrap();
+    rig.take(outputs);
+    let again = rig.next("send");
+    assert_eq!(bodies(&submissions(&again)[0]), ["first", "third"]);
+    let [before, after] = [&frame, &again].map(|frame| &submissions(frame)[0]["envelope"]);
+    assert_ne!(before["id"], after["id"], "the server never takes the one it has refused");
+    assert_eq!(after["number"], 2);
+    assert_eq!(submissions(&again)[0]["age_ms"], 0);
+
+    rig.refuse(&again, &json!({"code": "expired", "message": "too old", "retryable": false}));
+    for message in [first, third] {
+        let ((), outputs) = rig.engine().drop_message(now, message.id).unwrap();
+        rig.take(outputs);
+    }
+    assert!(rig.list("bob").is_empty());
+    rig.write("bob", "next");
+    assert!(rig.has_sent("send"), "nothing is left to hold it back");
+}
+
+#[test]
+fn what_is_in_the_log_has_not_failed_whatever_a_late_repeat_is_told() {
+    let mut rig = Rig::online();
+    rig.write("bob", "there");
+    let frame = rig.next("send");
+    rig.deliver("bob", &json!([own_cell(1, &submissions(&frame)[0])]));
+    rig.refuse(&frame, &json!({"code": "expired", "message": "gone", "retryable": false}));
+    assert_eq!(rig.list("bob"), list_of(&[("there", State::Sent)]));
+    rig.write("bob", "next");
+    assert!(rig.has_sent("send"), "nothing holds it back");
 }
 
 #[test]
