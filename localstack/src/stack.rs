@@ -48,6 +48,8 @@ pub struct Stack {
     pub delivery_visibility_seconds: u32,
     /// After that many attempts a delivery goes to the dead letters.
     pub delivery_max_receives: u32,
+    /// Messages are gone after so many days.
+    pub retention_days: u64,
     /// Where the logs are: `NAME.log` of each function, `emulator.log`.
     pub logs: PathBuf,
 }
@@ -160,6 +162,7 @@ pub(crate) mod tests {
             functions: BTreeMap::from([(text("send"), text("poste-local-send"))]),
             delivery_visibility_seconds: 5,
             delivery_max_receives: 5,
+            retention_days: 60,
             logs: PathBuf::from("logs"),
         }
     }

@@ -33,6 +33,9 @@ const BUCKET: &str = "poste-local-code";
 const DELIVERY_VISIBILITY_SECONDS: u32 = 5;
 /// As on AWS.
 const DELIVERY_MAX_RECEIVES: u32 = 5;
+
+/// So that retention is at work here, too. Tests make messages older than this.
+const RETENTION_DAYS: u64 = 60;
 /// The machine has a few cores, and each instance of a function is a process.
 const DELIVERY_MAX_CONCURRENCY: u32 = 4;
 /// How long a stack that is told to stop may take.
@@ -220,6 +223,7 @@ fn parameters(issuer: &Issuer, addresses: &Addresses, options: &Options) -> BTre
         ("TokenAudience", AUDIENCE.to_owned()),
         ("TokenJwksUrl", issuer.jwks_url()),
         ("CallbackEndpoint", addresses.callback.clone()),
+        ("RetentionDays", RETENTION_DAYS.to_string()),
         ("LogLevel", options.log_level.clone()),
         ("LogRetentionDays", "1".to_owned()),
         ("PointInTimeRecovery", "false".to_owned()),
@@ -271,6 +275,7 @@ fn describe(deployed: &Deployed, addresses: &Addresses, issuer: &Issuer, place: 
             .collect(),
         delivery_visibility_seconds: DELIVERY_VISIBILITY_SECONDS,
         delivery_max_receives: DELIVERY_MAX_RECEIVES,
+        retention_days: RETENTION_DAYS,
         logs: place.logs(),
     })
 }

@@ -137,6 +137,11 @@ impl Admin {
     /// # Errors
     /// What the table says.
     pub async fn try_log(&self, conversation: &ConversationId) -> Result<Vec<Stored>, String> {
+        let items = self.items(conversation).await?;
+        Ok(items.iter().map(|item| Stored { seq: number_of(item, "seq"), envelope: envelope_of(item) }).collect())
+    }
+
+    async fn items(&self, conversation: &ConversationId) -> Result<Vec<Item>, String> {
         let mut pages = self
             .dynamodb
             .query()
@@ -146,13 +151,11 @@ impl Admin {
             .consistent_read(true)
             .into_paginator()
             .send();
-        let mut stored = Vec::new();
+        let mut items = Vec::new();
         while let Some(page) = pages.next().await {
-            for item in page.map_err(|error| format!("{error:?}"))?.items() {
-                stored.push(Stored { seq: number_of(item, "seq"), envelope: envelope_of(item) });
-            }
+            items.extend(page.map_err(|error| format!("{error:?}"))?.items.unwrap_or_default());
         }
-        Ok(stored)
+        Ok(items)
     }
 
     /// Everything that the log has of a conversation, voids included, in order.
@@ -194,6 +197,64 @@ impl Admin {
             .expect("the log takes a cell");
     }
 
+    // ---- time
+
+    /// Makes everything of a conversation older by so many days, as if they had passed.
+    ///
+    /// # Panics
+    /// When a table does not answer.
+    pub async fn let_pass(&self, conversation: &ConversationId, days: u64) {
+        let millis = days * 24 * 3_600 * 1_000;
+        let earlier = |value: &AttributeValue, by: u64| {
+            let time: u64 = value.as_n().ok().and_then(|n| n.parse().ok()).expect("a time is a number");
+            number(time.saturating_sub(by))
+        };
+        let mut head = self.item(conversation).await.expect("a conversation has a head");
+        for name in ["active_at", "since"] {
+            head.insert(name.to_owned(), earlier(&head[name], millis));
+        }
+        if let Some(AttributeValue::L(ended)) = head.get_mut("ended") {
+            ended.iter_mut().skip(1).step_by(2).for_each(|gone_at| *gone_at = earlier(gone_at, millis));
+        }
+        self.replace(&self.stack.tables.heads, head).await;
+        for mut item in self.items(conversation).await.expect("the log is readable") {
+            for (name, by) in [("at", millis), ("expires_at", millis / 1_000)] {
+                if let Some(value) = item.get(name) {
+                    item.insert(name.to_owned(), earlier(value, by));
+                }
+            }
+            self.replace(&self.stack.tables.log, item).await;
+        }
+    }
+
+    /// Removes what the store may remove by now, as its time to live does some day. Gives the numbers.
+    ///
+    /// # Panics
+    /// When the table does not answer.
+    pub async fn remove_expired(&self, conversation: &ConversationId, now_ms: u64) -> Vec<u64> {
+        let mut removed = Vec::new();
+        for item in self.items(conversation).await.expect("the log is readable") {
+            if item.contains_key("expires_at") && number_of(&item, "expires_at") * 1_000 <= now_ms {
+                let deleted = self
+                    .dynamodb
+                    .delete_item()
+                    .table_name(&self.stack.tables.log)
+                    .key("conversation", item["conversation"].clone())
+                    .key("seq", item["seq"].clone())
+                    .send()
+                    .await;
+                deleted.expect("the log removes an item");
+                removed.push(number_of(&item, "seq"));
+            }
+        }
+        removed
+    }
+
+    async fn replace(&self, table: &str, item: Item) {
+        let replaced = self.dynamodb.put_item().table_name(table).set_item(Some(item)).send().await;
+        replaced.expect("the table takes the item");
+    }
+
     // ---- heads and lanes
 
     /// The head of a conversation, and the number of lanes in it; nothing if there is none.
@@ -201,6 +262,13 @@ impl Admin {
     /// # Panics
     /// When the table does not answer.
     pub async fn head(&self, conversation: &ConversationId) -> Option<(u64, usize)> {
+        self.item(conversation).await.map(|item| {
+            let lanes = item.get("lanes").and_then(|lanes| lanes.as_m().ok()).expect("a head has lanes");
+            (number_of(&item, "head"), lanes.len())
+        })
+    }
+
+    async fn item(&self, conversation: &ConversationId) -> Option<Item> {
         let found = self
             .dynamodb
             .get_item()
@@ -210,10 +278,7 @@ impl Admin {
             .send()
             .await
             .expect("the heads are readable");
-        found.item.map(|item| {
-            let lanes = item.get("lanes").and_then(|lanes| lanes.as_m().ok()).expect("a head has lanes");
-            (number_of(&item, "head"), lanes.len())
-        })
+        found.item
     }
 
     /// How many lanes of a conversation found no room in its head.

@@ -7,6 +7,10 @@
 //! Devices beyond have an item each in `lanes`. Their placing is two writes: numbers reserved on the head, then bound
 //! to the lane under the same condition. A crash between, or a lost race, leaves numbers that nobody has; readers put
 //! voids on them. A lane never moves from one home to the other: a head that is full stays full.
+//!
+//! The head also keeps the ages of its numbers: `kept` (milliseconds, 0 for ever) and `since` of the present epoch,
+//! `floor`, and `ended`, a list of last number and time by turns. Numbers are given only in an epoch that admits it;
+//! that is part of the same condition.
 
 use std::{num::NonZeroUsize, sync::Mutex};
 
@@ -18,8 +22,9 @@ use aws_sdk_dynamodb::{
 };
 use lru::LruCache;
 use poste_domain::{
-    Claim, Lane, LaneKey, Trouble,
-    ports::{Head, Heads, Placing, Result},
+    Claim, Epochs, Lane, LaneKey, Retention, Trouble,
+    ports::{Head, Heads, Placement, Placing, Result, Terms},
+    retention::Epoch,
 };
 use poste_protocol::{ConversationId, Seq};
 
@@ -55,126 +60,103 @@ impl HeadsTable {
         Self { client, heads, lanes, outside: Mutex::new(LruCache::new(entries)) }
     }
 
-    /// An update of a head that moves the counter by the claim's count.
-    fn advance(&self, conversation: &ConversationId, claim: &Claim, now_ms: u64) -> UpdateItemFluentBuilder {
-        self.client
+    /// An update of a head that moves the counter by the claim's count, in an epoch that admits it.
+    fn advance(&self, placement: &Placement<'_>, also: &str, condition: &str) -> UpdateItemFluentBuilder {
+        let epoch = placement.retention.epoch_after(placement.now_ms);
+        let update = self
+            .client
             .update_item()
             .table_name(&self.heads)
-            .key("conversation", text(conversation.as_str()))
+            .key("conversation", text(placement.conversation.as_str()))
+            .update_expression(format!("SET #head = #head + :count, active_at = :now{also}"))
+            .condition_expression(match epoch {
+                Some(_) => format!("kept = :kept AND since > :epoch AND {condition}"),
+                None => format!("kept = :kept AND {condition}"),
+            })
             .expression_attribute_names("#head", "head")
-            .expression_attribute_values(":count", number(claim.count))
-            .expression_attribute_values(":now", number(now_ms))
+            .expression_attribute_values(":count", number(placement.claim.count))
+            .expression_attribute_values(":now", number(placement.now_ms))
+            .expression_attribute_values(":kept", number(placement.retention.keep_ms()))
             .return_values(ReturnValue::UpdatedNew)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-    }
-
-    async fn place_where_it_lives(
-        &self,
-        conversation: &ConversationId,
-        lane: &LaneKey,
-        claim: &Claim,
-        over: Option<&Lane>,
-        now_ms: u64,
-    ) -> Result<Placing> {
-        if !self.is_outside(conversation, lane) {
-            match self.place_in_head(conversation, lane, claim, over, now_ms).await? {
-                Updated::Done(item) => return Ok(Placing::Placed(first_of(&item, claim)?)),
-                Updated::Refused(None) => return Ok(Placing::NoConversation),
-                Updated::Refused(Some(item)) => match lane_in_head(&item, lane)? {
-                    Some(standing) => return Ok(Placing::Standing(standing)),
-                    None => self.set_outside(conversation, lane),
-                },
-            }
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        match epoch {
+            Some(after) => update.expression_attribute_values(":epoch", number(after)),
+            None => update,
         }
-        self.place_outside(conversation, lane, claim, over, now_ms).await
     }
 
-    async fn place_in_head(
-        &self,
-        conversation: &ConversationId,
-        lane: &LaneKey,
-        claim: &Claim,
-        over: Option<&Lane>,
-        now_ms: u64,
-    ) -> Result<Updated> {
-        let record = Item::from([
-            ("n".to_owned(), number(claim.number)),
-            ("id".to_owned(), bytes(claim.id)),
-            ("k".to_owned(), number(claim.count)),
-        ]);
-        let update = self
-            .advance(conversation, claim, now_ms)
-            .update_expression(
-                "SET #head = #head + :count, active_at = :now, lanes.#lane = :lane, places.#lane = #head + :one",
-            )
-            .expression_attribute_names("#lane", lane.as_str())
-            .expression_attribute_values(":lane", AttributeValue::M(record))
-            .expression_attribute_values(":one", number(1))
-            .expression_attribute_values(":n", number(claim.number))
-            .expression_attribute_values(":id", bytes(claim.id));
-        let update = match over {
-            None => update
-                .condition_expression(
-                    "attribute_exists(#head) AND ((lanes.#lane.n < :n AND lanes.#lane.id <> :id) OR \
+    /// Places in the head item, if the lane's home is there.
+    async fn place_in_head(&self, placement: &Placement<'_>) -> Result<Option<Placing>> {
+        let Placement { lane, claim, .. } = placement;
+        let record = ", lanes.#lane = :lane, places.#lane = #head + :to_first";
+        let update = match placement.terms {
+            Terms::Next => self
+                .advance(
+                    placement,
+                    record,
+                    "((lanes.#lane.n < :n AND lanes.#lane.id <> :id) OR \
                      (attribute_not_exists(lanes.#lane) AND size(lanes) < :room))",
                 )
                 .expression_attribute_values(":room", number(Self::LANES_IN_HEAD as u64)),
-            Some(over) => update
-                .condition_expression(
+            Terms::Over(over) => self
+                .advance(
+                    placement,
+                    record,
                     "lanes.#lane.n < :n AND lanes.#lane.id <> :id AND \
                      lanes.#lane.n = :over_n AND lanes.#lane.id = :over_id AND places.#lane = :over_first",
                 )
                 .expression_attribute_values(":over_n", number(over.number))
                 .expression_attribute_values(":over_id", bytes(over.id))
                 .expression_attribute_values(":over_first", number(over.first)),
+            Terms::Anew(old) => self
+                .advance(
+                    placement,
+                    record,
+                    "lanes.#lane.n = :n AND lanes.#lane.id = :id AND lanes.#lane.k = :count AND places.#lane = :old",
+                )
+                .expression_attribute_values(":old", number(old)),
         };
-        updated("heads.place", update).await
-    }
-
-    async fn place_outside(
-        &self,
-        conversation: &ConversationId,
-        lane: &LaneKey,
-        claim: &Claim,
-        over: Option<&Lane>,
-        now_ms: u64,
-    ) -> Result<Placing> {
-        let Some(first) = self.reserve(conversation, claim, now_ms).await? else {
-            return Ok(Placing::NoConversation);
-        };
-        let bind = self.bind(conversation, lane, claim, first);
-        let bind = match over {
-            None => bind.condition_expression("attribute_not_exists(n) OR (n < :n AND id <> :id)"),
-            Some(over) => bind
-                .condition_expression("n < :n AND id <> :id AND n = :over_n AND id = :over_id AND #first = :over_first")
-                .expression_attribute_values(":over_n", number(over.number))
-                .expression_attribute_values(":over_id", bytes(over.id))
-                .expression_attribute_values(":over_first", number(over.first)),
-        };
-        bound(first, updated("lanes.bind", bind).await?)
-    }
-
-    /// Reserves numbers. The same again reserves others: what nobody binds becomes voids.
-    async fn reserve(&self, conversation: &ConversationId, claim: &Claim, now_ms: u64) -> Result<Option<Seq>> {
-        let update = self
-            .advance(conversation, claim, now_ms)
-            .update_expression("SET #head = #head + :count, active_at = :now")
-            .condition_expression("attribute_exists(#head)");
-        match updated("heads.reserve", update).await? {
-            Updated::Done(item) => Ok(Some(first_of(&item, claim)?)),
-            Updated::Refused(_) => Ok(None),
+        let as_lane = Item::from([
+            ("n".to_owned(), number(claim.number)),
+            ("id".to_owned(), bytes(claim.id)),
+            ("k".to_owned(), number(claim.count)),
+        ]);
+        let update = update
+            .expression_attribute_names("#lane", lane.as_str())
+            .expression_attribute_values(":lane", AttributeValue::M(as_lane))
+            .expression_attribute_values(":to_first", number(claim.count.min(1)))
+            .expression_attribute_values(":n", number(claim.number))
+            .expression_attribute_values(":id", bytes(claim.id));
+        match updated("heads.place", update).await? {
+            Updated::Done(item) => Ok(Some(Placing::Placed(first_of(&item, claim)?))),
+            Updated::Refused(None) => Ok(Some(Placing::NoConversation)),
+            Updated::Refused(Some(item)) => {
+                let standing = lane_in_head(&item, lane)?;
+                match (standing, epoch_over(placement, &item)?) {
+                    (Some(lane), _) if !placement.terms.allow(claim, &lane) => Ok(Some(Placing::Standing(lane))),
+                    (_, Some(over)) => Ok(Some(over)),
+                    (None, None) => Ok(None),
+                    (Some(_), None) => Err(Trouble::broken("heads.place", "refused without a reason")),
+                }
+            }
         }
     }
 
-    /// An update of a lane outside the head that records the claim at its place.
-    fn bind(
-        &self,
-        conversation: &ConversationId,
-        lane: &LaneKey,
-        claim: &Claim,
-        first: Seq,
-    ) -> UpdateItemFluentBuilder {
-        self.client
+    /// Reserves numbers on the head, then binds them to the lane. The same again reserves others: what nobody binds
+    /// becomes voids.
+    async fn place_outside(&self, placement: &Placement<'_>) -> Result<Placing> {
+        let Placement { conversation, lane, claim, .. } = placement;
+        let reserve = self.advance(placement, "", "attribute_exists(#head)");
+        let first = match updated("heads.reserve", reserve).await? {
+            Updated::Done(item) => first_of(&item, claim)?,
+            Updated::Refused(None) => return Ok(Placing::NoConversation),
+            Updated::Refused(Some(item)) => {
+                let over = epoch_over(placement, &item)?;
+                return over.ok_or_else(|| Trouble::broken("heads.reserve", "refused without a reason"));
+            }
+        };
+        let bind = self
+            .client
             .update_item()
             .table_name(&self.lanes)
             .key("conversation", text(conversation.as_str()))
@@ -185,7 +167,28 @@ impl HeadsTable {
             .expression_attribute_values(":id", bytes(claim.id))
             .expression_attribute_values(":k", number(claim.count))
             .expression_attribute_values(":first", number(first))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let bind = match placement.terms {
+            Terms::Next => bind.condition_expression("attribute_not_exists(n) OR (n < :n AND id <> :id)"),
+            Terms::Over(over) => bind
+                .condition_expression("n < :n AND id <> :id AND n = :over_n AND id = :over_id AND #first = :over_first")
+                .expression_attribute_values(":over_n", number(over.number))
+                .expression_attribute_values(":over_id", bytes(over.id))
+                .expression_attribute_values(":over_first", number(over.first)),
+            Terms::Anew(old) => bind
+                .condition_expression("n = :n AND id = :id AND k = :k AND #first = :old")
+                .expression_attribute_values(":old", number(old)),
+        };
+        match updated("lanes.bind", bind).await? {
+            Updated::Done(_) => Ok(Placing::Placed(first)),
+            Updated::Refused(Some(item)) => {
+                let standing = lane_outside(&item)?;
+                // Nobody else was given these numbers: the write took effect, and its answer was lost.
+                let own = standing == Lane::taken(claim, first);
+                Ok(if own { Placing::Placed(first) } else { Placing::Standing(standing) })
+            }
+            Updated::Refused(None) => Err(Trouble::broken("lanes.bind", "a lane is gone")),
+        }
     }
 
     fn is_outside(&self, conversation: &ConversationId, lane: &LaneKey) -> bool {
@@ -204,17 +207,10 @@ impl Heads for HeadsTable {
     async fn heads(&self, conversations: &[ConversationId]) -> Result<Vec<(ConversationId, Head)>> {
         let keys = conversations.iter().map(|c| Item::from([("conversation".to_owned(), text(c.as_str()))])).collect();
         let items = batch_get("heads.get", &self.client, &self.heads, keys).await?;
-        items
-            .iter()
-            .map(|item| {
-                let fields = Fields::of("heads.get", item);
-                let head = Head { head: fields.seq("head")?, active_at: fields.number("active_at")? };
-                Ok((fields.parsed("conversation")?, head))
-            })
-            .collect()
+        items.iter().map(|item| Ok((Fields::of("heads.get", item).parsed("conversation")?, to_head(item)?))).collect()
     }
 
-    async fn create(&self, conversation: &ConversationId, now_ms: u64) -> Result<()> {
+    async fn create(&self, conversation: &ConversationId, retention: Retention, now_ms: u64) -> Result<()> {
         let created = self
             .client
             .put_item()
@@ -222,6 +218,8 @@ impl Heads for HeadsTable {
             .item("conversation", text(conversation.as_str()))
             .item("head", number(0))
             .item("active_at", number(now_ms))
+            .item("kept", number(retention.keep_ms()))
+            .item("since", number(now_ms))
             .item("lanes", AttributeValue::M(Item::new()))
             .item("places", AttributeValue::M(Item::new()))
             .condition_expression("attribute_not_exists(conversation)")
@@ -262,74 +260,47 @@ impl Heads for HeadsTable {
         outside.map(|item| lane_outside(&item)).transpose()
     }
 
-    async fn place(
-        &self,
-        conversation: &ConversationId,
-        lane: &LaneKey,
-        claim: &Claim,
-        now_ms: u64,
-    ) -> Result<Placing> {
-        self.place_where_it_lives(conversation, lane, claim, None, now_ms).await
-    }
-
-    async fn place_over(
-        &self,
-        conversation: &ConversationId,
-        lane: &LaneKey,
-        claim: &Claim,
-        over: &Lane,
-        now_ms: u64,
-    ) -> Result<Placing> {
-        self.place_where_it_lives(conversation, lane, claim, Some(over), now_ms).await
-    }
-
-    async fn place_anew(
-        &self,
-        conversation: &ConversationId,
-        lane: &LaneKey,
-        claim: &Claim,
-        old: Seq,
-        now_ms: u64,
-    ) -> Result<Placing> {
-        if !self.is_outside(conversation, lane) {
-            let update = self
-                .advance(conversation, claim, now_ms)
-                .update_expression("SET #head = #head + :count, active_at = :now, places.#lane = #head + :one")
-                .condition_expression(
-                    "lanes.#lane.n = :n AND lanes.#lane.id = :id AND lanes.#lane.k = :count AND places.#lane = :old",
-                )
-                .expression_attribute_names("#lane", lane.as_str())
-                .expression_attribute_values(":one", number(1))
-                .expression_attribute_values(":n", number(claim.number))
-                .expression_attribute_values(":id", bytes(claim.id))
-                .expression_attribute_values(":old", number(old));
-            match updated("heads.place_anew", update).await? {
-                Updated::Done(item) => return Ok(Placing::Placed(first_of(&item, claim)?)),
-                Updated::Refused(None) => return Ok(Placing::NoConversation),
-                Updated::Refused(Some(item)) => match lane_in_head(&item, lane)? {
-                    Some(standing) => return Ok(Placing::Standing(standing)),
-                    None => self.set_outside(conversation, lane),
-                },
+    async fn place(&self, placement: &Placement<'_>) -> Result<Placing> {
+        if !self.is_outside(placement.conversation, placement.lane) {
+            if let Some(placing) = self.place_in_head(placement).await? {
+                return Ok(placing);
             }
+            self.set_outside(placement.conversation, placement.lane);
         }
-        let Some(first) = self.reserve(conversation, claim, now_ms).await? else {
-            return Ok(Placing::NoConversation);
-        };
-        let bind = self
-            .bind(conversation, lane, claim, first)
-            .condition_expression("n = :n AND id = :id AND k = :k AND #first = :old")
-            .expression_attribute_values(":old", number(old));
-        bound(first, updated("lanes.bind_anew", bind).await?)
+        self.place_outside(placement).await
+    }
+
+    async fn turn(&self, conversation: &ConversationId, head: &Head, epochs: &Epochs) -> Result<()> {
+        let ended = epochs.ended.iter().flat_map(|epoch| [number(epoch.last), number(epoch.gone_at)]).collect();
+        let turned = self
+            .client
+            .update_item()
+            .table_name(&self.heads)
+            .key("conversation", text(conversation.as_str()))
+            .update_expression("SET kept = :kept, since = :since, #floor = :floor, ended = :ended")
+            .condition_expression("kept = :kept_before AND since = :since_before")
+            .expression_attribute_names("#floor", "floor")
+            .expression_attribute_values(":kept", number(epochs.retention.keep_ms()))
+            .expression_attribute_values(":since", number(epochs.since))
+            .expression_attribute_values(":floor", number(epochs.floor))
+            .expression_attribute_values(":ended", AttributeValue::L(ended))
+            .expression_attribute_values(":kept_before", number(head.epochs.retention.keep_ms()))
+            .expression_attribute_values(":since_before", number(head.epochs.since))
+            .send()
+            .await;
+        match turned {
+            Ok(_) => Ok(()),
+            Err(error) if lost_condition(&error) => Ok(()),
+            Err(error) => Err(trouble("heads.turn", &error)),
+        }
     }
 }
 
-/// What binding a lane outside the head came to.
-fn bound(first: Seq, bind: Updated) -> Result<Placing> {
-    match bind {
-        Updated::Done(_) => Ok(Placing::Placed(first)),
-        Updated::Refused(Some(item)) => Ok(Placing::Standing(lane_outside(&item)?)),
-        Updated::Refused(None) => Err(Trouble::broken("lanes.bind", "a lane is gone")),
-    }
+/// Whether numbers were refused because the head's epoch does not admit them.
+fn epoch_over(placement: &Placement<'_>, item: &Item) -> Result<Option<Placing>> {
+    let head = to_head(item)?;
+    let admitted = head.epochs.admit(placement.retention, placement.now_ms);
+    Ok((!admitted).then(|| Placing::EpochOver(Box::new(head))))
 }
 
 async fn updated(part: &'static str, update: UpdateItemFluentBuilder) -> Result<Updated> {
@@ -346,11 +317,28 @@ async fn updated(part: &'static str, update: UpdateItemFluentBuilder) -> Result<
 
 /// The first of the numbers that an update has just reserved.
 fn first_of(updated: &Item, claim: &Claim) -> Result<Seq> {
-    let head = Fields::of("heads.place", updated).number("head")?;
-    (head + 1)
-        .checked_sub(claim.count)
-        .and_then(|first| Seq::new(first).ok())
-        .ok_or_else(|| Trouble::broken("heads.place", "a counter smaller than what was added to it"))
+    let head = Fields::of("heads.place", updated).seq("head")?;
+    claim.first(head).ok_or_else(|| Trouble::broken("heads.place", "a counter smaller than what was added to it"))
+}
+
+fn to_head(item: &Item) -> Result<Head> {
+    let fields = Fields::of("heads.get", item);
+    let malformed = |_| Trouble::broken("heads.get", "an epoch that ends nowhere");
+    let ended = fields
+        .numbers("ended")?
+        .chunks_exact(2)
+        .map(|pair| Ok(Epoch { last: Seq::new(pair[0]).map_err(malformed)?, gone_at: pair[1] }))
+        .collect::<Result<_>>()?;
+    Ok(Head {
+        head: fields.seq("head")?,
+        active_at: fields.number("active_at")?,
+        epochs: Epochs {
+            retention: Retention::of(fields.number("kept")?),
+            since: fields.number("since")?,
+            floor: if fields.maybe("floor").is_some() { fields.seq("floor")? } else { Seq::ZERO },
+            ended,
+        },
+    })
 }
 
 fn lane_in_head(head: &Item, lane: &LaneKey) -> Result<Option<Lane>> {

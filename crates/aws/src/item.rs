@@ -87,6 +87,13 @@ impl<'a> Fields<'a> {
         self.maybe(name).and_then(|v| v.as_n().ok()).and_then(|n| n.parse().ok()).ok_or_else(|| self.bad(name))
     }
 
+    /// A list of numbers; empty where there is none.
+    pub(crate) fn numbers(&self, name: &str) -> Result<Vec<u64>> {
+        let Some(list) = self.maybe(name) else { return Ok(Vec::new()) };
+        let list = list.as_l().map_err(|_| self.bad(name))?;
+        list.iter().map(|v| v.as_n().ok().and_then(|n| n.parse().ok()).ok_or_else(|| self.bad(name))).collect()
+    }
+
     pub(crate) fn seq(&self, name: &str) -> Result<Seq> {
         Seq::new(self.number(name)?).map_err(|_| self.bad(name))
     }

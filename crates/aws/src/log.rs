@@ -1,4 +1,5 @@
-//! The table `log`: write-once cells and voids, by conversation and number.
+//! The table `log`: write-once cells and voids, by conversation and number. The store removes what is past
+//! `expires_at` (Unix seconds), late and in no order; readers know before, see `poste_domain::retention`.
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::{
@@ -41,12 +42,12 @@ impl LogTable {
 
 #[async_trait]
 impl Log for LogTable {
-    async fn put(&self, conversation: &ConversationId, slot: &Slot) -> Result<Option<Slot>> {
+    async fn put(&self, conversation: &ConversationId, slot: &Slot, removal: Option<u64>) -> Result<Option<Slot>> {
         let put = self
             .client
             .put_item()
             .table_name(&self.table)
-            .set_item(Some(to_item(conversation, slot)?))
+            .set_item(Some(to_item(conversation, slot, removal)?))
             .condition_expression("attribute_not_exists(conversation)")
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
@@ -88,9 +89,13 @@ async fn slots(part: &'static str, query: QueryFluentBuilder) -> Result<Slots> {
     Ok(Slots { slots, end })
 }
 
-fn to_item(conversation: &ConversationId, slot: &Slot) -> Result<Item> {
+fn to_item(conversation: &ConversationId, slot: &Slot, removal: Option<u64>) -> Result<Item> {
     let mut item =
         Item::from([("conversation".to_owned(), text(conversation.as_str())), ("seq".to_owned(), number(slot.seq()))]);
+    if let Some(removal) = removal {
+        // The store's time to live counts in seconds.
+        item.insert("expires_at".to_owned(), number(removal.div_ceil(1_000)));
+    }
     if let Slot::Cell(cell) = slot {
         let messages = serde_json::to_string(&cell.messages).map_err(|error| Trouble::broken("log.put", error))?;
         item.extend([
@@ -144,7 +149,8 @@ mod tests {
             }],
         };
         for slot in [Slot::Cell(cell), Slot::Void(Seq::ZERO.plus(9))] {
-            let item = to_item(&conversation, &slot).expect("an item");
+            let item = to_item(&conversation, &slot, Some(7_001)).expect("an item");
+            assert_eq!(item.get("expires_at"), Some(&number(8)), "never before its time");
             assert_eq!(to_slot(&item).expect("a slot"), slot);
         }
     }
@@ -152,7 +158,7 @@ mod tests {
     #[test]
     fn a_damaged_item_is_trouble_and_no_void() {
         let conversation = ConversationId::new("c").expect("valid");
-        let mut item = to_item(&conversation, &Slot::Void(Seq::ZERO.plus(9))).expect("an item");
+        let mut item = to_item(&conversation, &Slot::Void(Seq::ZERO.plus(9)), None).expect("an item");
         item.insert("messages".to_owned(), text("not json"));
         assert!(to_slot(&item).is_err());
     }

@@ -73,6 +73,8 @@ pub struct Conversation {
     pub cursor: Seq,
     /// The highest number known to be reserved.
     pub head: Seq,
+    /// Everything up to here is gone from the log. What this device had fetched it keeps; the rest it will not get.
+    pub floor: Seq,
     /// Messages of others beyond what was read.
     pub unread: u64,
     /// How far the person has read.

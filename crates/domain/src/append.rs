@@ -7,17 +7,20 @@
 
 use std::sync::Arc;
 
-use poste_protocol::{Author, Cell, Code, ConversationId, Envelope, Outcome, Refusal, Resolved, Submission, UserId};
-
-use crate::{
-    Claim, Failure, Lane, LaneKey, Trouble,
-    lane::{Standing, judge},
-    membership::{Roll, not_member},
-    ports::{Clock, Courier, Heads, Log, Members, News, Parcel, Placing, Slot},
+use poste_protocol::{
+    Author, Cell, Code, ConversationId, Envelope, Outcome, Refusal, Resolved, Seq, Submission, UserId,
 };
 
-/// How often one attempt looks for another place when readers put voids on the one it has. Each loss means that the
-/// attempt was stalled for longer than the readers' grace, so more than one in a row says that we are very slow.
+use crate::{
+    Claim, Failure, Lane, LaneKey, Retention, Trouble,
+    lane::{Standing, judge},
+    membership::{Roll, not_member},
+    ports::{Clock, Courier, Heads, Log, Members, News, Parcel, Placement, Placing, Slot, Terms},
+};
+
+/// How often one attempt begins another epoch, or looks for another place when readers put voids on the one it has.
+/// Each loss means that the attempt was stalled for longer than the readers' grace, so more than one in a row says that
+/// we are very slow.
 const ROUNDS: usize = 4;
 
 /// How far a late frame is looked for in the log, in slots (of large cells the store may bring fewer). Beyond it the
@@ -32,12 +35,14 @@ const SLOW_RETRY_MS: u64 = 1_000;
 pub struct Settings {
     /// How long a message may have waited on its device before it is refused, in milliseconds.
     pub acceptance_ms: u64,
+    /// How long messages are kept.
+    pub retention: Retention,
 }
 
 impl Default for Settings {
-    /// 30 days.
+    /// 30 days; for ever.
     fn default() -> Self {
-        Self { acceptance_ms: 30 * 24 * 3600 * 1000 }
+        Self { acceptance_ms: 30 * 24 * 3600 * 1000, retention: Retention::FOREVER }
     }
 }
 
@@ -50,6 +55,14 @@ pub struct Append {
     courier: Arc<dyn Courier>,
     clock: Arc<dyn Clock>,
     settings: Settings,
+}
+
+/// One attempt to append an envelope.
+struct Attempt<'a> {
+    author: &'a Author,
+    envelope: &'a Envelope,
+    key: LaneKey,
+    claim: Claim,
 }
 
 impl Append {
@@ -74,17 +87,16 @@ impl Append {
         let envelope = &submission.envelope;
         envelope.check()?;
         self.authorise(author, envelope).await?;
-        let key = LaneKey::of(author);
-        let claim = Claim::of(envelope);
-        if submission.age_ms > self.settings.acceptance_ms {
-            // A repeat is a success however old it is; only what was never placed has expired.
-            let lane = self.heads.lane(&envelope.conversation, &key).await?;
-            if judge(&claim, lane) == Standing::New {
-                return Err(Refusal::new(Code::Expired, "waited longer than the acceptance window").into());
-            }
-        }
-        let (cell, repeat) = match self.place(author, &key, &claim, submission).await? {
-            Placed::At(lane) => self.write(author, &key, envelope, lane).await?,
+        let attempt = Attempt { author, envelope, key: LaneKey::of(author), claim: Claim::of(envelope) };
+        let expired = submission.age_ms > self.settings.acceptance_ms;
+        let placed = match &submission.resolved {
+            _ if expired => self.place_expired(&attempt).await?,
+            Some(resolved) => self.place_over(&attempt, resolved).await?,
+            None => self.place(&attempt, attempt.claim, Terms::Next).await?,
+        };
+        let (cell, repeat) = match placed {
+            Placed::Fresh(lane) => self.write(&attempt, lane).await?,
+            Placed::Earlier(lane) => self.take_up(&attempt, lane).await?,
             Placed::Written(cell) => (cell, true),
         };
         let cell = *cell;
@@ -104,136 +116,161 @@ impl Append {
         }
     }
 
-    async fn place(
-        &self,
-        author: &Author,
-        key: &LaneKey,
-        claim: &Claim,
-        submission: &Submission,
-    ) -> Result<Placed, Failure> {
-        let envelope = &submission.envelope;
+    /// A claim of the attempt gets a place, or the lane says where its envelope stands.
+    async fn place(&self, attempt: &Attempt<'_>, claim: Claim, terms: Terms) -> Result<Placed, Failure> {
+        let Attempt { author, envelope, key, .. } = attempt;
         let conversation = &envelope.conversation;
-        if let Some(resolved) = &submission.resolved
-            && let Some(lane) = self.heads.lane(conversation, key).await?
-        {
-            return self.place_over(author, key, claim, envelope, resolved, lane).await;
+        let retention = self.settings.retention;
+        for _ in 0..ROUNDS {
+            let now_ms = self.clock.now_ms();
+            let placement = Placement { conversation, lane: key, claim, terms, now_ms, retention };
+            match self.heads.place(&placement).await? {
+                Placing::Placed(first) => return Ok(Placed::Fresh(Lane::taken(&claim, first))),
+                Placing::Standing(lane) => return self.stand(attempt, lane).await,
+                Placing::EpochOver(head) => {
+                    self.heads.turn(conversation, &head, &head.next_epochs(retention, now_ms)).await?;
+                }
+                Placing::NoConversation => {
+                    // The head is made last: where there is one, everybody who belongs in is in. A founding that was
+                    // cut short, by whichever side, is done again as a whole.
+                    self.members.found_direct(conversation, &author.user, peer(author, envelope)?).await?;
+                    self.heads.create(conversation, retention, now_ms).await?;
+                }
+            }
         }
-        let mut placing = self.heads.place(conversation, key, claim, self.clock.now_ms()).await?;
-        if placing == Placing::NoConversation {
-            // The head is made last: where there is one, everybody who belongs in is in. A founding that was cut
-            // short, by whichever side, is done again as a whole.
-            self.members.found_direct(conversation, &author.user, peer(author, envelope)?).await?;
-            self.heads.create(conversation, self.clock.now_ms()).await?;
-            placing = self.heads.place(conversation, key, claim, self.clock.now_ms()).await?;
-        }
-        match placing {
-            Placing::Placed(first) => Ok(Placed::At(Lane::taken(claim, first))),
-            Placing::Standing(lane) => self.stand(author, claim, envelope, lane).await,
-            Placing::NoConversation => Err(Trouble::broken("heads.place", "no head after it was made").into()),
+        Err(slow())
+    }
+
+    /// An envelope that waited too long is refused, unless it has its place already: a repeat is a success however
+    /// old it is. The lane remembers the refusal, so that no attempt which is still alive stores the envelope.
+    async fn place_expired(&self, attempt: &Attempt<'_>) -> Result<Placed, Failure> {
+        match self.place(attempt, attempt.claim.of_refusal(), Terms::Next).await? {
+            Placed::Fresh(_) => Err(expired().into()),
+            standing => Ok(standing),
         }
     }
 
     /// A device goes on from the lane that it was told of, with what it has not found in the log. That must not turn up
     /// there later: the lane's last place is decided first, and the lane must not have moved meanwhile, by an attempt
     /// of the device's earlier life that is still alive.
-    async fn place_over(
-        &self,
-        author: &Author,
-        key: &LaneKey,
-        claim: &Claim,
-        envelope: &Envelope,
-        resolved: &Resolved,
-        lane: Lane,
-    ) -> Result<Placed, Failure> {
-        let conversation = &envelope.conversation;
-        if judge(claim, Some(lane)) != Standing::New {
-            return self.stand(author, claim, envelope, lane).await;
+    async fn place_over(&self, attempt: &Attempt<'_>, resolved: &Resolved) -> Result<Placed, Failure> {
+        let Some(lane) = self.heads.lane(&attempt.envelope.conversation, &attempt.key).await? else {
+            return self.place(attempt, attempt.claim, Terms::Next).await;
+        };
+        if judge(&attempt.claim, Some(lane)) != Standing::New {
+            return self.stand(attempt, lane).await;
         }
         if lane.place() != resolved.lane {
             return Err(lane_conflict(lane).into());
         }
         if resolved.through < lane.first
-            && let Some(Slot::Cell(_)) = self.log.put(conversation, &Slot::Void(lane.first)).await?
+            && !lane.is_refused()
+            && let Some(Slot::Cell(_)) = self.decide(attempt, lane.first).await?
         {
             return Err(lane_conflict(lane).into());
         }
-        match self.heads.place_over(conversation, key, claim, &lane, self.clock.now_ms()).await? {
-            Placing::Placed(first) => Ok(Placed::At(Lane::taken(claim, first))),
-            Placing::Standing(moved) if judge(claim, Some(moved)) == Standing::New => Err(lane_conflict(moved).into()),
-            Placing::Standing(moved) => self.stand(author, claim, envelope, moved).await,
-            Placing::NoConversation => Err(Trouble::broken("heads.place_over", "the head is gone").into()),
-        }
+        self.place(attempt, attempt.claim, Terms::Over(lane)).await
     }
 
-    /// The lane did not take the claim: what is it then?
-    async fn stand(&self, author: &Author, claim: &Claim, envelope: &Envelope, lane: Lane) -> Result<Placed, Failure> {
-        match judge(claim, Some(lane)) {
-            Standing::Repeat(lane) => Ok(Placed::At(lane)),
+    /// The lane did not take the claim: where does its envelope stand then?
+    async fn stand(&self, attempt: &Attempt<'_>, lane: Lane) -> Result<Placed, Failure> {
+        match judge(&attempt.claim, Some(lane)) {
+            Standing::Repeat(lane) => Ok(Placed::Earlier(lane)),
+            Standing::Refused => Err(expired().into()),
             Standing::Late(lane) => {
-                let back = self.log.before(&envelope.conversation, lane.first, LOOK_BACK).await?;
-                let written = back.slots.into_iter().find_map(|slot| match slot {
-                    Slot::Cell(cell) if cell.envelope == envelope.id && cell.by == *author => Some(cell),
-                    _ => None,
-                });
-                written.map(|cell| Placed::Written(Box::new(cell))).ok_or_else(|| lane_conflict(lane).into())
+                let back = self.log.before(&attempt.envelope.conversation, lane.first, LOOK_BACK).await?;
+                let written = back.slots.into_iter().find_map(|slot| attempt.own(slot));
+                written.map(Placed::Written).ok_or_else(|| lane_conflict(lane).into())
             }
-            Standing::Conflict(lane) => Err(lane_conflict(lane).into()),
-            Standing::New => Err(Trouble::broken("heads.place", "a lane refused a greater number").into()),
+            // It would be new: the lane has moved since it was looked at.
+            Standing::Conflict(_) | Standing::New => Err(lane_conflict(lane).into()),
         }
     }
 
-    /// Puts the cell at its place, or finds it there, or places it anew where a reader was first.
-    async fn write(
-        &self,
-        author: &Author,
-        key: &LaneKey,
-        envelope: &Envelope,
-        mut lane: Lane,
-    ) -> Result<(Box<Cell>, bool), Failure> {
-        let conversation = &envelope.conversation;
+    /// An earlier attempt was given a place, and is still at it or has ended. Its cell is there, or will never be: then
+    /// the envelope gets a place of now. Nothing is ever written at a place that was given long ago.
+    async fn take_up(&self, attempt: &Attempt<'_>, lane: Lane) -> Result<(Box<Cell>, bool), Failure> {
+        if let Some(slot) = self.decide(attempt, lane.first).await? {
+            let cell = attempt.own(slot).ok_or_else(foreign)?;
+            return Ok((cell, true));
+        }
+        match self.place_anew(attempt, lane).await? {
+            Placed::Written(cell) => Ok((cell, true)),
+            Placed::Fresh(lane) | Placed::Earlier(lane) => self.write(attempt, lane).await,
+        }
+    }
+
+    /// After this nothing can be written at a place any more: returns the cell that is there, if there is one.
+    async fn decide(&self, attempt: &Attempt<'_>, place: Seq) -> Result<Option<Slot>, Failure> {
+        let conversation = &attempt.envelope.conversation;
+        let there = self.log.before(conversation, place, 1).await?.slots.pop().filter(|slot| slot.seq() == place);
+        let decided = if there.is_some() {
+            there
+        } else {
+            let head = self.heads.heads(std::slice::from_ref(conversation)).await?.pop();
+            let (_, head) = head.ok_or_else(|| Trouble::broken("heads.get", "the head is gone"))?;
+            if place <= head.floor(self.clock.now_ms()) {
+                // Perhaps it was there and was removed. Nobody can tell any more.
+                return Err(expired().into());
+            }
+            self.put(conversation, &Slot::Void(place)).await?
+        };
+        Ok(decided.filter(|slot| matches!(slot, Slot::Cell(_))))
+    }
+
+    /// Puts the cell at its place, or finds it there, or places it anew where somebody was first.
+    async fn write(&self, attempt: &Attempt<'_>, mut lane: Lane) -> Result<(Box<Cell>, bool), Failure> {
+        let Attempt { author, envelope, .. } = attempt;
         for _ in 0..ROUNDS {
-            let now = self.clock.now_ms();
             let cell = Cell {
                 seq: lane.first,
                 envelope: envelope.id,
                 number: lane.number,
-                by: author.clone(),
-                at: now,
+                by: (*author).clone(),
+                at: self.clock.now_ms(),
                 messages: envelope.messages.clone(),
             };
             let slot = Slot::Cell(cell);
-            let existing = self.log.put(conversation, &slot).await?;
-            match (existing, slot) {
-                (None, Slot::Cell(cell)) => return Ok((Box::new(cell), false)),
-                (Some(Slot::Cell(cell)), _) if cell.envelope == envelope.id && cell.by == *author => {
-                    return Ok((Box::new(cell), true));
-                }
-                (Some(Slot::Void(_)), _) => {
-                    let claim = Claim { number: lane.number, ..Claim::of(envelope) };
-                    match self.heads.place_anew(conversation, key, &claim, lane.first, now).await? {
-                        Placing::Placed(first) => lane.first = first,
-                        Placing::Standing(standing) => match self.stand(author, &claim, envelope, standing).await? {
-                            Placed::At(other) => lane = other,
-                            Placed::Written(cell) => return Ok((cell, true)),
-                        },
-                        Placing::NoConversation => {
-                            return Err(Trouble::broken("heads.place_anew", "the head is gone").into());
-                        }
-                    }
-                }
-                (Some(Slot::Cell(_)), _) | (None, Slot::Void(_)) => {
-                    return Err(Trouble::broken("log.put", "another envelope is at a place of ours").into());
-                }
+            match self.put(&envelope.conversation, &slot).await? {
+                None => return Ok((attempt.own(slot).ok_or_else(foreign)?, false)),
+                Some(Slot::Void(_)) => match self.place_anew(attempt, lane).await? {
+                    // Who moved the lane did so while this attempt was at it: the place is as good as an own one.
+                    Placed::Fresh(other) | Placed::Earlier(other) => lane = other,
+                    Placed::Written(cell) => return Ok((cell, true)),
+                },
+                Some(there) => return Ok((attempt.own(there).ok_or_else(foreign)?, true)),
             }
         }
-        Err(Refusal::new(Code::Busy, "readers were faster than the write").after_ms(SLOW_RETRY_MS).into())
+        Err(slow())
+    }
+
+    /// The place was lost to a void. The claim gets another, unless another attempt has got it one.
+    async fn place_anew(&self, attempt: &Attempt<'_>, lane: Lane) -> Result<Placed, Failure> {
+        let claim = Claim { number: lane.number, ..attempt.claim };
+        self.place(attempt, claim, Terms::Anew(lane.first)).await
+    }
+
+    async fn put(&self, conversation: &ConversationId, slot: &Slot) -> Result<Option<Slot>, Trouble> {
+        self.log.put(conversation, slot, self.settings.retention.removal(self.clock.now_ms())).await
+    }
+}
+
+impl Attempt<'_> {
+    /// The attempt's own cell, if that is what the slot is.
+    fn own(&self, slot: Slot) -> Option<Box<Cell>> {
+        match slot {
+            Slot::Cell(cell) if cell.envelope == self.envelope.id && cell.by == *self.author => Some(Box::new(cell)),
+            _ => None,
+        }
     }
 }
 
 /// Where an envelope stands after placing.
 enum Placed {
-    /// It has this place, under this number; whether it is written there is not known.
-    At(Lane),
+    /// It has this place, as of now.
+    Fresh(Lane),
+    /// It has this place, and had it before; whether it is written there is not known.
+    Earlier(Lane),
     /// It is in the log.
     Written(Box<Cell>),
 }
@@ -252,4 +289,16 @@ fn lane_conflict(lane: Lane) -> Refusal {
         lane: Some(lane.place()),
         ..Refusal::new(Code::LaneConflict, "this device's envelopes went on from another state")
     }
+}
+
+fn expired() -> Refusal {
+    Refusal::new(Code::Expired, "waited longer than the acceptance window")
+}
+
+fn slow() -> Failure {
+    Refusal::new(Code::Busy, "others were faster, again and again").after_ms(SLOW_RETRY_MS).into()
+}
+
+fn foreign() -> Trouble {
+    Trouble::broken("log.put", "another envelope is at a place of ours")
 }

@@ -46,6 +46,18 @@ impl Claim {
     pub fn of(envelope: &Envelope) -> Self {
         Self { number: envelope.number, id: envelope.id, count: envelope.count() }
     }
+
+    /// Where its numbers begin, when they are the last ones of a counter that is at `head` now.
+    pub fn first(self, head: Seq) -> Option<Seq> {
+        (head.get() + self.count.min(1)).checked_sub(self.count).and_then(|first| Seq::new(first).ok())
+    }
+
+    /// The claim of the same envelope's refusal. It takes no numbers; once it stands in the lane, no attempt that is
+    /// still alive can store the envelope.
+    #[must_use]
+    pub fn of_refusal(self) -> Self {
+        Self { count: 0, ..self }
+    }
 }
 
 /// The last envelope of a device in a conversation.
@@ -55,9 +67,10 @@ pub struct Lane {
     pub number: Number,
     /// Its id.
     pub id: EnvelopeId,
-    /// How many numbers were reserved for it. A repeat that asks for more would take those of others.
+    /// How many numbers were reserved for it. A repeat that asks for more would take those of others. None if it was
+    /// refused for good.
     pub count: u64,
-    /// The place of its first message.
+    /// The place of its first message; the head of that time if it was refused.
     pub first: Seq,
 }
 
@@ -65,6 +78,11 @@ impl Lane {
     /// The lane as a claim leaves it that was placed.
     pub fn taken(claim: &Claim, first: Seq) -> Self {
         Self { number: claim.number, id: claim.id, count: claim.count, first }
+    }
+
+    /// Its envelope was refused for good, and is nowhere.
+    pub fn is_refused(self) -> bool {
+        self.count == 0
     }
 
     /// The lane as the device is told of it.
@@ -80,6 +98,8 @@ pub enum Standing {
     New,
     /// The same envelope, whatever number it came with: go on with the place that it has.
     Repeat(Lane),
+    /// The same envelope, which was refused for good.
+    Refused,
     /// The device has moved on since: a late frame, or a device that was rolled back. Only the log can tell.
     Late(Lane),
     /// Another envelope has this number, or this id: the device's state was rolled back, or is used twice.
@@ -90,6 +110,7 @@ pub enum Standing {
 pub fn judge(claim: &Claim, lane: Option<Lane>) -> Standing {
     match lane {
         None => Standing::New,
+        Some(lane) if claim.id == lane.id && lane.is_refused() => Standing::Refused,
         Some(lane) if claim.id == lane.id && claim.count == lane.count => Standing::Repeat(lane),
         Some(lane) if claim.id == lane.id => Standing::Conflict(lane),
         Some(lane) if claim.number > lane.number => Standing::New,
@@ -126,6 +147,10 @@ mod tests {
             assert_eq!(judge(&larger, Some(last)), Standing::Conflict(last), "it would take the numbers of others");
         }
         assert_eq!(judge(&claim(4, 40), Some(last)), Standing::Late(last));
+        let refused = Lane { count: 0, ..last };
+        assert_eq!(judge(&claim(5, 50), Some(refused)), Standing::Refused);
+        assert_eq!(judge(&claim(4, 50).of_refusal(), Some(refused)), Standing::Refused);
+        assert_eq!(judge(&claim(6, 60), Some(refused)), Standing::New);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! - [`append`]: how an envelope gets its place in the log, once and for ever.
 //! - [`read`]: how a page becomes a promise about a range.
+//! - [`retention`]: which numbers are gone, and how that is known.
 //! - [`membership`]: who may see what.
 //! - [`marks`]: watermarks that only move forward.
 //! - [`fanout`]: from the delivery queue to live connections.
@@ -16,10 +17,12 @@ pub mod marks;
 pub mod membership;
 pub mod ports;
 pub mod read;
+pub mod retention;
 pub mod routes;
 pub mod session;
 mod trouble;
 
 pub use lane::{Claim, Lane, LaneKey};
 pub use membership::{Interval, Membership};
+pub use retention::{Epochs, Retention};
 pub use trouble::{Class, Failure, Trouble};

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use poste_protocol::{Author, Cell, ConversationId, DeviceId, Mark, MemberMark, Seq, UserId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Claim, Lane, LaneKey, Membership, Trouble};
+use crate::{Claim, Epochs, Lane, LaneKey, Membership, Retention, Trouble};
 
 /// What a call to a part comes to.
 pub type Result<T> = std::result::Result<T, Trouble>;
@@ -25,15 +25,73 @@ pub struct Head {
     pub head: Seq,
     /// When it was last moved.
     pub active_at: u64,
+    /// The ages of its numbers.
+    pub epochs: Epochs,
+}
+
+impl Head {
+    /// Everything up to here is gone. What the store has removed is never above.
+    pub fn floor(&self, now_ms: u64) -> Seq {
+        self.epochs.floor(self.head, self.active_at, now_ms)
+    }
+
+    /// The epochs with a new one, in which numbers may be given.
+    #[must_use]
+    pub fn next_epochs(&self, retention: Retention, now_ms: u64) -> Epochs {
+        self.epochs.next(retention, self.head, self.active_at, now_ms)
+    }
+}
+
+/// A claim, on the way to a place in a conversation.
+#[derive(Debug, Clone, Copy)]
+pub struct Placement<'a> {
+    /// Where.
+    pub conversation: &'a ConversationId,
+    /// The lane of the claim's device.
+    pub lane: &'a LaneKey,
+    /// What is to be placed.
+    pub claim: Claim,
+    /// What the lane must hold for it.
+    pub terms: Terms,
+    /// The time.
+    pub now_ms: u64,
+    /// How long the deployment keeps messages: the conversation's present epoch must
+    /// [admit](crate::Epochs::admit) it.
+    pub retention: Retention,
+}
+
+/// What a lane must hold for a claim to be placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Terms {
+    /// Nothing, or an envelope with a smaller number and another id.
+    Next,
+    /// Exactly this, which has a smaller number and another id.
+    Over(Lane),
+    /// This very claim, at this place, which was lost to a void.
+    Anew(Seq),
+}
+
+impl Terms {
+    /// Whether a claim may be placed where the lane holds this.
+    pub fn allow(&self, claim: &Claim, lane: &Lane) -> bool {
+        let newer = lane.number < claim.number && lane.id != claim.id;
+        match self {
+            Self::Next => newer,
+            Self::Over(over) => newer && lane == over,
+            Self::Anew(old) => *lane == Lane::taken(claim, *old),
+        }
+    }
 }
 
 /// What placing came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Placing {
     /// The claim has a place: the numbers from here on, as many as it asked for, are its own.
     Placed(Seq),
-    /// The lane holds this envelope, or one with this number or a greater one; nothing was placed.
+    /// The lane holds something else than the terms ask for; nothing was placed.
     Standing(Lane),
+    /// The present epoch of the conversation has to be ended first, see [`Heads::turn`]; nothing was placed.
+    EpochOver(Box<Head>),
     /// There is no such conversation.
     NoConversation,
 }
@@ -45,39 +103,18 @@ pub trait Heads: Send + Sync {
     async fn heads(&self, conversations: &[ConversationId]) -> Result<Vec<(ConversationId, Head)>>;
 
     /// Makes the head of a conversation, at 0, if there is none.
-    async fn create(&self, conversation: &ConversationId, now_ms: u64) -> Result<()>;
+    async fn create(&self, conversation: &ConversationId, retention: Retention, now_ms: u64) -> Result<()>;
 
     /// The lane as it is. Consistent.
     async fn lane(&self, conversation: &ConversationId, lane: &LaneKey) -> Result<Option<Lane>>;
 
-    /// Reserves numbers and records the claim in the lane, if the claim's number is greater than the lane's and its id
-    /// is another.
+    /// Reserves numbers and records the claim in the lane, on its terms.
     ///
-    /// A call that took effect though its answer was lost shows as [`Placing::Standing`] with the same number and id.
-    async fn place(&self, conversation: &ConversationId, lane: &LaneKey, claim: &Claim, now_ms: u64)
-    -> Result<Placing>;
+    /// A call that took effect though its answer was lost may show as [`Placing::Standing`] with the same claim.
+    async fn place(&self, placement: &Placement<'_>) -> Result<Placing>;
 
-    /// As [`Heads::place`], but only if the lane is exactly `over`. Otherwise [`Placing::Standing`] with the lane as it
-    /// is.
-    async fn place_over(
-        &self,
-        conversation: &ConversationId,
-        lane: &LaneKey,
-        claim: &Claim,
-        over: &Lane,
-        now_ms: u64,
-    ) -> Result<Placing>;
-
-    /// Reserves other numbers for a claim whose place was lost to a void, if the lane still holds it at `old`.
-    /// Otherwise [`Placing::Standing`] with the lane as it is.
-    async fn place_anew(
-        &self,
-        conversation: &ConversationId,
-        lane: &LaneKey,
-        claim: &Claim,
-        old: Seq,
-        now_ms: u64,
-    ) -> Result<Placing>;
+    /// Puts other epochs in the place of those of `head`, if they are still what they are there.
+    async fn turn(&self, conversation: &ConversationId, head: &Head, epochs: &Epochs) -> Result<()>;
 }
 
 /// One place of the log that is decided.
@@ -119,8 +156,9 @@ pub struct Slots {
 /// The log: write-once slots.
 #[async_trait]
 pub trait Log: Send + Sync {
-    /// Puts a slot where there is nothing. What was there already comes back instead, unchanged.
-    async fn put(&self, conversation: &ConversationId, slot: &Slot) -> Result<Option<Slot>>;
+    /// Puts a slot where there is nothing. What was there already comes back instead, unchanged. From `removal` on
+    /// (Unix milliseconds) the store may remove it, at any time or never.
+    async fn put(&self, conversation: &ConversationId, slot: &Slot, removal: Option<u64>) -> Result<Option<Slot>>;
 
     /// Slots with a number greater than `after`, ascending, at most `limit`. Consistent.
     async fn after(&self, conversation: &ConversationId, after: Seq, limit: u32) -> Result<Slots>;

@@ -3,13 +3,15 @@
 //! A page runs from the cursor along the contiguous slots. At a hole before a young cell it ends, and says when to ask
 //! again: the writer is probably still at it. At a hole before an older slot the reader puts voids on the missing
 //! numbers, in ascending order, and goes on. A writer that comes later finds the void and takes another place.
+//!
+//! A number that retention has removed is no hole. Where a number is missing, the head tells which it is.
 
 use std::sync::Arc;
 
 use poste_protocol::{Author, Cell, Fetch, List, ListPage, Page, Seq, Summary, limits};
 
 use crate::{
-    Failure, Membership,
+    Failure, Membership, Retention,
     membership::Roll,
     ports::{Clock, Heads, Log, Marks, Members, Slot},
 };
@@ -41,6 +43,7 @@ pub struct Read {
     marks: Arc<dyn Marks>,
     roll: Roll,
     clock: Arc<dyn Clock>,
+    retention: Retention,
 }
 
 impl Read {
@@ -51,9 +54,10 @@ impl Read {
         members: Arc<dyn Members>,
         marks: Arc<dyn Marks>,
         clock: Arc<dyn Clock>,
+        retention: Retention,
     ) -> Self {
         let roll = Roll::new(members.clone(), clock.clone());
-        Self { heads, log, members, marks, roll, clock }
+        Self { heads, log, members, marks, roll, clock, retention }
     }
 
     /// What comes after a cursor.
@@ -62,11 +66,15 @@ impl Read {
     /// `not_member`; trouble with a part. Nothing is lost by either: the cursor stays.
     pub async fn page(&self, author: &Author, fetch: &Fetch) -> Result<Page, Failure> {
         let membership = self.roll.require(&fetch.conversation, &author.user).await?;
-        let mut run = Run::new(fetch, &membership);
+        let mut run = Run::new(fetch, &membership, self.retention);
         let mut voids = 0;
         'page: while let Some(look) = run.next_look() {
             let found = self.log.after(&fetch.conversation, run.through, look).await?;
+            run.now_ms = self.clock.now_ms();
             run.end = found.end;
+            if found.slots.is_empty() {
+                self.look_for_floor(&mut run, fetch).await?;
+            }
             for slot in found.slots {
                 run.seen(&slot);
                 if slot.seq() > run.through.next() && run.slots == 0 {
@@ -76,9 +84,12 @@ impl Read {
                         run.take(before);
                     }
                 }
+                if slot.seq() > run.through.next() {
+                    self.look_for_floor(&mut run, fetch).await?;
+                }
                 // A hole may turn out to hold a cell that was written meanwhile; then what is missing shrinks.
                 while slot.seq() > run.through.next() {
-                    if let Some(wait) = patience(&slot, self.clock.now_ms()) {
+                    if let Some(wait) = patience(&slot, run.now_ms) {
                         run.retry_after_ms = Some(wait);
                         break 'page;
                     }
@@ -88,7 +99,8 @@ impl Read {
                     }
                     voids += 1;
                     let void = Slot::Void(run.through.next());
-                    let decided = self.log.put(&fetch.conversation, &void).await?.unwrap_or(void);
+                    let removal = self.retention.removal(run.now_ms);
+                    let decided = self.log.put(&fetch.conversation, &void, removal).await?.unwrap_or(void);
                     if !run.take(decided) {
                         break 'page;
                     }
@@ -102,6 +114,19 @@ impl Read {
             }
         }
         Ok(run.into_page(fetch))
+    }
+
+    /// Where a number is missing: what is gone is stepped over, once a page. It was removed before it was found
+    /// missing, so what is read of the head now is late enough.
+    async fn look_for_floor(&self, run: &mut Run<'_>, fetch: &Fetch) -> Result<(), Failure> {
+        if std::mem::replace(&mut run.knows_floor, true) {
+            return Ok(());
+        }
+        if let Some((_, head)) = self.heads.heads(std::slice::from_ref(&fetch.conversation)).await?.pop() {
+            run.now_ms = self.clock.now_ms();
+            run.gone(head.floor(run.now_ms));
+        }
+        Ok(())
     }
 
     /// The user's conversations, a page of them.
@@ -122,13 +147,14 @@ impl Read {
             .collect();
         let (heads, marks) = futures::try_join!(self.heads.heads(&ids), self.marks.of(&keys))?;
         let mut heads: std::collections::HashMap<_, _> = heads.into_iter().collect();
+        let now = self.clock.now_ms();
         let next = mine.more.then(|| ids.last().cloned()).flatten();
         let conversations = mine
             .conversations
             .into_iter()
             .filter_map(|belonging| {
                 // Without a head nothing was written yet: it is being founded, or its founding was cut short.
-                let head = heads.remove(&belonging.conversation)?;
+                let head = heads.remove(&belonging.conversation).filter(|head| head.head > Seq::ZERO)?;
                 Some(Summary {
                     marks: marks
                         .iter()
@@ -138,6 +164,7 @@ impl Read {
                     conversation: belonging.conversation,
                     peer: belonging.peer,
                     head: head.head,
+                    floor: head.floor(now),
                     active_at: head.active_at,
                 })
             })
@@ -159,8 +186,13 @@ fn patience(slot: &Slot, now_ms: u64) -> Option<u64> {
 /// A page in the making.
 struct Run<'a> {
     membership: &'a Membership,
+    retention: Retention,
+    now_ms: u64,
     through: Seq,
     head: Seq,
+    /// Everything up to here is gone, as far as is known.
+    floor: Seq,
+    knows_floor: bool,
     cells: Vec<Cell>,
     bytes: usize,
     messages: u32,
@@ -172,12 +204,16 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(fetch: &Fetch, membership: &'a Membership) -> Self {
+    fn new(fetch: &Fetch, membership: &'a Membership, retention: Retention) -> Self {
         let largest = u32::try_from(limits::PAGE_MESSAGES).unwrap_or(u32::MAX);
         Self {
             membership,
+            retention,
+            now_ms: 0,
             through: fetch.after,
             head: fetch.after,
+            floor: Seq::ZERO,
+            knows_floor: false,
             cells: Vec::new(),
             bytes: 0,
             messages: 0,
@@ -207,6 +243,14 @@ impl<'a> Run<'a> {
         self.head = self.head.max(slot.last());
     }
 
+    /// Steps over numbers that are gone.
+    fn gone(&mut self, floor: Seq) {
+        self.floor = self.floor.max(floor);
+        self.head = self.head.max(floor);
+        self.through = self.through.max(floor);
+        self.cells.retain(|cell| cell.last() > floor);
+    }
+
     /// Takes the next contiguous slot, if there is room for it. An empty page takes any cell.
     fn take(&mut self, slot: Slot) -> bool {
         self.seen(&slot);
@@ -215,6 +259,14 @@ impl<'a> Run<'a> {
         if let Slot::Cell(cell) = slot
             && self.membership.sees(cell.seq)
         {
+            if !self.retention.keeps(cell.at, self.now_ms) {
+                // Its time is up, though the store has it still.
+                if self.cells.is_empty() {
+                    self.floor = self.floor.max(last);
+                }
+                self.through = last;
+                return true;
+            }
             let bytes = serde_json::to_string(&cell).map_or(usize::MAX, |json| json.len() + 1);
             let messages = u32::try_from(cell.messages.len()).unwrap_or(u32::MAX);
             let fits = self.bytes.saturating_add(bytes) <= limits::FRAME_BYTES - PAGE_BYTES
@@ -239,6 +291,7 @@ impl<'a> Run<'a> {
             after: fetch.after,
             through: self.through,
             cells: self.cells,
+            floor: self.floor,
             head: self.head.max(self.through),
             more: self.retry_after_ms.is_none() && self.full && (!self.end || self.head > self.through),
             retry_after_ms: self.retry_after_ms,

@@ -40,7 +40,7 @@ impl Cell {
 
 /// A promise about a range: everything that the user may see with `after < number <= through` is in `cells`.
 /// Numbers of the range that are in no cell are none of the user's: nobody will ever use them, or they were written
-/// while the user was no member.
+/// while the user was no member, or retention has removed them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Page {
     /// The request's.
@@ -54,6 +54,10 @@ pub struct Page {
     pub through: Seq,
     /// Ascending, without overlap.
     pub cells: Vec<Cell>,
+    /// Everything up to here is gone by retention, as far as was seen while reading; 0 or absent if nothing is. What
+    /// of it a device has not fetched it will not get.
+    #[serde(default, skip_serializing_if = "Seq::is_zero")]
+    pub floor: Seq,
     /// The highest number that was seen in the log while reading; at least `through`.
     pub head: Seq,
     /// The next page can be asked for at once.

@@ -236,6 +236,9 @@ pub struct Summary {
     pub peer: Option<UserId>,
     /// The highest number reserved so far.
     pub head: Seq,
+    /// Everything up to here is gone by retention; 0 or absent if nothing is.
+    #[serde(default, skip_serializing_if = "Seq::is_zero")]
+    pub floor: Seq,
     /// When somebody last wrote, in Unix milliseconds.
     pub active_at: u64,
     /// How far each member is, where known.

@@ -227,6 +227,11 @@ impl Seq {
     /// Before the first message.
     pub const ZERO: Self = Self(0);
 
+    /// Whether it is before the first message.
+    pub const fn is_zero(&self) -> bool {
+        self.0 == 0
+    }
+
     /// The place that is `count` further on.
     #[must_use]
     pub const fn plus(self, count: u64) -> Self {
@@ -237,6 +242,12 @@ impl Seq {
     #[must_use]
     pub const fn next(self) -> Self {
         self.plus(1)
+    }
+}
+
+impl Default for Seq {
+    fn default() -> Self {
+        Self::ZERO
     }
 }
 

@@ -118,6 +118,7 @@ fn answers_and_news() {
             after: seq(11),
             through: seq(13),
             cells: vec![cell()],
+            floor: seq(11),
             head: seq(20),
             more: false,
             retry_after_ms: Some(1200),
@@ -128,6 +129,7 @@ fn answers_and_news() {
                 conversation: conversation(),
                 peer: Some(user("bob")),
                 head: seq(20),
+                floor: seq(7),
                 active_at: 1_790_000_000_123,
                 marks: vec![member_mark()],
             }],
@@ -237,6 +239,7 @@ fn the_largest_cell_fits_a_page_in_a_frame() {
             messages: largest.messages,
             ..cell()
         }],
+        floor: seq(limits::INTEGER),
         head: seq(limits::INTEGER),
         more: true,
         retry_after_ms: Some(u64::MAX),

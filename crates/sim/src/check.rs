@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use poste_client::{State, StoreError, store::Tx};
 use poste_domain::ports::Slot;
-use poste_protocol::{ConversationId, EnvelopeId, FromServer, MessageId, Seq, UserId};
+use poste_protocol::{Cell, ConversationId, EnvelopeId, FromServer, MessageId, Seq, UserId};
 
 use crate::{
     device::{Device, Written},
-    network::Network,
+    network::{LIFE, Network},
 };
 
 /// An invariant that did not hold.
@@ -105,7 +105,7 @@ fn shown(device: &Device, conversation: &ConversationId) -> Vec<poste_client::Me
 pub(crate) fn check(network: &Network, devices: &[Device]) -> Result<(), Violation> {
     let logs: BTreeMap<ConversationId, Vec<Slot>> =
         pairs(devices).map(|id| (id.clone(), network.world.log_of(&id))).collect();
-    let places = whole_logs(&logs)?;
+    let places = whole_logs(network, &logs)?;
     for (envelope, acknowledged) in network.acknowledged() {
         hold(acknowledged.len() == 1, "I2", || format!("{envelope} was acknowledged at {acknowledged:?}"))?;
         let place = places.get(&envelope);
@@ -113,12 +113,60 @@ pub(crate) fn check(network: &Network, devices: &[Device]) -> Result<(), Violati
             format!("{envelope} was acknowledged at {acknowledged:?} and is at {place:?}")
         })?;
     }
+    let trespasses = network.world.trespasses();
+    hold(trespasses.is_empty(), "L8", || format!("written where something was removed: {trespasses:?}"))?;
+    refused_is_refused(network, &logs)?;
+    pages_keep_their_promise(network, &logs)?;
     for device in devices {
         all_that_was_written(device, &logs)?;
         one_order(network, device, devices, &logs)?;
     }
     marks_keep_their_rules(network)?;
     nothing_posted_that_is_not_stored(network, &logs)
+}
+
+/// Whether something that was stored at `at` is certainly to be seen still, `now`: a write may come as much later than
+/// its placing, which counts, as a function lives.
+fn kept(network: &Network, at: u64, now: u64) -> bool {
+    network.retention().keeps(at, now + u64::try_from(LIFE.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// What was refused as expired is not stored, nor was it, unless so long before that nobody can tell.
+fn refused_is_refused(network: &Network, logs: &BTreeMap<ConversationId, Vec<Slot>>) -> Result<(), Violation> {
+    let expired = network.expired();
+    for cell in cells(logs.values().flatten()) {
+        let refused_at = expired.get(&cell.envelope);
+        hold(refused_at.is_none_or(|at| !kept(network, cell.at, *at)), "L6", || {
+            format!("{} was refused as expired, and is stored at {}", cell.envelope, cell.seq)
+        })?;
+    }
+    Ok(())
+}
+
+/// A page holds everything of its range that its reader may see, then and for ever, and nothing whose time is up.
+fn pages_keep_their_promise(network: &Network, logs: &BTreeMap<ConversationId, Vec<Slot>>) -> Result<(), Violation> {
+    for (user, page, answered_at) in network.pages() {
+        let id = &page.conversation;
+        let what = || format!("the page of {id} for {user} from {} to {}", page.after, page.through);
+        let membership = network.world.membership_of(id, &user);
+        let log = logs.get(id).map(Vec::as_slice).unwrap_or_default();
+        let range = cells(log).filter(|cell| cell.seq > page.after && cell.seq <= page.through);
+        for cell in range.filter(|cell| membership.as_ref().is_some_and(|membership| membership.sees(cell.seq))) {
+            let there = page.cells.iter().any(|other| other.seq == cell.seq);
+            hold(there || !kept(network, cell.at, answered_at), "O4", || format!("{} lacks {}", what(), cell.seq))?;
+        }
+        let life = u64::try_from(LIFE.as_millis()).unwrap_or(u64::MAX);
+        let stale = page.cells.iter().find(|cell| !network.retention().keeps(cell.at, answered_at - life));
+        hold(stale.is_none(), "L8", || format!("{} has {:?}, which is gone", what(), stale.map(|cell| cell.seq)))?;
+    }
+    Ok(())
+}
+
+fn cells<'a>(slots: impl IntoIterator<Item = &'a Slot>) -> impl Iterator<Item = &'a Cell> {
+    slots.into_iter().filter_map(|slot| match slot {
+        Slot::Cell(cell) => Some(cell),
+        Slot::Void(_) => None,
+    })
 }
 
 /// Marks never go back, never pass the head, and what was read was delivered.
@@ -135,16 +183,23 @@ fn marks_keep_their_rules(network: &Network) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Logs have no holes and no overlaps, and hold each envelope and message once. Returns where each envelope is.
-fn whole_logs(logs: &BTreeMap<ConversationId, Vec<Slot>>) -> Result<BTreeMap<EnvelopeId, Seq>, Violation> {
+/// Logs have no holes and no overlaps, and hold each envelope and message once. Returns where each envelope is. A hole
+/// that was gone before anybody came to it stays one.
+fn whole_logs(
+    network: &Network,
+    logs: &BTreeMap<ConversationId, Vec<Slot>>,
+) -> Result<BTreeMap<EnvelopeId, Seq>, Violation> {
     let mut places = BTreeMap::new();
     let mut messages: BTreeSet<MessageId> = BTreeSet::new();
     for (conversation, log) in logs {
         let mut through = Seq::ZERO;
+        let floor = network.world.floor_of(conversation);
         for slot in log {
-            hold(slot.seq() == through.next(), "contiguous", || {
-                format!("{conversation}: after {through} comes {}", slot.seq())
-            })?;
+            hold(
+                slot.seq() == through.next() || slot.seq() > through && slot.seq() <= floor.next(),
+                "contiguous",
+                || format!("{conversation}: after {through} comes {}", slot.seq()),
+            )?;
             through = slot.last();
             if let Slot::Cell(cell) = slot {
                 let before = places.insert(cell.envelope, cell.seq);
@@ -159,11 +214,7 @@ fn whole_logs(logs: &BTreeMap<ConversationId, Vec<Slot>>) -> Result<BTreeMap<Env
 }
 
 fn messages_of(log: &[Slot]) -> Vec<(Seq, MessageId)> {
-    let cells = log.iter().filter_map(|slot| match slot {
-        Slot::Cell(cell) => Some(cell),
-        Slot::Void(_) => None,
-    });
-    cells.flat_map(|cell| (0..).zip(&cell.messages).map(|(i, message)| (cell.seq.plus(i), message.id))).collect()
+    cells(log).flat_map(|cell| (0..).zip(&cell.messages).map(|(i, message)| (cell.seq.plus(i), message.id))).collect()
 }
 
 /// Everything that was written on a device is in the log, once, in the order in which it was written.
@@ -176,6 +227,7 @@ fn all_that_was_written(device: &Device, logs: &BTreeMap<ConversationId, Vec<Slo
     for (peer, written) in by_peer {
         let conversation = ConversationId::direct(&device.me.user, &peer);
         let log = logs.get(&conversation).map(|log| messages_of(log)).unwrap_or_default();
+        let written: Vec<Written> = written.into_iter().filter(|message| !message.dropped).collect();
         let mine: BTreeSet<MessageId> = written.iter().map(|message| message.id).collect();
         let stored: Vec<MessageId> = log.iter().map(|(_, id)| *id).filter(|id| mine.contains(id)).collect();
         let lost = written.iter().filter(|message| !message.forgotten && !stored.contains(&message.id)).count();
@@ -202,6 +254,9 @@ fn one_order(
         let log = visible(network, device, &conversation.id, log);
         let seen: Vec<(Seq, MessageId)> = shown.iter().filter_map(|m| Some((m.seq?, m.id))).collect();
         hold(seen.len() == shown.len(), "I1", || format!("{} shows messages without a place", name(device)))?;
+        // What was removed before the device asked for it, it was told of.
+        let log: Vec<_> =
+            log.into_iter().filter(|entry| entry.0 > conversation.floor || seen.contains(entry)).collect();
         hold(seen == log, "I3/I4/I6", || {
             let missing: Vec<_> = log.iter().filter(|entry| !seen.contains(entry)).collect();
             format!("{} shows {} of {} in {}; misses {missing:?}", name(device), seen.len(), log.len(), conversation.id)
@@ -210,7 +265,8 @@ fn one_order(
             .peer
             .as_ref()
             .is_some_and(|peer| *peer != device.me.user && devices.iter().any(|other| other.me.user == *peer));
-        for message in shown.iter().filter(|m| m.user == device.me.user && peer_has_devices) {
+        let settled = |m: &&poste_client::Message| m.seq.is_some_and(|seq| seq > conversation.floor);
+        for message in shown.iter().filter(settled).filter(|m| m.user == device.me.user && peer_has_devices) {
             hold(message.state == State::Delivered, "D2", || {
                 format!(
                     "{}: {} at {:?} of {} is {:?}, and its reader has it",

@@ -5,8 +5,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use poste_domain::{
-    Claim, Lane, LaneKey, Membership,
-    ports::{Connection, Connections, Heads, Log, Marks, Members, Placing, Slot},
+    Claim, Lane, LaneKey, Membership, Retention,
+    ports::{Connection, Connections, Head, Heads, Log, Marks, Members, Placement, Placing, Slot, Terms},
 };
 use poste_protocol::{
     Author, Cell, ConversationId, DeviceId, EnvelopeId, Mark, Message, MessageId, Number, Seq, UserId,
@@ -42,6 +42,8 @@ macro_rules! contract_tests {
             a_place_is_given_anew_only_to_its_holder,
             a_resolved_conflict_goes_on_from_its_lane_only,
             places_given_at_once_do_not_overlap,
+            a_refusal_stands_in_the_lane_and_takes_no_numbers,
+            numbers_are_given_only_in_an_epoch_that_admits_them,
             heads_are_read_together,
             slots_are_written_once,
             of_two_writers_one_wins,
@@ -108,19 +110,44 @@ fn cell(at: u64, count: u64, bytes: usize) -> Slot {
     })
 }
 
+/// When everything happens that has no other time.
+const NOW: u64 = 1;
+
+async fn create(ports: &Ports, conversation: &ConversationId) {
+    ports.heads.create(conversation, Retention::FOREVER, NOW).await.expect("a head");
+}
+
+async fn whole_head(ports: &Ports, conversation: &ConversationId) -> Option<Head> {
+    ports.heads.heads(std::slice::from_ref(conversation)).await.expect("heads").pop().map(|(_, head)| head)
+}
+
 async fn head_of(ports: &Ports, conversation: &ConversationId) -> u64 {
-    let heads = ports.heads.heads(std::slice::from_ref(conversation)).await.expect("heads");
-    heads.first().map_or(0, |(_, head)| head.head.get())
+    whole_head(ports, conversation).await.map_or(0, |head| head.head.get())
+}
+
+async fn place_on(
+    ports: &Ports,
+    conversation: &ConversationId,
+    lane: &LaneKey,
+    claim: &Claim,
+    terms: Terms,
+) -> Placing {
+    let placement = Placement { conversation, lane, claim: *claim, terms, now_ms: NOW, retention: Retention::FOREVER };
+    ports.heads.place(&placement).await.expect("a placing")
 }
 
 async fn place(ports: &Ports, conversation: &ConversationId, key: &LaneKey, claim: &Claim) -> Placing {
-    ports.heads.place(conversation, key, claim, 1).await.expect("a placing")
+    place_on(ports, conversation, key, claim, Terms::Next).await
+}
+
+async fn put(ports: &Ports, conversation: &ConversationId, slot: &Slot) -> Option<Slot> {
+    ports.log.put(conversation, slot, None).await.expect("a put")
 }
 
 /// A conversation whose head is full, and a lane outside it.
 async fn full(ports: &Ports) -> (ConversationId, LaneKey, LaneKey) {
     let conversation = conversation();
-    ports.heads.create(&conversation, 1).await.expect("a head");
+    create(ports, &conversation).await;
     let mut inside = LaneKey::of(&author());
     for n in 0..ports.lanes_in_head {
         inside = LaneKey::of(&author());
@@ -134,12 +161,12 @@ async fn full(ports: &Ports) -> (ConversationId, LaneKey, LaneKey) {
 pub async fn heads_are_made_once(ports: &Ports) {
     let (conversation, key) = (conversation(), LaneKey::of(&author()));
     assert_eq!(place(ports, &conversation, &key, &claim(1, 1, 1)).await, Placing::NoConversation);
-    let anew = ports.heads.place_anew(&conversation, &key, &claim(1, 1, 1), seq(1), 1).await.expect("a placing");
+    let anew = place_on(ports, &conversation, &key, &claim(1, 1, 1), Terms::Anew(seq(1))).await;
     assert_eq!(anew, Placing::NoConversation);
     assert_eq!(ports.heads.lane(&conversation, &key).await.expect("a look"), None);
-    ports.heads.create(&conversation, 1).await.expect("a head");
+    create(ports, &conversation).await;
     assert_eq!(place(ports, &conversation, &key, &claim(1, 1, 3)).await, Placing::Placed(seq(1)));
-    ports.heads.create(&conversation, 2).await.expect("no second head");
+    create(ports, &conversation).await;
     assert_eq!(head_of(ports, &conversation).await, 3);
 }
 
@@ -147,7 +174,7 @@ pub async fn heads_are_made_once(ports: &Ports) {
 /// reserved in vain.
 pub async fn a_claim_has_one_place(ports: &Ports) {
     let (conversation, key) = (conversation(), LaneKey::of(&author()));
-    ports.heads.create(&conversation, 1).await.expect("a head");
+    create(ports, &conversation).await;
     let first = claim(1, 1, 2);
     assert_eq!(place(ports, &conversation, &key, &first).await, Placing::Placed(seq(1)));
     assert_eq!(place(ports, &conversation, &key, &first).await, Placing::Standing(lane(&first, 1)));
@@ -158,7 +185,7 @@ pub async fn a_claim_has_one_place(ports: &Ports) {
 /// A lane takes a claim with a greater number and another id, and no other.
 pub async fn a_lane_yields_to_greater_numbers_only(ports: &Ports) {
     let (conversation, key) = (conversation(), LaneKey::of(&author()));
-    ports.heads.create(&conversation, 1).await.expect("a head");
+    create(ports, &conversation).await;
     let standing = claim(5, 50, 1);
     assert_eq!(place(ports, &conversation, &key, &standing).await, Placing::Placed(seq(1)));
     for refused in [claim(5, 51, 1), claim(4, 40, 1), claim(4, 50, 1), claim(6, 50, 1)] {
@@ -196,13 +223,11 @@ pub async fn lanes_beyond_the_head_keep_the_same_rules(ports: &Ports) {
 pub async fn a_place_is_given_anew_only_to_its_holder(ports: &Ports) {
     let (crowded, _, outside) = full(ports).await;
     let (roomy, inside) = (conversation(), LaneKey::of(&author()));
-    ports.heads.create(&roomy, 1).await.expect("a head");
+    create(ports, &roomy).await;
     for (conversation, key) in [(roomy, inside), (crowded, outside)] {
         let held = claim(5, 50, 2);
         let Placing::Placed(first) = place(ports, &conversation, &key, &held).await else { panic!("no place") };
-        let anew = async |claim: Claim, old: Seq| {
-            ports.heads.place_anew(&conversation, &key, &claim, old, 1).await.expect("a placing")
-        };
+        let anew = async |claim: Claim, old: Seq| place_on(ports, &conversation, &key, &claim, Terms::Anew(old)).await;
         let standing = Placing::Standing(lane(&held, first.get()));
         assert_eq!(anew(claim(5, 51, 2), first).await, standing, "another id");
         assert_eq!(anew(claim(4, 50, 2), first).await, standing, "another number");
@@ -220,14 +245,13 @@ pub async fn a_place_is_given_anew_only_to_its_holder(ports: &Ports) {
 pub async fn a_resolved_conflict_goes_on_from_its_lane_only(ports: &Ports) {
     let (crowded, _, outside) = full(ports).await;
     let (roomy, inside) = (conversation(), LaneKey::of(&author()));
-    ports.heads.create(&roomy, 1).await.expect("a head");
+    create(ports, &roomy).await;
     for (conversation, key) in [(roomy, inside), (crowded, outside)] {
         let held = claim(5, 50, 1);
         let Placing::Placed(first) = place(ports, &conversation, &key, &held).await else { panic!("no place") };
         let standing = lane(&held, first.get());
-        let over = async |claim: Claim, over: Lane| {
-            ports.heads.place_over(&conversation, &key, &claim, &over, 1).await.expect("a placing")
-        };
+        let over =
+            async |claim: Claim, over: Lane| place_on(ports, &conversation, &key, &claim, Terms::Over(over)).await;
         let moved = Lane { first: first.next(), ..standing };
         let other = Lane { id: claim(5, 51, 1).id, ..standing };
         for wrong in [moved, other] {
@@ -243,7 +267,7 @@ pub async fn a_resolved_conflict_goes_on_from_its_lane_only(ports: &Ports) {
 /// Whoever reserves at the same moment gets ranges apart.
 pub async fn places_given_at_once_do_not_overlap(ports: &Ports) {
     let conversation = conversation();
-    ports.heads.create(&conversation, 1).await.expect("a head");
+    create(ports, &conversation).await;
     let writers = (0..30_u64).map(|n| {
         let (ports, conversation) = (ports.clone(), conversation.clone());
         tokio::spawn(async move {
@@ -265,11 +289,75 @@ pub async fn places_given_at_once_do_not_overlap(ports: &Ports) {
     assert!(taken.last().copied() <= Some(head_of(ports, &conversation).await));
 }
 
+/// A refusal is recorded like a claim, on the same terms, and moves no counter; nothing of its envelope has a place
+/// afterwards. Inside the head and outside.
+pub async fn a_refusal_stands_in_the_lane_and_takes_no_numbers(ports: &Ports) {
+    let (crowded, _, outside) = full(ports).await;
+    let (roomy, inside) = (conversation(), LaneKey::of(&author()));
+    create(ports, &roomy).await;
+    for (conversation, key) in [(roomy, inside), (crowded, outside)] {
+        let head = head_of(ports, &conversation).await;
+        let (first, refused) = (claim(1, 1, 1), claim(2, 2, 3));
+        assert_eq!(place(ports, &conversation, &key, &first).await, Placing::Placed(seq(head + 1)));
+        let refusal = refused.of_refusal();
+        assert_eq!(place(ports, &conversation, &key, &refusal).await, Placing::Placed(seq(head + 1)));
+        assert_eq!(head_of(ports, &conversation).await, head + 1);
+        let standing = Placing::Standing(lane(&refusal, head + 1));
+        for late in [refused, refusal, first] {
+            assert_eq!(place(ports, &conversation, &key, &late).await, standing);
+        }
+        assert!(matches!(place(ports, &conversation, &key, &claim(3, 3, 1)).await, Placing::Placed(_)));
+    }
+}
+
+/// When an epoch has lasted a quarter of the retention, or another retention is in force, it has to be ended before
+/// numbers are given. Ending it twice is ending it once, and what is noted comes back as it was.
+pub async fn numbers_are_given_only_in_an_epoch_that_admits_them(ports: &Ports) {
+    let (crowded, _, outside) = full(ports).await;
+    let (roomy, inside) = (conversation(), LaneKey::of(&author()));
+    create(ports, &roomy).await;
+    for (conversation, key) in [(roomy, inside), (crowded, outside)] {
+        let mut number = 0;
+        let mut place_at = async |now_ms, keep_ms| {
+            number += 1;
+            let claim = claim(number, number.into(), 2);
+            let retention = Retention::of(keep_ms);
+            let placement =
+                Placement { conversation: &conversation, lane: &key, claim, terms: Terms::Next, now_ms, retention };
+            ports.heads.place(&placement).await.expect("a placing")
+        };
+        let ended = async |placing, now_ms, keep_ms| {
+            let Placing::EpochOver(before) = placing else { panic!("{placing:?}") };
+            assert_eq!(whole_head(ports, &conversation).await, Some((*before).clone()), "nothing has changed");
+            let next = before.next_epochs(Retention::of(keep_ms), now_ms);
+            ports.heads.turn(&conversation, &before, &next).await.expect("a turn");
+            let other = before.next_epochs(Retention::of(keep_ms), now_ms + 1);
+            ports.heads.turn(&conversation, &before, &other).await.expect("no second turn");
+            let after = whole_head(ports, &conversation).await.expect("a head");
+            assert_eq!(after, Head { epochs: next, ..*before });
+        };
+        ended(place_at(100, 400).await, 100, 400).await;
+        assert!(matches!(place_at(100, 400).await, Placing::Placed(_)));
+        assert!(matches!(place_at(199, 400).await, Placing::Placed(_)));
+        ended(place_at(200, 400).await, 200, 400).await;
+        assert!(matches!(place_at(201, 400).await, Placing::Placed(_)));
+        ended(place_at(202, 100).await, 202, 100).await;
+        let head = whole_head(ports, &conversation).await.expect("a head");
+        let last = head.head;
+        assert!(head.floor(300) < last);
+        assert_eq!(head.floor(301), last, "by the shorter retention");
+        ended(place_at(900, 0).await, 900, 0).await;
+        assert!(matches!(place_at(u64::from(u32::MAX), 0).await, Placing::Placed(_)), "for ever has no epochs");
+        let head = whole_head(ports, &conversation).await.expect("a head");
+        assert_eq!(head.epochs.floor, last);
+    }
+}
+
 /// A hundred heads in one call; those that do not exist are left out.
 pub async fn heads_are_read_together(ports: &Ports) {
     let ids: Vec<ConversationId> = (0..100).map(|_| conversation()).collect();
     for id in ids.iter().step_by(2) {
-        ports.heads.create(id, 9).await.expect("a head");
+        create(ports, id).await;
     }
     let found = ports.heads.heads(&ids).await.expect("heads");
     assert_eq!(found.len(), 50);
@@ -282,11 +370,11 @@ pub async fn slots_are_written_once(ports: &Ports) {
     let conversation = conversation();
     let (one, other) = (cell(1, 2, 10), cell(1, 1, 10));
     let (hole, late) = (Slot::Void(seq(3)), cell(3, 1, 10));
-    assert_eq!(ports.log.put(&conversation, &one).await.expect("a put"), None);
-    assert_eq!(ports.log.put(&conversation, &hole).await.expect("a put"), None);
+    assert_eq!(put(ports, &conversation, &one).await, None);
+    assert_eq!(put(ports, &conversation, &hole).await, None);
     for (there, refused) in [(&one, &other), (&one, &one), (&one, &Slot::Void(seq(1))), (&hole, &late), (&hole, &hole)]
     {
-        assert_eq!(ports.log.put(&conversation, refused).await.expect("a put").as_ref(), Some(there));
+        assert_eq!(put(ports, &conversation, refused).await.as_ref(), Some(there));
     }
     let found = ports.log.after(&conversation, Seq::ZERO, 10).await.expect("slots");
     assert_eq!(found.slots, [one, hole]);
@@ -300,7 +388,7 @@ pub async fn of_two_writers_one_wins(ports: &Ports) {
             let (ports, conversation) = (ports.clone(), conversation.clone());
             tokio::spawn(async move {
                 let slot = if n % 2 == 0 { cell(1, 1, 10) } else { Slot::Void(seq(1)) };
-                let found = ports.log.put(&conversation, &slot).await.expect("a put");
+                let found = put(&ports, &conversation, &slot).await;
                 (slot, found)
             })
         })
@@ -319,7 +407,7 @@ pub async fn of_two_writers_one_wins(ports: &Ports) {
 pub async fn slots_come_in_order_and_in_pages(ports: &Ports) {
     let conversation = conversation();
     for n in (1..=12).rev() {
-        ports.log.put(&conversation, &Slot::Void(seq(n))).await.expect("a put");
+        put(ports, &conversation, &Slot::Void(seq(n))).await;
     }
     let numbers = |slots: &[Slot]| slots.iter().map(|slot| slot.seq().get()).collect::<Vec<_>>();
     let page = ports.log.after(&conversation, seq(7), 3).await.expect("slots");
@@ -338,7 +426,7 @@ pub async fn slots_come_in_order_and_in_pages(ports: &Ports) {
 pub async fn large_slots_come_in_more_pages(ports: &Ports) {
     let conversation = conversation();
     for n in 1..=60 {
-        ports.log.put(&conversation, &cell(n, 1, 23_000)).await.expect("a put");
+        put(ports, &conversation, &cell(n, 1, 23_000)).await;
     }
     let (mut after, mut count, mut looks) = (Seq::ZERO, 0, 0);
     loop {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use poste_client::{
-    Target, Tuning,
+    State, Target, Tuning,
     engine::{Engine, Input, Lost, Now, Output},
     store::Store,
 };
@@ -38,6 +38,8 @@ pub(crate) enum Fate {
     RollBack,
     /// The clock on the wall jumps, by so many milliseconds.
     Clock(i64),
+    /// The person sees that a message has failed, and has it sent again or drops it.
+    Decide(MessageId),
 }
 
 /// What comes to the device's loop.
@@ -65,6 +67,8 @@ pub(crate) struct Written {
     pub(crate) id: MessageId,
     /// The device was rolled back to before it was written: it may have been stored, or be gone.
     pub(crate) forgotten: bool,
+    /// It failed and was dropped. In another life of the device it may be sent all the same, at any time.
+    pub(crate) dropped: bool,
 }
 
 impl Device {
@@ -115,6 +119,9 @@ struct Life {
 /// What a device's clock says when its world begins, in Unix milliseconds: not what the server's says.
 const WALL_MS: u64 = 1_780_000_000_000;
 
+/// How long it takes until somebody does something about a failed message.
+const ATTENTION: Duration = Duration::from_secs(3);
+
 /// With nothing to wait for, the device still looks up now and then.
 const IDLE: Duration = Duration::from_hours(1);
 
@@ -156,6 +163,7 @@ impl Life {
                     to,
                     id: message.id,
                     forgotten: false,
+                    dropped: false,
                 });
                 self.carry_out(outputs);
             }
@@ -181,6 +189,7 @@ impl Life {
                     self.live(store);
                 }
             }
+            Event::Fate(Fate::Decide(id)) => self.decide(id),
             Event::Fate(Fate::Clock(by)) => self.wall_offset = self.wall_offset.saturating_add(by),
             Event::Shaken(link, shaken) if link == self.link => match shaken {
                 Some((caller, mut socket)) => {
@@ -214,6 +223,31 @@ impl Life {
         }
     }
 
+    /// Has a failed message sent again, or drops it. It may have come to something meanwhile.
+    fn decide(&mut self, id: MessageId) {
+        let now = self.now();
+        let retried = self.network.forgives() && self.network.world.weather.chance(0.5);
+        let done = self.with(|engine| if retried { engine.retry(now, id) } else { engine.drop_message(now, id) });
+        if let Ok(((), outputs)) = done {
+            if !retried {
+                let mut written = self.written.lock().expect("no panic under the lock");
+                written.iter_mut().filter(|message| message.id == id).for_each(|message| message.dropped = true);
+            }
+            self.carry_out(outputs);
+        }
+    }
+
+    /// The person will see what has failed.
+    fn show(&self, message: &poste_client::Message) {
+        if message.state == State::Failed {
+            let (events, id) = (self.events.clone(), message.id);
+            tokio::spawn(async move {
+                tokio::time::sleep(ATTENTION).await;
+                let _ = events.send(Event::Fate(Fate::Decide(id)));
+            });
+        }
+    }
+
     /// The process ends; what is on the disk is left.
     fn die(&mut self) -> Store {
         self.hang_up();
@@ -226,6 +260,8 @@ impl Life {
         self.seed += 1_000_003;
         let engine = Engine::new(store, self.me.clone(), Tuning::default(), self.seed);
         *self.engine.lock().expect("no panic under the lock") = Some(engine);
+        let waiting = self.with(|engine| engine.read().and_then(|tx| tx.outbox_entries())).expect("a store in memory");
+        waiting.iter().flat_map(|entry| &entry.messages).for_each(|message| self.show(message));
         self.handle(Input::Network(true));
     }
 
@@ -253,11 +289,27 @@ impl Life {
                         let text =
                             if self.network.world.breaks(Mutation::OutboxRegroups) { regrouped(text) } else { text };
                         self.network.carry(caller, &text);
+                        if self.network.world.breaks(Mutation::OutboxFreesWhenSent) {
+                            self.free_what_is_sent();
+                        }
                     }
                 }
+                Output::Event(poste_client::Event::Updated { message }) => self.show(&message),
                 Output::Event(_) => {}
             }
         }
+    }
+
+    /// Takes out of the outbox whatever is under way.
+    fn free_what_is_sent(&self) {
+        let free = |engine: &mut Engine| {
+            let tx = engine.read()?;
+            for row in tx.outbox_rows()? {
+                tx.dissolve(row.envelope)?;
+            }
+            tx.commit()
+        };
+        self.with(free).expect("a store in memory");
     }
 
     /// Ends the connection, or the handshake, that is under way.

@@ -1,16 +1,16 @@
 //! All ports on one set of tables in memory. Each call takes effect at one instant, like a single-item write.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard},
 };
 
 use async_trait::async_trait;
 use poste_domain::{
-    Claim, Lane, LaneKey, Membership, Trouble,
+    Claim, Epochs, Lane, LaneKey, Membership, Retention,
     ports::{
         Advance, Belonging, Belongings, Callback, Clock, Connection, Connections, Courier, Head, Heads, Log, Marks,
-        Members, Parcel, Placing, Posted, Result, Slot, Slots,
+        Members, Parcel, Placement, Placing, Posted, Result, Slot, Slots, Terms,
     },
 };
 use poste_protocol::{Author, ConversationId, DeviceId, FromServer, Mark, MemberMark, Seq, UserId};
@@ -24,18 +24,25 @@ use crate::{chronicle::Chronicle, mutation::Mutation, weather::Weather};
 /// The server's clock when a world begins, in Unix milliseconds.
 const EPOCH_MS: u64 = 1_790_000_000_000;
 
-#[derive(Default)]
 struct HeadItem {
-    head: u64,
-    active_at: u64,
+    head: Head,
     lanes: BTreeMap<LaneKey, Lane>,
 }
+
+/// How likely a slot that may be removed is removed at a time.
+const REMOVED: f64 = 0.2;
 
 #[derive(Default)]
 struct State {
     heads: BTreeMap<ConversationId, HeadItem>,
     lanes: BTreeMap<(ConversationId, LaneKey), Lane>,
     log: BTreeMap<ConversationId, BTreeMap<Seq, Slot>>,
+    /// From when on what may be removed.
+    removals: BTreeSet<(u64, ConversationId, Seq)>,
+    /// What was removed.
+    removed: BTreeMap<ConversationId, BTreeMap<Seq, Slot>>,
+    /// What was put where something was removed.
+    trespasses: Vec<String>,
     members: BTreeMap<ConversationId, BTreeMap<UserId, Membership>>,
     conversations: BTreeMap<UserId, BTreeMap<ConversationId, Option<UserId>>>,
     delivered: BTreeMap<(ConversationId, UserId), BTreeMap<DeviceId, Seq>>,
@@ -97,16 +104,52 @@ impl World {
 
     /// How far a conversation's counter is.
     pub fn head_of(&self, conversation: &ConversationId) -> Seq {
-        self.state().heads.get(conversation).map_or(Seq::ZERO, |item| Seq::ZERO.plus(item.head))
+        self.state().heads.get(conversation).map_or(Seq::ZERO, |item| item.head.head)
+    }
+
+    /// What is gone of a conversation.
+    pub fn floor_of(&self, conversation: &ConversationId) -> Seq {
+        let now = self.now_ms();
+        self.state().heads.get(conversation).map_or(Seq::ZERO, |item| item.head.floor(now))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic under the lock")
     }
 
-    /// Everything that a conversation's log holds.
+    /// Everything that a conversation's log holds or held.
     pub fn log_of(&self, conversation: &ConversationId) -> Vec<Slot> {
-        self.state().log.get(conversation).map(|log| log.values().cloned().collect()).unwrap_or_default()
+        let state = self.state();
+        let all: BTreeMap<_, _> =
+            [&state.removed, &state.log].iter().filter_map(|part| part.get(conversation)).flatten().collect();
+        all.into_values().cloned().collect()
+    }
+
+    /// Removes some of what may be removed, as a store does whose removal is late and in no order.
+    pub fn remove_some(&self) {
+        let now = self.now_ms();
+        let due: Vec<_> = self.state().removals.iter().take_while(|(at, ..)| *at <= now).cloned().collect();
+        for (at, conversation, seq) in due {
+            if !self.weather.chance(REMOVED) {
+                continue;
+            }
+            let mut state = self.state();
+            let slot = state.log.get_mut(&conversation).and_then(|log| log.remove(&seq));
+            if let Some(slot) = slot {
+                state.removed.entry(conversation.clone()).or_default().insert(seq, slot);
+            }
+            state.removals.remove(&(at, conversation, seq));
+        }
+    }
+
+    /// How many slots were removed.
+    pub fn removed(&self) -> usize {
+        self.state().removed.values().map(BTreeMap::len).sum()
+    }
+
+    /// What was put where something was removed.
+    pub fn trespasses(&self) -> Vec<String> {
+        self.state().trespasses.clone()
     }
 
     /// Everything that was published, in the order of publishing.
@@ -160,6 +203,17 @@ impl World {
         if self.breaks(Mutation::MembershipUnchecked) { Membership::from_the_start() } else { membership }
     }
 
+    fn told_head(&self, head: Head) -> Head {
+        match self.mutation {
+            Some(Mutation::FloorUnknown) => Head { epochs: Epochs::new(Retention::FOREVER, 0), ..head },
+            Some(Mutation::FloorTooHigh) => {
+                let epochs = Epochs { floor: head.head, ..head.epochs };
+                Head { epochs, ..head }
+            }
+            _ => head,
+        }
+    }
+
     /// Makes users members of a conversation from its first message on.
     pub fn admit_all(&self, conversation: &ConversationId, users: &[UserId]) {
         for user in users {
@@ -167,71 +221,36 @@ impl World {
         }
     }
 
-    async fn place_if(
-        &self,
-        conversation: &ConversationId,
-        lane: &LaneKey,
-        claim: &Claim,
-        over: Option<&Lane>,
-        now_ms: u64,
-    ) -> Result<Placing> {
-        let inside = self
-            .weather
-            .call("heads.place", || {
-                let mut state = self.state();
-                let Some(item) = state.heads.get_mut(conversation) else { return Ok(Some(Placing::NoConversation)) };
-                if self.is_outside(item, lane) {
-                    return Ok(None);
-                }
-                if let Some(standing) = item.lanes.get(lane).filter(|standing| !self.yields(standing, claim, over)) {
-                    return Ok(Some(Placing::Standing(*standing)));
-                }
-                let first = advance(item, claim, now_ms);
-                if !self.breaks(Mutation::LaneAfterCell) {
-                    item.lanes.insert(lane.clone(), Lane::taken(claim, first));
-                }
-                Ok(Some(Placing::Placed(first)))
-            })
-            .await?;
-        if let Some(placing) = inside {
-            return Ok(placing);
+    /// Reserves numbers; says which, or why not.
+    fn reserve(&self, item: &mut HeadItem, placement: &Placement<'_>) -> std::result::Result<Seq, Placing> {
+        let head = &mut item.head;
+        if !head.epochs.admit(placement.retention, placement.now_ms) && !self.breaks(Mutation::EpochsNeverEnd) {
+            return Err(Placing::EpochOver(Box::new(head.clone())));
         }
-        let Some(first) = self.reserve(conversation, claim, now_ms).await? else {
-            return Ok(Placing::NoConversation);
-        };
-        self.weather
-            .call("lanes.bind", || {
-                let mut state = self.state();
-                let key = (conversation.clone(), lane.clone());
-                if let Some(standing) = state.lanes.get(&key).filter(|standing| !self.yields(standing, claim, over)) {
-                    return Ok(Placing::Standing(*standing));
-                }
-                if !self.breaks(Mutation::LaneAfterCell) {
-                    state.lanes.insert(key, Lane::taken(claim, first));
-                }
-                Ok(Placing::Placed(first))
-            })
-            .await
-    }
-
-    async fn reserve(&self, conversation: &ConversationId, claim: &Claim, now_ms: u64) -> Result<Option<Seq>> {
-        self.weather
-            .call("heads.reserve", || {
-                let mut state = self.state();
-                Ok(state.heads.get_mut(conversation).map(|item| advance(item, claim, now_ms)))
-            })
-            .await
+        head.head = head.head.plus(placement.claim.count);
+        head.active_at = placement.now_ms;
+        Ok(placement.claim.first(head.head).expect("a counter that was just moved"))
     }
 
     /// Whether a lane may be given to a claim.
-    fn yields(&self, standing: &Lane, claim: &Claim, over: Option<&Lane>) -> bool {
-        if over.is_some_and(|over| over != standing) {
-            return false;
+    fn yields(&self, standing: &Lane, claim: &Claim, terms: Terms) -> bool {
+        match (self.mutation, terms) {
+            (Some(Mutation::PlacingAnewUnasked), Terms::Anew(_)) | (Some(Mutation::PlacingUnasked), Terms::Next) => {
+                true
+            }
+            (Some(Mutation::LateFramesStored), Terms::Next) => {
+                standing.number != claim.number && standing.id != claim.id
+            }
+            _ => terms.allow(claim, standing),
         }
+    }
+
+    /// Whether a lane is recorded when it is placed.
+    fn records(&self, claim: &Claim) -> bool {
         match self.mutation {
-            Some(Mutation::PlacingUnasked) => true,
-            Some(Mutation::LateFramesStored) => standing.number != claim.number && standing.id != claim.id,
-            _ => standing.number < claim.number && standing.id != claim.id,
+            Some(Mutation::LaneAfterCell) => false,
+            Some(Mutation::RefusalsForgotten) => claim.count > 0,
+            _ => true,
         }
     }
 
@@ -251,12 +270,12 @@ impl World {
         let next = next.unwrap_or(first.next()).max(first.next());
         let mut found = None;
         for number in (first.get()..next.get()).rev() {
-            found = self.put_slot(conversation, &Slot::Void(Seq::ZERO.plus(number))).await?;
+            found = self.put_slot(conversation, &Slot::Void(Seq::ZERO.plus(number)), None).await?;
         }
         Ok(found)
     }
 
-    async fn put_slot(&self, conversation: &ConversationId, slot: &Slot) -> Result<Option<Slot>> {
+    async fn put_slot(&self, conversation: &ConversationId, slot: &Slot, removal: Option<u64>) -> Result<Option<Slot>> {
         self.weather
             .call("log.put", || {
                 let mut state = self.state();
@@ -269,6 +288,12 @@ impl World {
                     None => {}
                 }
                 log.insert(slot.seq(), slot.clone());
+                if let Some(removal) = removal {
+                    state.removals.insert((removal, conversation.clone(), slot.seq()));
+                }
+                if state.removed.get(conversation).is_some_and(|removed| removed.contains_key(&slot.seq())) {
+                    state.trespasses.push(format!("{slot:?} in {conversation}"));
+                }
                 if let Slot::Cell(cell) = slot
                     && self.breaks(Mutation::LaneAfterCell)
                 {
@@ -287,14 +312,6 @@ impl World {
     }
 }
 
-/// Reserves numbers; returns the first.
-fn advance(item: &mut HeadItem, claim: &Claim, now_ms: u64) -> Seq {
-    let first = Seq::ZERO.plus(item.head + 1);
-    item.head += claim.count;
-    item.active_at = now_ms;
-    first
-}
-
 impl Clock for World {
     fn now_ms(&self) -> u64 {
         EPOCH_MS + u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
@@ -309,18 +326,20 @@ impl Heads for World {
                 let state = self.state();
                 let head = |id: &ConversationId| {
                     let item = state.heads.get(id)?;
-                    Some((id.clone(), Head { head: Seq::ZERO.plus(item.head), active_at: item.active_at }))
+                    Some((id.clone(), self.told_head(item.head.clone())))
                 };
                 Ok(conversations.iter().filter_map(head).collect())
             })
             .await
     }
 
-    async fn create(&self, conversation: &ConversationId, now_ms: u64) -> Result<()> {
+    async fn create(&self, conversation: &ConversationId, retention: Retention, now_ms: u64) -> Result<()> {
         self.weather
             .call("heads.create", || {
-                let made = HeadItem { active_at: now_ms, ..HeadItem::default() };
-                self.state().heads.entry(conversation.clone()).or_insert(made);
+                self.state().heads.entry(conversation.clone()).or_insert_with(|| {
+                    let epochs = Epochs::new(retention, now_ms);
+                    HeadItem { head: Head { head: Seq::ZERO, active_at: now_ms, epochs }, lanes: BTreeMap::new() }
+                });
                 Ok(())
             })
             .await
@@ -336,74 +355,72 @@ impl Heads for World {
             .await
     }
 
-    async fn place(
-        &self,
-        conversation: &ConversationId,
-        lane: &LaneKey,
-        claim: &Claim,
-        now_ms: u64,
-    ) -> Result<Placing> {
-        self.place_if(conversation, lane, claim, None, now_ms).await
-    }
-
-    async fn place_over(
-        &self,
-        conversation: &ConversationId,
-        lane: &LaneKey,
-        claim: &Claim,
-        over: &Lane,
-        now_ms: u64,
-    ) -> Result<Placing> {
-        self.place_if(conversation, lane, claim, Some(over), now_ms).await
-    }
-
-    async fn place_anew(
-        &self,
-        conversation: &ConversationId,
-        lane: &LaneKey,
-        claim: &Claim,
-        old: Seq,
-        now_ms: u64,
-    ) -> Result<Placing> {
-        let expected = Lane::taken(claim, old);
+    async fn place(&self, placement: &Placement<'_>) -> Result<Placing> {
+        let Placement { conversation, lane, claim, terms, .. } = *placement;
         let inside = self
             .weather
-            .call("heads.place_anew", || {
+            .call("heads.place", || {
                 let mut state = self.state();
                 let Some(item) = state.heads.get_mut(conversation) else { return Ok(Some(Placing::NoConversation)) };
-                match item.lanes.get(lane).copied() {
-                    None => Ok(None),
-                    Some(standing) if standing != expected && !self.breaks(Mutation::PlacingAnewUnasked) => {
-                        Ok(Some(Placing::Standing(standing)))
-                    }
-                    Some(_) => {
-                        let first = advance(item, claim, now_ms);
-                        item.lanes.insert(lane.clone(), Lane { first, ..expected });
-                        Ok(Some(Placing::Placed(first)))
-                    }
+                if self.is_outside(item, lane) {
+                    return Ok(None);
                 }
+                if let Some(standing) = item.lanes.get(lane).filter(|standing| !self.yields(standing, &claim, terms)) {
+                    return Ok(Some(Placing::Standing(*standing)));
+                }
+                Ok(Some(match self.reserve(item, placement) {
+                    Err(refused) => refused,
+                    Ok(first) => {
+                        if self.records(&claim) {
+                            item.lanes.insert(lane.clone(), Lane::taken(&claim, first));
+                        }
+                        Placing::Placed(first)
+                    }
+                }))
             })
             .await?;
         if let Some(placing) = inside {
             return Ok(placing);
         }
-        let Some(first) = self.reserve(conversation, claim, now_ms).await? else {
-            return Ok(Placing::NoConversation);
+        let reserved = self
+            .weather
+            .call("heads.reserve", || {
+                let mut state = self.state();
+                Ok(match state.heads.get_mut(conversation) {
+                    Some(item) => self.reserve(item, placement),
+                    None => Err(Placing::NoConversation),
+                })
+            })
+            .await?;
+        let first = match reserved {
+            Ok(first) => first,
+            Err(refused) => return Ok(refused),
         };
         self.weather
-            .call("lanes.bind_anew", || {
+            .call("lanes.bind", || {
                 let mut state = self.state();
                 let key = (conversation.clone(), lane.clone());
-                match state.lanes.get(&key).copied() {
-                    Some(standing) if standing != expected && !self.breaks(Mutation::PlacingAnewUnasked) => {
-                        Ok(Placing::Standing(standing))
-                    }
-                    Some(_) => {
-                        state.lanes.insert(key, Lane { first, ..expected });
-                        Ok(Placing::Placed(first))
-                    }
-                    None => Err(Trouble::broken("lanes.bind_anew", "a lane is gone")),
+                if let Some(standing) = state.lanes.get(&key).filter(|standing| !self.yields(standing, &claim, terms)) {
+                    return Ok(Placing::Standing(*standing));
                 }
+                if self.records(&claim) {
+                    state.lanes.insert(key, Lane::taken(&claim, first));
+                }
+                Ok(Placing::Placed(first))
+            })
+            .await
+    }
+
+    async fn turn(&self, conversation: &ConversationId, head: &Head, epochs: &Epochs) -> Result<()> {
+        self.weather
+            .call("heads.turn", || {
+                if let Some(item) = self.state().heads.get_mut(conversation)
+                    && (item.head.epochs.retention, item.head.epochs.since)
+                        == (head.epochs.retention, head.epochs.since)
+                {
+                    item.head.epochs = epochs.clone();
+                }
+                Ok(())
             })
             .await
     }
@@ -411,10 +428,12 @@ impl Heads for World {
 
 #[async_trait]
 impl Log for World {
-    async fn put(&self, conversation: &ConversationId, slot: &Slot) -> Result<Option<Slot>> {
+    async fn put(&self, conversation: &ConversationId, slot: &Slot, removal: Option<u64>) -> Result<Option<Slot>> {
+        let early = self.breaks(Mutation::RemovedTooEarly);
+        let removal = removal.map(|at| if early { self.now_ms().midpoint(at) } else { at });
         match slot {
             Slot::Void(first) if self.breaks(Mutation::VoidsDescend) => self.put_descending(conversation, *first).await,
-            _ => self.put_slot(conversation, slot).await,
+            _ => self.put_slot(conversation, slot, removal).await,
         }
     }
 
@@ -465,7 +484,7 @@ impl Members for World {
 
     async fn found_direct(&self, conversation: &ConversationId, a: &UserId, b: &UserId) -> Result<()> {
         if self.breaks(Mutation::HeadBeforeMembers) {
-            self.create(conversation, self.now_ms()).await?;
+            self.create(conversation, Retention::FOREVER, self.now_ms()).await?;
         }
         for (user, peer) in [(a, b), (b, a)] {
             self.weather
@@ -625,10 +644,11 @@ impl Callback for World {
 fn not_stored(state: &State, frame: &str) -> Vec<String> {
     let Ok(FromServer::Delivery(delivery)) = serde_json::from_str(frame) else { return Vec::new() };
     let cells = delivery.items.into_iter().flat_map(|item| {
-        let log = state.log.get(&item.conversation);
+        let parts = [state.log.get(&item.conversation), state.removed.get(&item.conversation)];
         item.cells.into_iter().filter_map(move |cell| {
             let (seq, slot) = (cell.seq, Slot::Cell(cell));
-            (log.and_then(|log| log.get(&seq)) != Some(&slot)).then(|| format!("{seq} of {}", item.conversation))
+            let stored = parts.iter().flatten().any(|part| part.get(&seq) == Some(&slot));
+            (!stored).then(|| format!("{seq} of {}", item.conversation))
         })
     });
     cells.collect()

@@ -36,11 +36,23 @@ pub enum Mutation {
     MembershipUnchecked,
     /// A device sends an envelope again under another id and number.
     OutboxRegroups,
+    /// A device lets go of an envelope when it has sent it, not when it has the answer.
+    OutboxFreesWhenSent,
+    /// Nobody says that a missing number was removed.
+    FloorUnknown,
+    /// Numbers are said to be gone that are not.
+    FloorTooHigh,
+    /// Numbers are given however long the epoch lasts.
+    EpochsNeverEnd,
+    /// The store removes what was written before its epoch can have ended.
+    RemovedTooEarly,
+    /// The lane does not remember that an envelope was refused.
+    RefusalsForgotten,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 21] = [
         Self::CellsOverwrite,
         Self::CursorSkipsHoles,
         Self::NoPlacingAnew,
@@ -56,5 +68,11 @@ impl Mutation {
         Self::HeadBeforeMembers,
         Self::MembershipUnchecked,
         Self::OutboxRegroups,
+        Self::OutboxFreesWhenSent,
+        Self::FloorUnknown,
+        Self::FloorTooHigh,
+        Self::EpochsNeverEnd,
+        Self::RemovedTooEarly,
+        Self::RefusalsForgotten,
     ];
 }

@@ -8,17 +8,19 @@ use std::{
 };
 
 use poste_domain::{
-    Claim, LaneKey,
+    Claim, LaneKey, Retention,
     append::{Append, Settings},
     fanout::Fanout,
     marks::Marking,
     membership::Roll,
-    ports::{Clock, Courier, Heads, News, Parcel, Placing},
+    ports::{Clock, Courier, Heads, News, Parcel, Placement, Placing, Terms},
     read::Read,
     routes::{self, Caller},
     session::Session,
 };
-use poste_protocol::{Author, Cell, Envelope, EnvelopeId, FromServer, Outcome, Page, SendFrame, Seq, Submission};
+use poste_protocol::{
+    Author, Cell, Code, Envelope, EnvelopeId, FromServer, Outcome, Page, SendFrame, Seq, Submission, UserId,
+};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::{memory::World, mutation::Mutation, weather::Weather};
@@ -32,11 +34,17 @@ const DETOUR: Duration = Duration::from_secs(40);
 /// How long a function lives at most that is going to be dropped.
 const SHORT_LIFE: Duration = Duration::from_millis(120);
 
+/// How long a function lives at most.
+pub(crate) const LIFE: Duration = Duration::from_secs(28);
+
 /// How often each mishap befalls a frame or a function.
 const LOST: f64 = 0.02;
 const DOUBLED: f64 = 0.04;
 const HELD_UP: f64 = 0.03;
 const DROPPED: f64 = 0.05;
+
+/// How often the store looks for what it may remove.
+const REMOVAL: Duration = Duration::from_secs(2);
 
 /// Parcels that the queue hands out at once.
 const BATCH: usize = 10;
@@ -58,14 +66,19 @@ pub(crate) struct Network {
     connections: Mutex<u64>,
     /// Every number that an answer gave to an envelope, whether or not the answer arrived.
     acknowledged: Mutex<BTreeMap<EnvelopeId, BTreeSet<Seq>>>,
+    /// When an answer said of an envelope that it has expired.
+    expired: Mutex<BTreeMap<EnvelopeId, u64>>,
+    /// Every page that was answered: to whom, and when.
+    pages: Mutex<Vec<(UserId, Page, u64)>>,
+    settings: Settings,
 }
 
 impl Network {
-    pub(crate) fn new(world: Arc<World>, seed: u64) -> Self {
+    pub(crate) fn new(world: Arc<World>, seed: u64, settings: Settings) -> Self {
         let w = || world.clone();
         Self {
-            append: Append::new(w(), w(), w(), w(), w(), Settings::default()),
-            read: Read::new(w(), w(), w(), w(), w()),
+            append: Append::new(w(), w(), w(), w(), w(), settings.clone()),
+            read: Read::new(w(), w(), w(), w(), w(), settings.retention),
             marking: Marking::new(w(), w(), w(), Roll::new(w(), w()), w()),
             session: Session::new(w(), w()),
             fanout: Fanout::new(w(), w(), w(), w()),
@@ -73,6 +86,9 @@ impl Network {
             calm: false.into(),
             connections: Mutex::new(0),
             acknowledged: Mutex::default(),
+            expired: Mutex::default(),
+            pages: Mutex::default(),
+            settings,
             world,
         }
     }
@@ -87,6 +103,34 @@ impl Network {
         self.acknowledged.lock().expect("no panic under the lock").clone()
     }
 
+    /// When an answer said of an envelope that it has expired.
+    pub(crate) fn expired(&self) -> BTreeMap<EnvelopeId, u64> {
+        self.expired.lock().expect("no panic under the lock").clone()
+    }
+
+    /// Every page that was answered: to whom, and when.
+    pub(crate) fn pages(&self) -> Vec<(UserId, Page, u64)> {
+        self.pages.lock().expect("no panic under the lock").clone()
+    }
+
+    /// How long messages are kept.
+    pub(crate) fn retention(&self) -> Retention {
+        self.settings.retention
+    }
+
+    /// A message that has failed may be sent again without being stored twice: it cannot have been removed.
+    pub(crate) fn forgives(&self) -> bool {
+        self.settings.retention == Retention::FOREVER
+    }
+
+    /// The store removes what is too old, for ever.
+    pub(crate) async fn remove(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(REMOVAL).await;
+            self.world.remove_some();
+        }
+    }
+
     pub(crate) fn befalls(&self, likelihood: f64) -> bool {
         let calm = self.calm.load(std::sync::atomic::Ordering::Relaxed);
         !calm && self.weather.chance(likelihood)
@@ -99,11 +143,13 @@ impl Network {
 
     /// A function's life, which may end in the middle.
     async fn function<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        if !self.befalls(DROPPED) {
-            return Some(work.await);
-        }
-        let life = u64::try_from(SHORT_LIFE.as_millis()).unwrap_or(u64::MAX);
-        let outcome = tokio::time::timeout(Duration::from_millis(self.weather.below(life)), work).await.ok();
+        let life = if self.befalls(DROPPED) {
+            let longest = u64::try_from(SHORT_LIFE.as_millis()).unwrap_or(u64::MAX);
+            Duration::from_millis(self.weather.below(longest))
+        } else {
+            LIFE
+        };
+        let outcome = tokio::time::timeout(life, work).await.ok();
         if outcome.is_none() {
             self.world.chronicle.note(|| "a function was dropped in the middle".to_owned());
         }
@@ -156,7 +202,7 @@ impl Network {
             tokio::spawn(async move {
                 network.travel().await;
                 let Some(answer) = network.function(network.dispatch(&caller, &text)).await else { return };
-                network.note(&answer);
+                network.note(&caller, &answer);
                 let answer = serde_json::to_string(&answer).expect("a frame has only plain fields");
                 let lost = network.befalls(LOST);
                 network
@@ -199,24 +245,41 @@ impl Network {
     async fn publish_early(&self, caller: &Caller, text: &str) {
         let Ok(frame) = serde_json::from_str::<SendFrame>(text) else { return };
         for Submission { envelope, .. } in frame.submissions {
-            let (key, claim, now) = (LaneKey::of(&caller.author), Claim::of(&envelope), self.world.now_ms());
-            let Ok(Placing::Placed(seq)) = self.world.place(&envelope.conversation, &key, &claim, now).await else {
-                continue;
+            let (lane, now_ms) = (LaneKey::of(&caller.author), self.world.now_ms());
+            let placement = Placement {
+                conversation: &envelope.conversation,
+                lane: &lane,
+                claim: Claim::of(&envelope),
+                terms: Terms::Next,
+                now_ms,
+                retention: self.settings.retention,
             };
+            let Ok(Placing::Placed(seq)) = self.world.place(&placement).await else { continue };
             let Envelope { id, conversation, number, messages, .. } = envelope;
-            let cell = Cell { seq, envelope: id, number, by: caller.author.clone(), at: now, messages };
+            let cell = Cell { seq, envelope: id, number, by: caller.author.clone(), at: now_ms, messages };
             let parcel = Parcel { conversation, from: caller.author.clone(), news: News::Cell(cell) };
             // A failure is like one of the publishing that the rules do.
             let _ = self.world.publish(&parcel).await;
         }
     }
 
-    fn note(&self, answer: &FromServer) {
+    fn note(&self, caller: &Caller, answer: &FromServer) {
+        let now = self.world.now_ms();
+        if let FromServer::Page(page) = answer {
+            let mut pages = self.pages.lock().expect("no panic under the lock");
+            pages.push((caller.author.user.clone(), page.clone(), now));
+        }
         let FromServer::Sent(sent) = answer else { return };
-        let mut acknowledged = self.acknowledged.lock().expect("no panic under the lock");
         for verdict in &sent.verdicts {
-            if let Outcome::Accepted { seq, .. } = verdict.outcome {
-                acknowledged.entry(verdict.envelope).or_default().insert(seq);
+            match &verdict.outcome {
+                Outcome::Accepted { seq, .. } => {
+                    let mut acknowledged = self.acknowledged.lock().expect("no panic under the lock");
+                    acknowledged.entry(verdict.envelope).or_default().insert(*seq);
+                }
+                Outcome::Refused { error } if error.code == Code::Expired => {
+                    self.expired.lock().expect("no panic under the lock").insert(verdict.envelope, now);
+                }
+                Outcome::Refused { .. } => {}
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use poste_domain::{Interval, Membership, ports::Slot};
+use poste_domain::{Interval, Membership, Retention, append::Settings, ports::Slot};
 use poste_protocol::{Author, ConversationId, DeviceId, Seq, UserId};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
@@ -21,6 +21,9 @@ const STORM: Duration = Duration::from_mins(2);
 /// How long after it everything may take to arrive: many backoffs and every grace.
 const AFTERMATH: Duration = Duration::from_mins(30);
 
+/// A day, in milliseconds.
+const DAY: u64 = 86_400_000;
+
 /// How often it is looked whether everything has arrived.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -33,6 +36,10 @@ pub struct Report {
     pub slots: usize,
     /// Voids among them.
     pub voids: usize,
+    /// Slots that the store has removed.
+    pub removed: usize,
+    /// Envelopes that were refused as expired.
+    pub expired: usize,
     /// Frames that were posted to devices.
     pub posts: usize,
 }
@@ -85,8 +92,13 @@ impl Storm {
     }
 
     async fn run_in(self, world: &Arc<World>, mut dice: StdRng) -> Result<Report, Violation> {
-        let network = Arc::new(Network::new(world.clone(), dice.random()));
+        let settings = Settings {
+            acceptance_ms: [30 * DAY, 30 * DAY, 20_000][dice.random_range(0..3)],
+            retention: Retention::of([0, 0, 60_000, 100_000][dice.random_range(0..4)]),
+        };
+        let network = Arc::new(Network::new(world.clone(), dice.random(), settings));
         tokio::spawn(network.clone().deliver());
+        tokio::spawn(network.clone().remove());
         let users = ["alice", "bob", "carol", "dave"].map(|name| UserId::new(name).expect("a valid name"));
         let names = [(0, "phone"), (0, "tablet"), (1, "phone"), (1, "laptop"), (2, "phone"), (3, "phone")];
         // Dave is a guest of alice and bob, twice, and sees what was written in those times.
@@ -131,6 +143,8 @@ impl Storm {
             messages: devices.iter().map(|d| d.written.lock().expect("no panic under the lock").len()).sum(),
             slots: slots.len(),
             voids: slots.iter().filter(|slot| matches!(slot, Slot::Void(_))).count(),
+            removed: world.removed(),
+            expired: network.expired().len(),
             posts: world.posts().len(),
         })
     }

@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use poste_domain::{
-    Claim, Failure, Interval, LaneKey, Membership,
+    Claim, Failure, Interval, LaneKey, Membership, Retention,
     append::{Append, Settings},
     fanout::{Fanout, SETTLING_MS},
     marks::Marking,
     membership::Roll,
-    ports::{Clock, Connection, Connections, Heads, Log, News, Parcel, Slot},
+    ports::{Clock, Connection, Connections, Heads, Log, News, Parcel, Placement, Placing, Slot, Terms},
     read::{GRACE_MS, Read},
 };
 use poste_protocol::{
@@ -63,19 +63,51 @@ struct Server {
     read: Read,
     marking: Marking,
     fanout: Fanout,
+    retention: Retention,
 }
 
 impl Server {
     fn new(lanes_in_head: usize) -> Self {
+        Self::keeping(lanes_in_head, Retention::FOREVER)
+    }
+
+    fn keeping(lanes_in_head: usize, retention: Retention) -> Self {
         let world = Arc::new(World::new(Weather::new(0, Odds::CALM), lanes_in_head));
         let w = || world.clone();
         Self {
-            append: Append::new(w(), w(), w(), w(), w(), Settings::default()),
-            read: Read::new(w(), w(), w(), w(), w()),
+            append: Append::new(w(), w(), w(), w(), w(), Settings { retention, ..Settings::default() }),
+            read: Read::new(w(), w(), w(), w(), w(), retention),
             marking: Marking::new(w(), w(), w(), Roll::new(w(), w()), w()),
             fanout: Fanout::new(w(), w(), w(), w()),
             world,
+            retention,
         }
+    }
+
+    /// An attempt gets as far as having a place, and stalls.
+    async fn stall(&self, author: &Author, submission: &Submission) {
+        let (envelope, now_ms) = (&submission.envelope, self.world.now_ms());
+        let placement = Placement {
+            conversation: &envelope.conversation,
+            lane: &LaneKey::of(author),
+            claim: Claim::of(envelope),
+            terms: Terms::Next,
+            now_ms,
+            retention: self.retention,
+        };
+        let mut placing = self.world.place(&placement).await.expect("a placing");
+        if let Placing::EpochOver(head) = &placing {
+            let next = head.next_epochs(self.retention, now_ms);
+            self.world.turn(&envelope.conversation, head, &next).await.expect("a turn");
+            placing = self.world.place(&placement).await.expect("a placing");
+        }
+        assert!(matches!(placing, Placing::Placed(_)), "{placing:?}");
+    }
+
+    /// Makes the conversation of alice and bob, and nothing in it.
+    async fn found(&self) {
+        self.world.admit_all(&direct(), &[user("alice"), user("bob")]);
+        self.world.create(&direct(), self.retention, self.world.now_ms()).await.expect("a head");
     }
 
     async fn send(&self, author: &Author, submission: &Submission) -> (u64, bool) {
@@ -142,8 +174,7 @@ async fn a_resolved_conflict_shuts_out_what_is_left_of_an_earlier_life() {
         server.send(&alice, &submission(1, 1, 1)).await;
         // The earlier life's envelope has its place, and its attempt stalls before it writes.
         let stalled = submission(2, 2, 1);
-        let (key, claim) = (LaneKey::of(&alice), Claim::of(&stalled.envelope));
-        server.world.place(&direct(), &key, &claim, server.world.now_ms()).await.expect("a place");
+        server.stall(&alice, &stalled).await;
         let told = server.refusal(&alice, &submission(2, 20, 1)).await.lane.expect("where the lane stands");
         assert_eq!((told.number.get(), told.seq.get()), (2, 2));
 
@@ -164,15 +195,13 @@ async fn a_conflict_is_not_resolved_against_a_lane_that_has_moved_or_was_written
     let server = Server::new(10);
     let alice = author("alice", "phone");
     let stalled = submission(1, 1, 1);
-    server.world.admit_all(&direct(), &[user("alice"), user("bob")]);
-    server.world.create(&direct(), 0).await.expect("a head");
-    let (key, claim) = (LaneKey::of(&alice), Claim::of(&stalled.envelope));
-    server.world.place(&direct(), &key, &claim, server.world.now_ms()).await.expect("a place");
+    server.found().await;
+    server.stall(&alice, &stalled).await;
     let told = server.refusal(&alice, &submission(1, 10, 1)).await.lane.expect("where the lane stands");
     let again = |through| Submission { resolved: Some(Resolved { lane: told, through }), ..submission(2, 10, 1) };
 
     // A void, and the stalled attempt is placed anew: the lane is another.
-    server.world.put(&direct(), &Slot::Void(told.seq)).await.expect("a void");
+    server.world.put(&direct(), &Slot::Void(told.seq), None).await.expect("a void");
     assert_eq!(server.send(&alice, &stalled).await, (2, false));
     let moved = server.refusal(&alice, &again(told.seq)).await;
     assert_eq!(moved.lane.expect("where it stands").seq.get(), 2);
@@ -190,14 +219,12 @@ async fn a_repeat_takes_no_more_numbers_than_were_reserved() {
     let server = Server::new(10);
     let (alice, bob) = (author("alice", "phone"), author("bob", "phone"));
     server.send(&bob, &from_bob(submission(1, 8, 1))).await;
-    let key = LaneKey::of(&alice);
-    let claim = Claim::of(&submission(1, 1, 1).envelope);
-    server.world.place(&direct(), &key, &claim, server.world.now_ms()).await.expect("a place");
+    server.stall(&alice, &submission(1, 1, 1)).await;
     // The same envelope comes with three messages: they would lie over what bob writes next.
     assert_eq!(server.refusal(&alice, &submission(1, 1, 3)).await.code, Code::LaneConflict);
     server.send(&bob, &from_bob(submission(2, 9, 1))).await;
-    assert_eq!(server.send(&alice, &submission(1, 1, 1)).await, (2, false));
-    assert_eq!(seqs(&server.page(&bob, 0, None).await), [1, 2, 3]);
+    assert_eq!(server.send(&alice, &submission(1, 1, 1)).await, (4, false), "its own place was lost to a void");
+    assert_eq!(seqs(&server.page(&bob, 0, None).await), [1, 3, 4]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -211,13 +238,32 @@ async fn nobody_is_answered_with_anothers_cell() {
 
 #[tokio::test(start_paused = true)]
 async fn what_waited_too_long_is_refused_unless_it_is_a_repeat() {
+    for lanes_in_head in [10, 0] {
+        let server = Server::new(lanes_in_head);
+        let alice = author("alice", "phone");
+        let aged = |submission: Submission, days| Submission { age_ms: days * DAY_MS, ..submission };
+        server.send(&alice, &aged(submission(1, 1, 1), 30)).await;
+        assert_eq!(server.send(&alice, &aged(submission(1, 1, 1), 400)).await, (1, true));
+        assert_eq!(server.refusal(&alice, &aged(submission(2, 2, 1), 31)).await.code, Code::Expired);
+        // An attempt of when it was younger is still alive, or its verdict was lost.
+        assert_eq!(server.refusal(&alice, &submission(2, 2, 1)).await.code, Code::Expired, "a verdict stands");
+        assert_eq!(server.refusal(&alice, &aged(submission(2, 2, 1), 31)).await.code, Code::Expired);
+        let (next, repeat) = server.send(&alice, &submission(3, 3, 1)).await;
+        assert!(next > 1 && !repeat);
+        assert_eq!(server.refusal(&alice, &submission(2, 2, 1)).await.code, Code::LaneConflict, "the device moved on");
+        assert_eq!(server.world.log_of(&direct()).len(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_message_that_is_refused_founds_nothing_to_be_seen() {
     let server = Server::new(10);
     let alice = author("alice", "phone");
-    let aged = |submission: Submission, days| Submission { age_ms: days * DAY_MS, ..submission };
-    assert_eq!(server.refusal(&alice, &aged(submission(1, 1, 1), 31)).await.code, Code::Expired);
-    server.send(&alice, &aged(submission(1, 1, 1), 30)).await;
-    assert_eq!(server.send(&alice, &aged(submission(1, 1, 1), 400)).await, (1, true));
-    assert_eq!(server.refusal(&alice, &aged(submission(2, 2, 1), 31)).await.code, Code::Expired);
+    let old = Submission { age_ms: 31 * DAY_MS, ..submission(1, 1, 1) };
+    assert_eq!(server.refusal(&alice, &old).await.code, Code::Expired);
+    assert_eq!(server.refusal(&alice, &submission(1, 1, 1)).await.code, Code::Expired);
+    let list = server.read.list(&author("bob", "phone"), &List { reference: reference(), after: None }).await;
+    assert_eq!(list.expect("a list").conversations, []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -240,9 +286,7 @@ async fn a_hole_is_waited_for_and_then_decided() {
     server.send(&alice, &submission(1, 1, 1)).await;
     // Alice's next envelope gets numbers 2 and 3, and its function stalls before it writes.
     let stalled = submission(2, 2, 2);
-    let key = LaneKey::of(&alice);
-    let claim = Claim::of(&stalled.envelope);
-    server.world.place(&direct(), &key, &claim, server.world.now_ms()).await.expect("a place");
+    server.stall(&alice, &stalled).await;
     server.send(&bob, &from_bob(submission(1, 9, 1))).await;
 
     let page = server.page(&bob, 0, None).await;
@@ -264,12 +308,9 @@ async fn a_hole_is_waited_for_and_then_decided() {
 async fn an_attempt_whose_device_has_moved_on_does_not_take_another_place() {
     let server = Server::new(10);
     let alice = author("alice", "phone");
-    let key = LaneKey::of(&alice);
     let (first, second) = (submission(1, 1, 1), submission(2, 2, 1));
-    server.world.create(&direct(), 0).await.expect("a head");
-    server.world.admit_all(&direct(), &[user("alice"), user("bob")]);
-    let claim = Claim::of(&first.envelope);
-    server.world.place(&direct(), &key, &claim, 0).await.expect("a place");
+    server.found().await;
+    server.stall(&alice, &first).await;
     // A second life of the device, without the first envelope, goes on; a reader puts a void on its place.
     server.send(&alice, &second).await;
     tokio::time::advance(Duration::from_millis(GRACE_MS)).await;
@@ -405,8 +446,7 @@ async fn everybody_hears_but_the_device_it_comes_from_and_the_dead_are_removed()
 async fn an_envelope_never_overwrites_another() {
     let server = Server::new(10);
     let (alice, bob) = (author("alice", "phone"), author("bob", "phone"));
-    server.world.admit_all(&direct(), &[user("alice"), user("bob")]);
-    server.world.create(&direct(), 0).await.expect("a head");
+    server.found().await;
     let foreign = Cell {
         seq: seq(1),
         envelope: EnvelopeId(Uuid::from_u128(5)),
@@ -415,10 +455,127 @@ async fn an_envelope_never_overwrites_another() {
         at: 0,
         messages: submission(1, 5, 1).envelope.messages,
     };
-    server.world.put(&direct(), &Slot::Cell(foreign.clone())).await.expect("put");
+    server.world.put(&direct(), &Slot::Cell(foreign.clone()), None).await.expect("put");
     let outcome = server.append.append(&alice, &submission(1, 1, 1)).await;
     assert!(matches!(outcome, Err(Failure::Trouble(_))), "{outcome:?}");
     assert_eq!(server.world.log_of(&direct()), [Slot::Cell(foreign)]);
     let parcels: Vec<Parcel> = server.world.published();
     assert!(parcels.is_empty(), "what is not stored is not published");
+}
+
+/// Kept for 40 days, so that an epoch is ten days, and the store removes what is 51 days old.
+fn forty_days() -> Server {
+    Server::keeping(10, Retention::of(40 * DAY_MS))
+}
+
+async fn days(count: u64) {
+    tokio::time::advance(Duration::from_millis(count * DAY_MS)).await;
+}
+
+/// Lets the store remove all that it may.
+fn remove(server: &Server) -> usize {
+    for _ in 0..200 {
+        server.world.remove_some();
+    }
+    server.world.removed()
+}
+
+fn voids(server: &Server) -> usize {
+    server.world.log_of(&direct()).iter().filter(|slot| matches!(slot, Slot::Void(_))).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_old_is_gone_before_and_after_the_store_removes_it() {
+    let server = forty_days();
+    let (alice, bob) = (author("alice", "phone"), author("bob", "phone"));
+    for n in 1..=3 {
+        server.send(&alice, &submission(n, n.into(), 2)).await;
+        days(15).await;
+    }
+    // Day 45. The first is gone, the second has ten days left.
+    let page = server.page(&bob, 0, None).await;
+    assert_eq!((seqs(&page), page.through.get(), page.floor.get()), (vec![3, 5], 6, 2));
+    assert_eq!(remove(&server), 0, "the store has its time");
+    days(7).await;
+    assert_eq!(remove(&server), 1);
+    for _ in 0..2 {
+        let page = server.page(&bob, 0, None).await;
+        assert_eq!((seqs(&page), page.through.get(), page.floor.get()), (vec![3, 5], 6, 2));
+    }
+    assert_eq!(voids(&server), 0, "what was removed is no hole");
+
+    // Everything is gone: the list and an empty page say so.
+    days(60).await;
+    assert_eq!(remove(&server), 3);
+    let page = server.page(&bob, 0, None).await;
+    assert_eq!((seqs(&page), page.through.get(), page.floor.get(), page.more), (vec![], 6, 6, false));
+    let list = server.read.list(&bob, &List { reference: reference(), after: None }).await.expect("a list");
+    assert_eq!((list.conversations[0].head.get(), list.conversations[0].floor.get()), (6, 6));
+
+    // Life goes on, and what is written now is behind what is gone.
+    assert_eq!(server.send(&alice, &submission(4, 4, 1)).await, (7, false));
+    let page = server.page(&bob, 0, None).await;
+    assert_eq!((seqs(&page), page.through.get(), page.floor.get()), (vec![7], 7, 6));
+    assert_eq!((voids(&server), server.world.trespasses().len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hole_above_what_is_gone_gets_its_void_and_nothing_else_does() {
+    let server = forty_days();
+    let (alice, bob) = (author("alice", "phone"), author("bob", "phone"));
+    server.send(&alice, &submission(1, 1, 2)).await;
+    days(30).await;
+    // Numbers 3 and 4 are given, and never written.
+    server.stall(&alice, &submission(2, 2, 2)).await;
+    server.send(&bob, &from_bob(submission(1, 9, 1))).await;
+    days(22).await;
+    assert_eq!(remove(&server), 1);
+    let page = server.page(&bob, 0, None).await;
+    assert_eq!((seqs(&page), page.through.get(), page.floor.get()), (vec![5], 5, 2));
+    assert_eq!((voids(&server), server.world.trespasses().len()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_from_before_what_is_kept_is_refused_and_written_nowhere() {
+    for written in [true, false] {
+        let server = forty_days();
+        let alice = author("alice", "phone");
+        server.send(&alice, &submission(1, 1, 1)).await;
+        if written {
+            server.send(&alice, &submission(2, 2, 1)).await;
+        } else {
+            server.stall(&alice, &submission(2, 2, 1)).await;
+        }
+        days(60).await;
+        remove(&server);
+        let log = server.world.log_of(&direct());
+        // Its age is what the device says; it may be wrong.
+        assert_eq!(server.refusal(&alice, &submission(2, 2, 1)).await.code, Code::Expired, "nobody can tell any more");
+        assert_eq!(server.world.log_of(&direct()), log);
+        assert_eq!(server.send(&alice, &submission(3, 3, 1)).await, (3, false), "the lane goes on");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_attempt_left_unwritten_is_written_at_a_place_of_now() {
+    let server = forty_days();
+    let (alice, bob) = (author("alice", "phone"), author("bob", "phone"));
+    server.found().await;
+    server.stall(&alice, &submission(1, 1, 1)).await;
+    days(35).await;
+    assert_eq!(server.send(&alice, &submission(1, 1, 1)).await, (2, false), "it would be gone in five days at 1");
+    days(30).await;
+    let page = server.page(&bob, 0, None).await;
+    assert_eq!((seqs(&page), page.through.get()), (vec![2], 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_without_end_are_kept_for_ever() {
+    let server = Server::new(10);
+    let (alice, bob) = (author("alice", "phone"), author("bob", "phone"));
+    server.send(&alice, &submission(1, 1, 1)).await;
+    days(10_000).await;
+    assert_eq!(remove(&server), 0);
+    let page = server.page(&bob, 0, None).await;
+    assert_eq!((seqs(&page), page.floor), (vec![1], Seq::ZERO));
 }

@@ -31,8 +31,13 @@ async fn what_waited_too_long_has_expired_unless_it_was_stored() {
     }
     assert_eq!(deployment.admin().copies(&second).await, [0_u64; 0], "what has expired is not stored");
 
-    // The person sends it again by hand: it is young again, and takes the number that nothing else has taken.
-    assert_eq!(phone.sends(&second).await.seq, 2);
+    let refusal = phone.submit(submission(&second)).await.expect_err("a verdict stands, whatever age it comes with");
+    assert_eq!(refusal.code, Code::Expired);
+
+    // The person sends it again by hand: in another envelope, which is young.
+    let mut again = next_after(&second, "too late");
+    again.messages.clone_from(&second.messages);
+    assert_eq!(phone.sends(&again).await.seq, 2);
     let late = phone.submit(aged(&first, WINDOW_MS + 1)).await.expect("a late frame is a repeat, however old");
     assert_eq!(late, Accepted { repeat: true, ..accepted });
     let mut unknown = next_after(&first, "never stored");

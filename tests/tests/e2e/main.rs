@@ -17,6 +17,7 @@ mod marks;
 mod order;
 mod permissions;
 mod repeats;
+mod retention;
 mod rollback;
 mod send;
 mod strangers;

@@ -50,7 +50,8 @@ impl Rules {
         let id = &summary.conversation;
         let known = turn.tx.know_conversation(id, summary.peer.as_ref())?;
         let raised = turn.tx.raise_head(id, summary.head, summary.active_at)?;
-        if known || raised {
+        let removed = turn.tx.raise_floor(id, summary.floor)?;
+        if known || raised || removed {
             turn.conversation_changed(id);
         }
         for mark in &summary.marks {
@@ -124,6 +125,7 @@ impl Rules {
             foreign |= self.take_cell(turn, id, cell)?;
         }
         let cursor = self.advance(turn, id, page.through, foreign)?;
+        turn.tx.raise_floor(id, page.floor)?;
         turn.tx.raise_head(id, page.head, page.cells.iter().map(|cell| cell.at).max().unwrap_or(0))?;
 
         let progress = page.through > page.after;

@@ -91,7 +91,7 @@ impl Tx<'_> {
     fn views(&self, which: &str, id: &str) -> Result<Vec<Conversation>, StoreError> {
         // `:id` is bound in both cases, so that one mapping serves them.
         let text_of = format!(
-            "SELECT id, peer, cursor, head, read, active_at,
+            "SELECT id, peer, cursor, head, floor, read, active_at,
                     (SELECT count(*) FROM messages m WHERE m.conversation = c.id AND m.seq > c.read AND m.seq <= c.cursor
                         AND m.state = 9) AS unread,
                     (SELECT count(*) FROM messages m WHERE m.conversation = c.id AND m.seq IS NULL) AS unsettled
@@ -104,6 +104,7 @@ impl Tx<'_> {
                 peer: optional_text(row, "peer")?,
                 cursor: seq(row, "cursor")?,
                 head: seq(row, "head")?,
+                floor: seq(row, "floor")?,
                 unread: uint(row, "unread")?,
                 read: seq(row, "read")?,
                 unsettled: uint(row, "unsettled")?,
@@ -122,6 +123,15 @@ impl Tx<'_> {
                  WHERE id = ?1 AND (head < ?2 OR active_at < ?3)",
             )?
             .execute(params![id.as_str(), int(head.get()), int(active_at)])?;
+        Ok(changed > 0)
+    }
+
+    /// Takes in what the server says is gone; that never comes back. Says whether it is news.
+    pub fn raise_floor(&self, id: &ConversationId, floor: Seq) -> Result<bool, StoreError> {
+        let changed = self
+            .sql
+            .prepare_cached("UPDATE conversations SET floor = ?2 WHERE id = ?1 AND floor < ?2")?
+            .execute(params![id.as_str(), int(floor.get())])?;
         Ok(changed > 0)
     }
 

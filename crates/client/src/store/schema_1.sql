@@ -12,6 +12,8 @@ CREATE TABLE conversations (
     cursor         INTEGER NOT NULL DEFAULT 0,
     -- The highest number known to be reserved.
     head           INTEGER NOT NULL DEFAULT 0,
+    -- Everything up to here is gone from the log; what of it this device has not fetched it will not get.
+    floor          INTEGER NOT NULL DEFAULT 0,
     -- The number of this device's next envelope.
     next_number    INTEGER NOT NULL DEFAULT 1,
     -- After a lane conflict: what the next envelope goes on from, as JSON.
