@@ -17,6 +17,11 @@ pub enum Attempt {
         /// The first of them.
         first: Place,
     },
+    /// The lane has it at a place that an earlier attempt was given; next a void is put there, if there is nothing.
+    Found {
+        /// Where.
+        first: Place,
+    },
     /// The lane gave it a place; next is the put of the cell.
     Placed {
         /// Where.
@@ -63,12 +68,17 @@ impl Attempt {
             Self::Sent => {
                 let condition = shared.may_place(poste, envelope);
                 let first = if condition { shared.reserve(envelope) } else { 0 };
-                bind(poste, envelope, first, condition, shared)
+                bind(poste, envelope, first, condition, false, shared)
             }
             Self::Reserved { first } => {
                 let condition = shared.may_place(poste, envelope);
-                bind(poste, envelope, first, condition, shared)
+                bind(poste, envelope, first, condition, false, shared)
             }
+            Self::Found { first } => match shared.log.put(first, Slot::Void) {
+                None | Some(Slot::Void) => Ok(Self::Voided { old: first }),
+                Some(Slot::Cell(other)) if other == envelope => Ok(Self::Answering { first }),
+                Some(Slot::Cell(_)) => Err(Finding::Broken),
+            },
             Self::Placed { first } => write(poste, envelope, first, shared),
             Self::Voided { old } if poste.home(envelope) == Home::Outside => {
                 Ok(Self::ReservedAnew { old, first: shared.reserve(envelope) })
@@ -76,11 +86,11 @@ impl Attempt {
             Self::Voided { old } => {
                 let condition = shared.may_place_anew(poste, envelope, old);
                 let first = if condition { shared.reserve(envelope) } else { 0 };
-                bind(poste, envelope, first, condition, shared)
+                bind(poste, envelope, first, condition, true, shared)
             }
             Self::ReservedAnew { old, first } => {
                 let condition = shared.may_place_anew(poste, envelope, old);
-                bind(poste, envelope, first, condition, shared)
+                bind(poste, envelope, first, condition, true, shared)
             }
             Self::Answering { .. } | Self::Ended => Ok(self),
         }
@@ -91,18 +101,20 @@ impl Attempt {
     pub(crate) fn may_lose_answer(self, poste: &Poste, envelope: Envelope) -> bool {
         match self {
             Self::Sent | Self::Voided { .. } => poste.home(envelope) == Home::InHead,
-            Self::Reserved { .. } | Self::Placed { .. } | Self::ReservedAnew { .. } => true,
+            Self::Reserved { .. } | Self::Found { .. } | Self::Placed { .. } | Self::ReservedAnew { .. } => true,
             Self::Answering { .. } | Self::Ended => false,
         }
     }
 }
 
-/// Records numbers in the lane if the condition holds; otherwise the lane says what the envelope is.
+/// Records numbers in the lane if the condition holds; otherwise the lane says what the envelope is. A place that the
+/// lane was given while the attempt was at it, or that the attempt itself has reserved, is as good as one just given.
 fn bind(
     poste: &Poste,
     envelope: Envelope,
     first: Place,
     condition: bool,
+    anew: bool,
     shared: &mut Shared,
 ) -> Result<Attempt, Finding> {
     if condition && poste.fault == Some(Fault::LaneAfterCell) {
@@ -110,12 +122,15 @@ fn bind(
     }
     match shared.record(envelope, first, condition) {
         Recorded::Done => Ok(Attempt::Placed { first }),
-        Recorded::Standing(Standing::Repeat(lane)) => Ok(Attempt::Placed { first: place(lane) }),
+        Recorded::Standing(Standing::Repeat(lane)) if anew || place(lane) == first => {
+            Ok(Attempt::Placed { first: place(lane) })
+        }
+        Recorded::Standing(Standing::Repeat(lane)) => Ok(Attempt::Found { first: place(lane) }),
         Recorded::Standing(Standing::Late(lane)) => {
             shared.look_back(envelope, place(lane)).map(|first| Attempt::Answering { first }).ok_or(Finding::Conflict)
         }
         Recorded::Standing(Standing::Conflict(_)) => Err(Finding::Conflict),
-        Recorded::Standing(Standing::New) => Err(Finding::Broken),
+        Recorded::Standing(Standing::New | Standing::Refused) => Err(Finding::Broken),
     }
 }
 

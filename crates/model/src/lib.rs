@@ -10,6 +10,7 @@
 //! | devices | A sends X (one message), and once X is acknowledged Y (two messages). B sends Z (one message). |
 //! | attempts | Up to three for each envelope. An attempt is a program counter ([`Attempt`]): it makes one call after the other on what all share ([`Shared`]: the counter, the lanes, the log), and between two calls everything else may happen. |
 //! | placing | Inside the head: one step. Outside: numbers are reserved in one step and bound to the lane in another ([`Home`]). |
+//! | repeats | Who finds the envelope at a place that an earlier attempt was given puts a void there. If the cell is there, all is done; if not, the envelope is placed anew. |
 //! | writing | A conditional put of the cell. A void found there leads to placing anew, which outside the head is two steps again. |
 //! | stalls, crashes, lost answers | An attempt need never take its next step, or may take it when the device has long moved on. So an attempt that stops for ever, one that stalls and wakes up, a frame that arrives late or twice, and a call that had its effect and whose answer was lost are all among the schedules, and need no steps of their own. |
 //! | the SDK's retries | With [`Poste::lost_answers`] a call may also take effect, lose its answer and be made again by the same attempt: all but the reserving of numbers, which would have no bound (an attempt that stops after reserving leaves the same). |
@@ -19,7 +20,7 @@
 //! # What is taken from the code
 //!
 //! How a claim stands to its lane is decided by the real [`poste_domain::lane::judge`] on real claims and lanes. The
-//! conditions of the writes (`place`, `bind`, `place_anew`, `put`) are written anew in `shared.rs`, as the tables and
+//! conditions of the writes (`place`, `bind`, `put`) are written anew in `shared.rs`, as the tables and
 //! the memory ports write them anew; the steps of an attempt (`attempt.rs`) follow `poste_domain::append`.
 //!
 //! # What is abstracted

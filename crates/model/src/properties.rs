@@ -8,9 +8,9 @@ use crate::{
     state::State,
 };
 
-/// Calls that an attempt may make when it is left in peace: to reserve, to bind and to put, in as many rounds as the
-/// code gives it.
-const CALLS: usize = 3 * 4;
+/// Calls that an attempt may make when it is left in peace: to find out what became of an earlier one, then to reserve,
+/// to bind and to put, in as many rounds as the code gives it.
+const CALLS: usize = 1 + 3 * 4;
 
 /// All properties, by the names that the design gives the invariants.
 pub fn properties() -> Vec<Property<Poste>> {

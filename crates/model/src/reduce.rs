@@ -6,8 +6,9 @@
 //!
 //! *Attempts.* A lane never goes back: placing raises its number, placing anew raises its place. So
 //!
-//! - who would be refused now will be refused later. What such an attempt reserved, and where its void was, makes no
-//!   difference: it is as good as one that has yet to be placed, or as one that has reserved numbers and forgot them;
+//! - who would be refused now will be refused later, and nothing but the attempt itself changes by that: it goes at once
+//!   to where the lane says. Only who has yet to reserve numbers outside the head does something by it: leaves a hole.
+//!   Where such an attempt's void was makes no difference;
 //! - a put that would find something will find the same later, because slots do not change. It is made at once;
 //! - of several attempts that bring the device the same answer, one is enough;
 //! - a filler whose number is taken has nothing to do any more.
@@ -25,12 +26,9 @@
 //! holds the states that come about with all this against what it makes of the states that come about without.
 
 use crate::{
-    Attempt, LAST, Place, Poste, Slot, State, Taken,
+    Attempt, Home, LAST, Place, Poste, Slot, State, Taken,
     shared::{Envelope, Held, Log},
 };
-
-/// What an attempt refers to that has reserved numbers and will not get them.
-const FORGOTTEN: Attempt = Attempt::Reserved { first: 0 };
 
 impl State {
     /// The state that stands for all that behave like this one.
@@ -56,7 +54,9 @@ impl State {
 
     /// The attempt that stands for all that behave like this one.
     fn settled(&self, poste: &Poste, envelope: Envelope, attempt: Attempt) -> Attempt {
-        let elsewhere = |old| self.shared.lane(envelope) != Some(Held { envelope, first: old });
+        let lane = self.shared.lane(envelope);
+        let elsewhere = |old| lane != Some(Held { envelope, first: old });
+        let in_head = poste.home(envelope) == Home::InHead;
         match attempt {
             Attempt::Placed { first } => match self.shared.log.at(first) {
                 Some(Slot::Cell(other)) if other == envelope && self.acknowledged[envelope as usize] == first => {
@@ -66,11 +66,38 @@ impl State {
                 Some(Slot::Void) => self.settled(poste, envelope, Attempt::Voided { old: first }),
                 _ => attempt,
             },
-            Attempt::Reserved { .. } if !self.shared.may_place(poste, envelope) => FORGOTTEN,
-            Attempt::Voided { old } if elsewhere(old) => Attempt::Sent,
-            Attempt::ReservedAnew { old, .. } if elsewhere(old) => FORGOTTEN,
+            Attempt::Found { first } if self.shared.log.at(first).is_some() => {
+                self.settled(poste, envelope, Attempt::Placed { first })
+            }
+            Attempt::Reserved { first } if lane == Some(Held { envelope, first }) => {
+                self.settled(poste, envelope, Attempt::Placed { first })
+            }
+            Attempt::Sent if in_head && !self.shared.may_place(poste, envelope) => {
+                self.refused(poste, envelope, |first| Attempt::Found { first })
+            }
+            Attempt::Reserved { .. } if !self.shared.may_place(poste, envelope) => {
+                self.refused(poste, envelope, |first| Attempt::Found { first })
+            }
+            Attempt::Voided { old } if elsewhere(old) && !in_head => Attempt::Voided { old: 0 },
+            Attempt::Voided { old } | Attempt::ReservedAnew { old, .. } if elsewhere(old) => {
+                self.refused(poste, envelope, |first| Attempt::Placed { first })
+            }
             _ => attempt,
         }
+    }
+
+    /// Where an attempt is that the lane has refused: at the place that the lane has for it, or, if its device has moved
+    /// on, at its cell.
+    fn refused(&self, poste: &Poste, envelope: Envelope, found: impl Fn(Place) -> Attempt) -> Attempt {
+        let next = match self.shared.lane(envelope) {
+            Some(held) if held.envelope == envelope => found(held.first),
+            Some(held) => match self.shared.look_back(envelope, held.first) {
+                Some(first) => Attempt::Placed { first },
+                None => return Attempt::Sent,
+            },
+            None => return Attempt::Sent,
+        };
+        self.settled(poste, envelope, next)
     }
 
     /// The same state with as few numbers as will do.
@@ -110,7 +137,10 @@ impl State {
         }
         for attempt in self.attempts.iter_mut().flatten() {
             match attempt {
-                Attempt::Reserved { first } | Attempt::Placed { first } | Attempt::Answering { first } => {
+                Attempt::Reserved { first }
+                | Attempt::Found { first }
+                | Attempt::Placed { first }
+                | Attempt::Answering { first } => {
                     *first = moved(*first);
                 }
                 Attempt::Voided { old } => *old = moved(*old),
@@ -144,7 +174,7 @@ impl State {
                     Attempt::Reserved { first } | Attempt::Placed { first } | Attempt::Answering { first } => {
                         range(envelope, first)
                     }
-                    Attempt::Voided { old } => 1 << old,
+                    Attempt::Found { first: old } | Attempt::Voided { old } => 1 << old,
                     Attempt::ReservedAnew { old, first } => 1 << old | range(envelope, first),
                     Attempt::Sent | Attempt::Ended => 0,
                 };
@@ -194,7 +224,8 @@ mod tests {
         *z = [Attempt::Placed { first: 1 }, Attempt::ReservedAnew { old: 1, first: 2 }, Attempt::Reserved { first: 3 }];
         *x = [Attempt::Reserved { first: 2 }, Attempt::Ended, Attempt::Ended];
         let state = state.reduced(&Poste::default());
-        assert_eq!(state.attempts[2], [Attempt::Sent, FORGOTTEN, FORGOTTEN]);
+        let (found, placed) = (Attempt::Found { first: 3 }, Attempt::Placed { first: 3 });
+        assert_eq!(state.attempts[2], [found, placed, placed]);
         assert!(state.attempts[0].contains(&Attempt::Reserved { first: 1 }));
         assert_eq!(state.shared.lanes[1], Some(Held { envelope: Envelope::Z, first: 3 }));
     }

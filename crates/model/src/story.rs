@@ -102,7 +102,8 @@ fn tell_call(poste: &Poste, state: &State, envelope: Envelope, index: usize) -> 
             format!("is placed anew at {}", range(envelope, first))
         }
         (_, Ok(Attempt::Placed { first })) if changed => format!("is bound to {}", range(envelope, first)),
-        (_, Ok(Attempt::Placed { first })) => format!("has its place at {first} already"),
+        (_, Ok(Attempt::Placed { first } | Attempt::Found { first })) => format!("has its place at {first} already"),
+        (Attempt::Found { .. }, Ok(Attempt::Voided { old })) if changed => format!("puts a void on {old}"),
         (_, Ok(Attempt::Voided { old })) => format!("finds a void at {old}"),
         (_, Ok(Attempt::Answering { first })) if changed => format!("is written at {}", range(envelope, first)),
         (Attempt::Placed { .. }, Ok(Attempt::Answering { first })) => format!("is in the log at {first} already"),
