@@ -119,7 +119,6 @@ async fn what_an_attempt_left_unwritten_gets_another_place() {
     assert_eq!((accepted.seq, accepted.repeat), (6, false));
     let mut replica = Replica::new(two.conversation.clone());
     replica.catch_up(&mut bobs).await;
-    replica.is_contiguous();
     assert_eq!(replica.envelopes()[2..], [after.id, cut.id]);
     assert_eq!(stored(&deployment, &two).await.1, [4]);
 }
