@@ -129,7 +129,7 @@ async fn watch(account: &Account, json: bool) -> anyhow::Result<()> {
             _ = tokio::signal::ctrl_c() => break,
         };
         if json {
-            print::text(&serde_json::to_string(&event)?)?;
+            print::text(&print::as_json(&event)?)?;
             continue;
         }
         match event {

@@ -4,6 +4,7 @@ mod account;
 mod args;
 mod chat;
 mod commands;
+mod harmless;
 mod print;
 mod token;
 
@@ -24,7 +25,7 @@ async fn main() -> ExitCode {
         Ok(code) => code,
         Err(wrong) if print::nobody_reads(&wrong) => ExitCode::SUCCESS,
         Err(wrong) => {
-            eprintln!("poste: {wrong:#}");
+            eprintln!("poste: {}", harmless::line(&format!("{wrong:#}")));
             ExitCode::FAILURE
         }
     }

@@ -6,6 +6,8 @@ use poste_client::{Connection, Conversation, Message, OutboxEntry, OutboxState, 
 use poste_protocol::UserId;
 use serde::Serialize;
 
+use crate::harmless;
+
 /// A message's state as a sign: a clock, one tick, two, read, failed.
 pub(crate) fn tick(state: State) -> &'static str {
     match state {
@@ -36,23 +38,18 @@ fn time_of_day(millis: u64) -> String {
     format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-/// Text of others must not steer the terminal.
-fn harmless(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
-}
-
 /// One line for a message.
 pub(crate) fn message(message: &Message, me: &UserId) -> String {
     let time = message.at.or(message.written_at).map(time_of_day).unwrap_or_default();
     let who = if &message.user == me { "you" } else { message.user.as_str() };
     let seq = message.seq.map_or("    -".to_owned(), |seq| format!("{seq:>5}"));
-    let mut line = format!("{seq}  {time:8}  {who:>10}  {}", harmless(&message.body));
+    let mut line = format!("{seq}  {time:8}  {who:>10}  {}", harmless::line(&message.body));
     let sign = tick(message.state);
     if !sign.is_empty() {
         line = format!("{line}  {sign}");
     }
     if let Some(failure) = &message.failure {
-        line = format!("{line} ({:?}: {})", failure.code, harmless(&failure.message));
+        line = format!("{line} ({:?}: {})", failure.code, harmless::line(&failure.message));
     }
     line
 }
@@ -67,7 +64,12 @@ pub(crate) fn list<T: Serialize>(values: &[T], json: bool, line: impl Fn(&T) -> 
 
 /// One value: JSON, or as `line` says.
 pub(crate) fn one<T: Serialize>(value: &T, json: bool, line: impl Fn(&T) -> String) -> anyhow::Result<()> {
-    text(&if json { serde_json::to_string(value)? } else { line(value) })
+    text(&if json { as_json(value)? } else { line(value) })
+}
+
+/// JSON for one line, harmless in a terminal.
+pub(crate) fn as_json<T: Serialize>(value: &T) -> anyhow::Result<String> {
+    Ok(harmless::json(&serde_json::to_string(value)?))
 }
 
 /// One line on the standard output.
@@ -106,14 +108,15 @@ pub(crate) fn outbox(entry: &OutboxEntry) -> String {
         OutboxState::UnderWay => format!("on its way, attempts so far: {}", entry.attempts),
         OutboxState::Failed => match &entry.failure {
             Some(failure) => {
-                format!("refused ({:?}: {}): poste retry ID, or poste drop ID", failure.code, failure.message)
+                let why = harmless::line(&failure.message);
+                format!("refused ({:?}: {why}): poste retry ID, or poste drop ID", failure.code)
             }
             None => "refused".to_owned(),
         },
     };
     let mut text = format!("to {name}: {what}");
     for message in &entry.messages {
-        let _ = write!(text, "\n  {}  {}", message.id, harmless(&message.body));
+        let _ = write!(text, "\n  {}  {}", message.id, harmless::line(&message.body));
     }
     text
 }
@@ -153,6 +156,6 @@ mod tests {
             },
             &bob,
         );
-        assert_eq!(line, "    1  01:02:03         you  two\u{fffd}lines and \u{fffd}[31mred  ✓✓");
+        assert_eq!(line, "    1  01:02:03         you  two␊lines and ␛[31mred  ✓✓");
     }
 }
