@@ -95,10 +95,13 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 10)]
         wait: u64,
     },
-    /// Chat with somebody, line by line
+    /// Chat on the whole screen; line by line where there is none
     Chat {
-        /// With whom
+        /// With whom; without it, the list of conversations is shown
         #[arg(long)]
-        with: UserId,
+        with: Option<UserId>,
+        /// Line by line also in a terminal
+        #[arg(long)]
+        plain: bool,
     },
 }

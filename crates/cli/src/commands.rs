@@ -1,5 +1,6 @@
 //! What each command does.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::account::Account;
 use crate::args::{Args, Command};
-use crate::{chat, print};
+use crate::{lines, print, screen};
 
 /// Not acknowledged in time; nothing is lost.
 const NOT_YET: u8 = 3;
@@ -69,7 +70,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             account.save()?;
             return catch_up(&account, wait, json).await;
         }
-        Command::Chat { with } => chat::run(&mut account, &with).await?,
+        Command::Chat { with, plain } => {
+            if plain || json || !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
+                let with = with.context("line by line, a chat is with somebody: --with USER")?;
+                lines::run(&mut account, &with).await?;
+            } else {
+                screen::run(account, with).await?;
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -24,6 +24,14 @@ pub(crate) fn line(text: &str) -> String {
     shown
 }
 
+/// A text of several lines, each without its line break. Tabs become spaces.
+pub(crate) fn lines(text: &str) -> impl Iterator<Item = String> {
+    text.split('\n').map(|text| line(text.strip_suffix('\r').unwrap_or(text)).replace('\t', TAB))
+}
+
+/// What a tab is shown as where columns are counted.
+pub(crate) const TAB: &str = "    ";
+
 /// JSON that says the same and is harmless to print: what would steer or deceive is written as `\uXXXX`.
 pub(crate) fn json(json: &str) -> String {
     let mut harmless = String::with_capacity(json.len());
@@ -154,6 +162,11 @@ mod tests {
         let pile = format!("z{}", "\u{301}".repeat(500));
         assert_eq!(line(&pile), format!("z{}\u{fffd}", "\u{301}".repeat(MARKS)));
         assert_eq!(line("\u{301}x"), "\u{25cc}\u{301}x");
+    }
+
+    #[test]
+    fn lines_end_where_the_text_says() {
+        assert_eq!(lines("one\r\ntwo\n\nthree\t.").collect::<Vec<_>>(), ["one", "two", "", "three    ."]);
     }
 
     proptest! {

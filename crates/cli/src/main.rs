@@ -2,10 +2,13 @@
 
 mod account;
 mod args;
-mod chat;
 mod commands;
 mod harmless;
+mod lines;
 mod print;
+mod screen;
+mod signals;
+mod time;
 mod token;
 
 use std::process::ExitCode;
@@ -19,7 +22,10 @@ async fn main() -> ExitCode {
     let args = Args::parse();
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("POSTE_LOG"))
-        .with_writer(std::io::stderr)
+        .with_writer(|| -> Box<dyn std::io::Write> {
+            // On the screen of a chat there is no room for them; `2>file` keeps them.
+            if screen::is_covered() { Box::new(std::io::sink()) } else { Box::new(std::io::stderr()) }
+        })
         .init();
     match commands::run(args).await {
         Ok(code) => code,

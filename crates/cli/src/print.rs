@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use poste_client::{Connection, Conversation, Message, OutboxEntry, OutboxState, State};
+use poste_client::{Connection, Conversation, Failure, Message, OutboxEntry, OutboxState, State};
 use poste_protocol::UserId;
 use serde::Serialize;
 
-use crate::harmless;
+use crate::{harmless, time};
 
 /// A message's state as a sign: a clock, one tick, two, read, failed.
 pub(crate) fn tick(state: State) -> &'static str {
@@ -32,15 +32,9 @@ pub(crate) fn word(state: State) -> &'static str {
     }
 }
 
-/// The time of day (UTC) of Unix milliseconds.
-fn time_of_day(millis: u64) -> String {
-    let seconds = millis / 1000 % 86_400;
-    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
-}
-
 /// One line for a message.
 pub(crate) fn message(message: &Message, me: &UserId) -> String {
-    let time = message.at.or(message.written_at).map(time_of_day).unwrap_or_default();
+    let time = message.at.or(message.written_at).map(time::of_day).unwrap_or_default();
     let who = if &message.user == me { "you" } else { message.user.as_str() };
     let seq = message.seq.map_or("    -".to_owned(), |seq| format!("{seq:>5}"));
     let mut line = format!("{seq}  {time:8}  {who:>10}  {}", harmless::line(&message.body));
@@ -49,9 +43,15 @@ pub(crate) fn message(message: &Message, me: &UserId) -> String {
         line = format!("{line}  {sign}");
     }
     if let Some(failure) = &message.failure {
-        line = format!("{line} ({:?}: {})", failure.code, harmless::line(&failure.message));
+        line = format!("{line} ({})", self::failure(failure));
     }
     line
+}
+
+/// Why something was refused: the code of the wire, and the server's words.
+pub(crate) fn failure(failure: &Failure) -> String {
+    let code = serde_json::to_string(&failure.code).unwrap_or_default();
+    format!("{}: {}", code.trim_matches('"'), harmless::line(&failure.message))
 }
 
 /// A list of values: JSON, one a line, or as `line` says.
@@ -107,10 +107,7 @@ pub(crate) fn outbox(entry: &OutboxEntry) -> String {
         OutboxState::Queued => "waiting".to_owned(),
         OutboxState::UnderWay => format!("on its way, attempts so far: {}", entry.attempts),
         OutboxState::Failed => match &entry.failure {
-            Some(failure) => {
-                let why = harmless::line(&failure.message);
-                format!("refused ({:?}: {why}): poste retry ID, or poste drop ID", failure.code)
-            }
+            Some(failure) => format!("refused ({}): poste retry ID, or poste drop ID", self::failure(failure)),
             None => "refused".to_owned(),
         },
     };

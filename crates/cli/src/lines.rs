@@ -1,4 +1,5 @@
-//! A chat, line by line: what you type is sent, what arrives is printed, and so is what becomes of it.
+//! A chat, line by line: what you type is sent, what arrives is printed, and so is what becomes of it. For pipes, and for
+//! terminals without a screen.
 
 use std::io::{BufRead, IsTerminal};
 

@@ -1,0 +1,469 @@
+//! What the screen knows, and how it changes: an input comes in, effects come out. No terminal, no store, no clock.
+
+use std::collections::HashMap;
+
+use poste_client::{Connection, Conversation, Counters, Event, Message, OutboxEntry, State as MessageState, Target};
+use poste_protocol::{ConversationId, DeviceId, MessageId, Seq, UserId};
+use ratatui::crossterm::event::KeyEvent;
+use ratatui::layout::{Rect, Size};
+
+use super::editor::Editor;
+use super::layout::{Areas, Paper};
+use super::window::{Measure, Read, Stand, Window};
+
+/// How long a notice stays, in milliseconds.
+const NOTICE: u64 = 6_000;
+
+/// What happens to the screen.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A key was pressed.
+    Key(KeyEvent),
+    /// Text was pasted.
+    Paste(String),
+    /// The terminal has another size.
+    Resize(Size),
+    /// The terminal is looked at, or not any more.
+    Focus(bool),
+    /// The client tells of a change.
+    Told(Event),
+    /// An effect was carried out.
+    Answer(Answer),
+    /// Time passes; in Unix milliseconds. Once a second.
+    Tick(u64),
+}
+
+/// What the screen wants done. In order, and never waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Answered by an event, or by [`Answer::NotSent`].
+    Send {
+        conversation: ConversationId,
+        to: Target,
+        body: String,
+    },
+    Retry(MessageId),
+    Drop(MessageId),
+    MarkRead {
+        conversation: ConversationId,
+        upto: Seq,
+    },
+    /// Cuts the network, or brings it back, and remembers it.
+    Network(bool),
+    Read {
+        conversation: ConversationId,
+        read: Read,
+    },
+    ReadConversations,
+    ReadOutbox,
+    ReadCounters,
+    /// Draws everything anew.
+    Redraw,
+    End,
+}
+
+/// What comes of effects.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Conversations(Vec<Conversation>),
+    Outbox(Vec<OutboxEntry>),
+    Counters(Counters),
+    Page {
+        conversation: ConversationId,
+        read: Read,
+        messages: Vec<Message>,
+    },
+    /// A page could not be read.
+    NoPage {
+        conversation: ConversationId,
+        why: String,
+    },
+    /// A message was not written.
+    NotSent {
+        conversation: ConversationId,
+        body: String,
+        why: String,
+    },
+    /// Something else was not done.
+    NotDone(String),
+}
+
+/// Where keys go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Focus {
+    List,
+    Input,
+}
+
+/// What covers the conversations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Over {
+    Help,
+    /// The chosen message, by its place, and whether it is about to be dropped.
+    Outbox {
+        chosen: usize,
+        dropping: Option<MessageId>,
+    },
+    /// With whom a conversation begins, and what is wrong with it.
+    New {
+        editor: Editor,
+        wrong: Option<String>,
+    },
+}
+
+/// The open conversation.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) id: ConversationId,
+    pub(crate) peer: Option<UserId>,
+    pub(crate) window: Window,
+    pub(crate) editor: Editor,
+    /// How far the client was told that it is read.
+    told_read: Seq,
+}
+
+/// Something to say, for a while.
+#[derive(Debug)]
+pub(crate) struct Notice {
+    pub(crate) text: String,
+    until: u64,
+}
+
+/// A list that is read anew when it is due, one reading at a time.
+#[derive(Debug, Default)]
+struct Fresh {
+    due: bool,
+    asked: bool,
+}
+
+impl Fresh {
+    fn ask(&mut self) -> bool {
+        let ask = self.due && !self.asked;
+        if ask {
+            *self = Self { due: false, asked: true };
+        }
+        ask
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) me: UserId,
+    pub(crate) device: DeviceId,
+    pub(crate) now: u64,
+    pub(crate) size: Size,
+    pub(crate) connection: Connection,
+    /// The one with the latest activity first.
+    pub(crate) conversations: Vec<Conversation>,
+    /// The place of the chosen one in the list.
+    pub(crate) chosen: usize,
+    pub(crate) open: Option<Open>,
+    pub(crate) focus: Focus,
+    pub(crate) over: Option<Over>,
+    pub(crate) outbox: Vec<OutboxEntry>,
+    pub(crate) counters: Counters,
+    pub(crate) notice: Option<Notice>,
+    /// What was begun in conversations that are not open.
+    drafts: HashMap<ConversationId, Editor>,
+    looked_at: bool,
+    fresh_list: Fresh,
+    fresh_outbox: Fresh,
+    pub(super) effects: Vec<Effect>,
+}
+
+impl State {
+    pub(crate) fn new(me: UserId, device: DeviceId, connection: Connection, size: Size, now: u64) -> Self {
+        let due = || Fresh { due: true, asked: false };
+        Self {
+            me,
+            device,
+            now,
+            size,
+            connection,
+            conversations: Vec::new(),
+            chosen: 0,
+            open: None,
+            focus: Focus::List,
+            over: None,
+            outbox: Vec::new(),
+            counters: Counters::default(),
+            notice: None,
+            drafts: HashMap::new(),
+            looked_at: true,
+            fresh_list: due(),
+            fresh_outbox: due(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes in what happened. Says what is to be done.
+    pub(crate) fn update(&mut self, input: Input) -> Vec<Effect> {
+        match input {
+            Input::Key(key) => self.key(key),
+            Input::Paste(text) => self.paste(&text),
+            Input::Resize(size) => self.size = size,
+            Input::Focus(looked_at) => self.looked_at = looked_at,
+            Input::Told(event) => self.told(event),
+            Input::Answer(answer) => self.answer(answer),
+            Input::Tick(now) => self.tick(now),
+        }
+        self.settle();
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Opens the conversation with a user, known or not.
+    pub(crate) fn open_with(&mut self, peer: UserId) {
+        let id = ConversationId::direct(&self.me, &peer);
+        self.open(id, Some(peer));
+    }
+
+    pub(super) fn open(&mut self, id: ConversationId, peer: Option<UserId>) {
+        self.focus = Focus::Input;
+        self.choose(&id);
+        if self.open.as_ref().is_some_and(|open| open.id == id) {
+            return;
+        }
+        self.close();
+        let editor = self.drafts.remove(&id).unwrap_or_default();
+        self.open = Some(Open { id, peer, window: Window::new(), editor, told_read: Seq::ZERO });
+    }
+
+    fn close(&mut self) {
+        if let Some(open) = self.open.take()
+            && !open.editor.text().is_empty()
+        {
+            self.drafts.insert(open.id, open.editor);
+        }
+    }
+
+    /// Opens the chosen conversation of the list.
+    pub(super) fn open_chosen(&mut self) {
+        if let Some(conversation) = self.conversations.get(self.chosen) {
+            self.open(conversation.id.clone(), conversation.peer.clone());
+        }
+    }
+
+    fn choose(&mut self, id: &ConversationId) {
+        if let Some(place) = self.conversations.iter().position(|conversation| conversation.id == *id) {
+            self.chosen = place;
+        }
+    }
+
+    pub(crate) fn is_online(&self) -> bool {
+        self.connection == Connection::Online
+    }
+
+    /// Messages that wait or failed, in all conversations.
+    pub(crate) fn unsettled(&self) -> u64 {
+        self.conversations.iter().map(|conversation| conversation.unsettled).sum()
+    }
+
+    /// The outbox's messages in order, each with its entry.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = (&OutboxEntry, &Message)> {
+        self.outbox.iter().flat_map(|entry| entry.messages.iter().map(move |message| (entry, message)))
+    }
+
+    pub(super) fn say(&mut self, text: impl Into<String>) {
+        self.notice = Some(Notice { text: text.into(), until: self.now + NOTICE });
+    }
+
+    /// Sends what is written to the open conversation.
+    pub(super) fn send(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        if open.editor.text().trim().is_empty() {
+            return;
+        }
+        let body = open.editor.take();
+        open.window.go_to_bottom();
+        let to = match &open.peer {
+            Some(peer) => Target::User(peer.clone()),
+            None => Target::Conversation(open.id.clone()),
+        };
+        self.effects.push(Effect::Send { conversation: open.id.clone(), to, body });
+    }
+
+    /// Cuts the network, or brings it back.
+    pub(super) fn set_network(&mut self, on: bool) {
+        self.effects.push(Effect::Network(on));
+    }
+
+    /// Sends the first failed message of the open conversation again, and with it what was refused together with it.
+    pub(super) fn retry_here(&mut self) {
+        let Some(open) = &self.open else { return };
+        let failed = open.window.messages().iter().find(|message| message.state == MessageState::Failed);
+        let id = failed.map(|message| message.id).or_else(|| {
+            let here = self
+                .waiting()
+                .find(|(entry, message)| entry.conversation == open.id && message.state == MessageState::Failed);
+            here.map(|(_, message)| message.id)
+        });
+        match id {
+            Some(id) => self.effects.push(Effect::Retry(id)),
+            None => self.say("nothing has failed here"),
+        }
+    }
+
+    /// The area of the messages, and what is needed to scroll in it.
+    pub(super) fn with_window<T>(&mut self, act: impl FnOnce(&mut Window, &Measure<'_>) -> T) -> Option<T> {
+        let area = self.areas().messages;
+        let Open { peer, window, .. } = self.open.as_mut()?;
+        let paper = Paper { me: &self.me, peer: peer.as_ref(), width: area.map_or(80, |area| area.width) };
+        let lines = |messages: &[Message], index| paper.lines(messages, index).len();
+        let height = area.map_or(1, |area| usize::from(area.height));
+        Some(act(window, &Measure { lines: &lines, height }))
+    }
+
+    pub(crate) fn areas(&self) -> Areas {
+        Areas::of(self, Rect::from((ratatui::layout::Position::ORIGIN, self.size)))
+    }
+
+    fn told(&mut self, event: Event) {
+        match event {
+            Event::Added { message } => {
+                self.window_of(&message.conversation, |window| window.changed(1));
+                self.fresh_outbox.due |= message.state == MessageState::Pending;
+            }
+            Event::Updated { message } => {
+                self.fresh_outbox.due = true;
+                self.window_of(&message.conversation, |window| {
+                    window.replace(&message);
+                    window.changed(0);
+                });
+            }
+            Event::Removed { conversation, .. } => {
+                self.fresh_outbox.due = true;
+                self.window_of(&conversation, |window| window.changed(0));
+            }
+            Event::Conversation { conversation } => self.conversation(conversation),
+            Event::Connection { state } => {
+                self.connection = state;
+                self.fresh_outbox.due = true;
+            }
+            Event::Missed { count } => {
+                (self.fresh_list.due, self.fresh_outbox.due) = (true, true);
+                if let Some(open) = &mut self.open {
+                    open.window.changed(usize::try_from(count).unwrap_or(usize::MAX).min(super::window::PAGE));
+                }
+            }
+        }
+    }
+
+    fn window_of(&mut self, id: &ConversationId, change: impl FnOnce(&mut Window)) {
+        if let Some(open) = self.open.as_mut().filter(|open| open.id == *id) {
+            change(&mut open.window);
+        }
+    }
+
+    fn conversation(&mut self, new: Conversation) {
+        if let Some(open) = self.open.as_mut().filter(|open| open.id == new.id) {
+            if open.peer.is_none() {
+                open.peer.clone_from(&new.peer);
+            }
+            open.window.changed(0);
+            open.window.look_again();
+        }
+        let chosen = self.conversations.get(self.chosen).map(|conversation| conversation.id.clone());
+        match self.conversations.iter_mut().find(|known| known.id == new.id) {
+            Some(known) => *known = new,
+            None => self.conversations.push(new),
+        }
+        self.conversations.sort_by(|a, b| (b.active_at, &a.id).cmp(&(a.active_at, &b.id)));
+        if let Some(id) = chosen {
+            self.choose(&id);
+        }
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        match answer {
+            Answer::Conversations(list) => {
+                self.fresh_list.asked = false;
+                let chosen = self.conversations.get(self.chosen).map(|conversation| conversation.id.clone());
+                self.conversations = list;
+                if let Some(id) = chosen {
+                    self.choose(&id);
+                }
+            }
+            Answer::Outbox(outbox) => {
+                self.fresh_outbox.asked = false;
+                self.outbox = outbox;
+            }
+            Answer::Counters(counters) => self.counters = counters,
+            Answer::Page { conversation, read, messages } => {
+                self.window_of(&conversation, |window| window.take(read, messages));
+            }
+            Answer::NoPage { conversation, why } => {
+                self.window_of(&conversation, Window::failed);
+                self.say(why);
+            }
+            Answer::NotSent { conversation, body, why } => {
+                self.say(format!("not sent: {why}"));
+                // What was written is not lost; but what is being written by now is not overwritten either.
+                let editor = match self.open.as_mut().filter(|open| open.id == conversation) {
+                    Some(open) => &mut open.editor,
+                    None => self.drafts.entry(conversation).or_default(),
+                };
+                if editor.text().is_empty() {
+                    *editor = Editor::with(&body);
+                }
+            }
+            Answer::NotDone(why) => {
+                // A list that could not be read is read again when something changes.
+                (self.fresh_list.asked, self.fresh_outbox.asked) = (false, false);
+                self.say(why);
+            }
+        }
+    }
+
+    fn tick(&mut self, now: u64) {
+        self.now = now;
+        if self.notice.as_ref().is_some_and(|notice| notice.until <= now) {
+            self.notice = None;
+        }
+        self.effects.push(Effect::ReadCounters);
+        if self.fresh_outbox.ask() {
+            self.effects.push(Effect::ReadOutbox);
+        }
+    }
+
+    /// After every input: everything in its range, what is missing asked for, what is seen told.
+    fn settle(&mut self) {
+        self.chosen = self.chosen.min(self.conversations.len().saturating_sub(1));
+        let waiting = self.waiting().count();
+        if let Some(Over::Outbox { chosen, .. }) = &mut self.over {
+            *chosen = (*chosen).min(waiting.saturating_sub(1));
+            if self.fresh_outbox.ask() {
+                self.effects.push(Effect::ReadOutbox);
+            }
+        }
+        if self.fresh_list.ask() {
+            self.effects.push(Effect::ReadConversations);
+        }
+        self.settle_window();
+    }
+
+    fn settle_window(&mut self) {
+        let Some(open) = &self.open else { return };
+        let conversation = open.id.clone();
+        let summary = self.conversations.iter().find(|known| known.id == conversation);
+        let (cursor, read) = summary.map_or((Seq::ZERO, Seq::ZERO), |summary| (summary.cursor, summary.read));
+        let unsettled = summary.map_or(0, |summary| usize::try_from(summary.unsettled).unwrap_or(usize::MAX / 2));
+        let stand = Stand { cursor, unsettled };
+        if let Some(Some(read)) = self.with_window(|window, measure| window.settle(measure, stand)) {
+            self.effects.push(Effect::Read { conversation: conversation.clone(), read });
+        }
+        if !self.looked_at || self.over.is_some() || self.areas().messages.is_none() {
+            return;
+        }
+        let seen = self.with_window(|window, measure| {
+            let last = window.last(measure)?;
+            let seen = window.messages()[..=last].iter().filter(|message| message.state == MessageState::Received);
+            seen.filter_map(|message| message.seq).max().filter(|seq| *seq <= cursor)
+        });
+        if let (Some(Some(upto)), Some(open)) = (seen, &mut self.open)
+            && upto > open.told_read.max(read)
+        {
+            open.told_read = upto;
+            self.effects.push(Effect::MarkRead { conversation, upto });
+        }
+    }
+}

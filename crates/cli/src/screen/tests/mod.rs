@@ -1,0 +1,6 @@
+//! Tests of the screen, without a terminal.
+
+mod drawing;
+mod keys;
+mod properties;
+mod world;
