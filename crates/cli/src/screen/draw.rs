@@ -100,7 +100,14 @@ fn list(state: &State, area: Rect, buffer: &mut Buffer) {
     let rows = state.conversations.iter().enumerate().skip(first).take(height);
     for (y, (index, conversation)) in (area.y..).zip(rows) {
         let unread = if conversation.unread > 0 { format!("({}) ", conversation.unread) } else { String::new() };
-        let waits = if conversation.unsettled > 0 { "◷ " } else { "" };
+        let failed = state
+            .waiting()
+            .any(|(entry, message)| entry.conversation == conversation.id && message.state == MessageState::Failed);
+        let waits = match conversation.unsettled {
+            0 => "",
+            _ if failed => "✗ ",
+            _ => "◷ ",
+        };
         let when =
             if conversation.active_at > 0 { time::last(conversation.active_at, state.now) } else { String::new() };
         let when = format!("{when:>6}");
