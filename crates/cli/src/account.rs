@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use poste_client::store::Store;
 use poste_client::{Client, ClientConfig, Error, StoreError};
 use poste_protocol::{DeviceId, UserId};
@@ -33,6 +33,40 @@ pub(crate) struct Account {
     pub(crate) settings: Settings,
     folder: PathBuf,
 }
+
+/// Why a command cannot do its work.
+#[derive(Debug)]
+pub(crate) enum Unavailable {
+    /// No account fits the command line.
+    None(String),
+    /// Several fit.
+    Several(String),
+    /// Another process has the account open.
+    InUse(String),
+    /// The server could not be reached in time.
+    NoConnection(String),
+}
+
+impl Unavailable {
+    /// For programs.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::None(_) => "no_account",
+            Self::Several(_) => "several_accounts",
+            Self::InUse(_) => "in_use",
+            Self::NoConnection(_) => "no_connection",
+        }
+    }
+}
+
+impl std::fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::None(said) | Self::Several(said) | Self::InUse(said) | Self::NoConnection(said)) = self;
+        f.write_str(said)
+    }
+}
+
+impl std::error::Error for Unavailable {}
 
 /// What is read of a local stack's `stack.json`.
 #[derive(Deserialize)]
@@ -81,10 +115,13 @@ impl Account {
         });
         if found.len() > 1 {
             let names: Vec<_> = found.iter().map(|a| format!("{}/{}", a.settings.user, a.settings.device)).collect();
-            bail!("several accounts fit ({}): say which with --user and --device", names.join(", "));
+            let said = format!("several accounts fit ({}): say which with --user and --device", names.join(", "));
+            return Err(Unavailable::Several(said).into());
         }
-        found.pop().with_context(|| {
-            format!("no such account in {}: poste login --user NAME --stack target/local/stack.json", home.display())
+        found.pop().ok_or_else(|| {
+            let home = home.display();
+            let said = format!("no such account in {home}: poste login --user NAME --stack target/local/stack.json");
+            Unavailable::None(said).into()
         })
     }
 
@@ -120,7 +157,9 @@ impl Account {
         config.network = network;
         match Client::open(config).await {
             Err(Error::Store(StoreError::AlreadyOpen { .. })) => {
-                bail!("{user} on {device} is open in another terminal (chat or watch): use that one, or end it")
+                let said =
+                    format!("{user} on {device} is open in another terminal (chat or watch): use that one, or end it");
+                Err(Unavailable::InUse(said).into())
             }
             opened => Ok(opened?),
         }

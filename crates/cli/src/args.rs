@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as Group, Parser, Subcommand};
-use poste_protocol::{DeviceId, UserId};
+use poste_protocol::{DeviceId, Seq, UserId};
 
 /// Messages from the terminal. What you send is on your disk before anything else happens, and goes out as soon as
 /// there is a network.
@@ -11,8 +11,10 @@ use poste_protocol::{DeviceId, UserId};
 #[command(
     name = "poste",
     version,
-    after_help = "Logs: POSTE_LOG=debug. Exit codes: 0 done, 1 failed, 2 wrong usage, \
-    3 not acknowledged in time (the message is safe in the outbox)."
+    after_help = "With --json each value is one line of the standard output, and an error is one line of the standard \
+    error: {\"error\": {\"kind\": ..., \"message\": ...}}. docs/POSTE.md has the forms.\n\
+    Logs: POSTE_LOG=debug.\n\
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not acknowledged in time (the message is safe in the outbox)."
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -59,7 +61,7 @@ pub(crate) enum Command {
         /// Seconds to wait
         #[arg(long, default_value_t = 10)]
         wait: u64,
-        /// What to say
+        /// What to say; `-` reads it from the standard input
         text: String,
     },
     /// Show the conversation with somebody
@@ -67,9 +69,30 @@ pub(crate) enum Command {
         /// With whom
         #[arg(long)]
         with: UserId,
-        /// How many of the newest messages
+        /// How many messages, at most
         #[arg(long, default_value_t = 50)]
         limit: usize,
+        /// Those before this number of the log, instead of the newest
+        #[arg(long, value_parser = seq)]
+        before: Option<Seq>,
+    },
+    /// Mark the conversation with somebody as read
+    Read {
+        /// With whom
+        #[arg(long)]
+        with: UserId,
+        /// Up to this number of the log [default: everything that is on this device]
+        #[arg(long, value_parser = seq)]
+        upto: Option<Seq>,
+    },
+    /// Show how the account stands: what is unread, what waits, what failed
+    Status {
+        /// Connect, and show the connection and what it took
+        #[arg(long)]
+        connect: bool,
+        /// Seconds to wait for a connection
+        #[arg(long, default_value_t = 10)]
+        wait: u64,
     },
     /// List the conversations
     Conversations,
@@ -104,4 +127,10 @@ pub(crate) enum Command {
         #[arg(long)]
         plain: bool,
     },
+}
+
+/// A number of the log.
+fn seq(text: &str) -> Result<Seq, String> {
+    let number: u64 = text.parse().map_err(|wrong| format!("{wrong}"))?;
+    Seq::new(number).map_err(|invalid| invalid.to_string())
 }

@@ -5,20 +5,35 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use poste_client::{Client, Connection, Event, Events, Message, OutboxState, State, Target, TokenProvider};
-use poste_protocol::{ConversationId, MessageId, UserId};
+use poste_client::{
+    Client, Connection, Counters, Error, Event, Events, Message, OutboxEntry, OutboxState, State, Target, TokenProvider,
+};
+use poste_protocol::{ConversationId, DeviceId, MessageId, Seq, UserId};
+use serde::Serialize;
 use serde_json::json;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::account::Account;
+use crate::account::{Account, Unavailable};
 use crate::args::{Args, Command};
-use crate::{lines, print, screen};
+use crate::{lines, print, screen, signals};
 
 /// Not acknowledged in time; nothing is lost.
 const NOT_YET: u8 = 3;
 
 /// After so long without news, what was missed is taken to be there.
 const QUIET: Duration = Duration::from_millis(500);
+
+/// A command line that is well formed, and asks for what cannot be.
+#[derive(Debug)]
+pub(crate) struct Usage(&'static str);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { whose, json, command } = args;
@@ -27,14 +42,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match command {
         Command::Login => login(&account, json).await?,
         Command::Send { to, wait, text } => return send(&account, to, text, wait, json).await,
-        Command::Show { with, limit } => {
+        Command::Show { with, limit, before } => {
             let id = ConversationId::direct(&me, &with);
             let list = match account.read()? {
-                Some(mut store) => store.read()?.history(&id, None, limit)?,
+                Some(mut store) => store.read()?.history(&id, before, limit)?,
                 None => Vec::new(),
             };
-            if list.is_empty() {
-                eprintln!("nothing on this device yet; `poste online` fetches what there is");
+            if list.is_empty() && before.is_none() {
+                print::note(json, "nothing on this device yet; `poste online` fetches what there is");
             }
             print::list(&list, json, |m| print::message(m, &me))?;
         }
@@ -48,22 +63,31 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 print::list(&store.read()?.outbox_entries()?, json, print::outbox)?;
             }
         }
+        Command::Read { with, upto } => read(&account, &with, upto, json).await?,
+        Command::Status { connect, wait } => return status(&account, connect.then_some(wait), json).await,
         Command::Retry { id } => {
             let client = account.open(false).await?;
-            client.retry(MessageId(id)).await?;
+            let done = client.retry(MessageId(id)).await;
             client.close().await;
-            eprintln!("pending again; it goes with the next connection (poste online)");
+            done?;
+            print::one(&json!({"id": id, "state": "pending"}), json, |_| {
+                "pending again; it goes with the next connection (poste online)".to_owned()
+            })?;
         }
         Command::Drop { id } => {
             let client = account.open(false).await?;
-            client.drop_message(MessageId(id)).await?;
+            let done = client.drop_message(MessageId(id)).await;
             client.close().await;
+            done?;
+            print::one(&json!({"id": id, "state": "dropped"}), json, |_| "dropped".to_owned())?;
         }
         Command::Watch => watch(&account, json).await?,
         Command::Offline => {
             account.settings.offline = true;
             account.save()?;
-            eprintln!("offline until `poste online`; a chat that is open has its own /offline");
+            print::one(&json!({"offline": true}), json, |_| {
+                "offline until `poste online`; a chat that is open is told in the chat".to_owned()
+            })?;
         }
         Command::Online { wait } => {
             account.settings.offline = false;
@@ -72,8 +96,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         Command::Chat { with, plain } => {
             if plain || json || !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
-                let with = with.context("line by line, a chat is with somebody: --with USER")?;
-                lines::run(&mut account, &with).await?;
+                let with = with.ok_or(Usage("line by line, a chat is with somebody: --with USER"))?;
+                lines::run(&mut account, &with, json).await?;
             } else {
                 screen::run(account, with).await?;
             }
@@ -90,6 +114,8 @@ async fn login(account: &Account, json: bool) -> anyhow::Result<()> {
 }
 
 async fn send(account: &Account, to: UserId, text: String, wait: u64, json: bool) -> anyhow::Result<ExitCode> {
+    let text =
+        if text == "-" { std::io::read_to_string(std::io::stdin()).context("the standard input")? } else { text };
     let online = !account.settings.offline;
     let client = account.open(online).await?;
     let mut events = client.events();
@@ -107,15 +133,17 @@ async fn send(account: &Account, to: UserId, text: String, wait: u64, json: bool
     print::one(&message, json, |m| format!("{} {}", print::tick(m.state), print::word(m.state)))?;
     Ok(match message.state {
         State::Failed => {
-            eprintln!("the server refused it; see `poste outbox`");
+            print::note(json, "the server refused it; see `poste outbox`");
             ExitCode::FAILURE
         }
         State::Pending if online => {
-            eprintln!("not acknowledged within {wait} s; it is safe in the outbox and goes with the next connection");
+            let said =
+                format!("not acknowledged within {wait} s; it is safe in the outbox and goes with the next connection");
+            print::note(json, &said);
             ExitCode::from(NOT_YET)
         }
         State::Pending => {
-            eprintln!("you are offline; it is safe in the outbox and goes with `poste online`");
+            print::note(json, "you are offline; it is safe in the outbox and goes with `poste online`");
             ExitCode::SUCCESS
         }
         _ => ExitCode::SUCCESS,
@@ -131,10 +159,11 @@ async fn watch(account: &Account, json: bool) -> anyhow::Result<()> {
     let client = account.open(!account.settings.offline).await?;
     let mut events = client.events();
     let me = account.settings.user.clone();
+    let mut signals = std::pin::pin!(signals::ended());
     loop {
         let event = tokio::select! {
             event = events.next() => event.context("the client has ended")?,
-            _ = tokio::signal::ctrl_c() => break,
+            () = &mut signals => break,
         };
         if json {
             print::text(&print::as_json(&event)?)?;
@@ -150,6 +179,97 @@ async fn watch(account: &Account, json: bool) -> anyhow::Result<()> {
     }
     client.close().await;
     Ok(())
+}
+
+/// Marks a conversation as read. The server is told with the next connection.
+async fn read(account: &Account, with: &UserId, upto: Option<Seq>, json: bool) -> anyhow::Result<()> {
+    let id = ConversationId::direct(&account.settings.user, with);
+    let client = account.open(false).await?;
+    let done = async {
+        let known = client.conversation(id.clone()).await?.ok_or(Error::UnknownConversation)?;
+        client.mark_read(id.clone(), upto.unwrap_or(known.cursor)).await?;
+        client.conversation(id).await?.ok_or(Error::UnknownConversation)
+    };
+    let done = done.await;
+    client.close().await;
+    print::one(&done?, json, print::conversation)
+}
+
+/// How an account stands, as `status` shows it.
+#[derive(Serialize)]
+struct Status {
+    user: UserId,
+    device: DeviceId,
+    socket: String,
+    /// The network is cut until `poste online`.
+    offline: bool,
+    conversations: usize,
+    unread: u64,
+    /// Messages without an acknowledgement, failed ones included.
+    waiting: usize,
+    failed: usize,
+    /// Only where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connection: Option<Connection>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counters: Option<Counters>,
+}
+
+async fn status(account: &Account, wait: Option<u64>, json: bool) -> anyhow::Result<ExitCode> {
+    let (connection, counters) = match wait {
+        None => (None, None),
+        Some(wait) => {
+            let client = account.open(!account.settings.offline).await?;
+            let mut events = client.events();
+            let until = Instant::now() + Duration::from_secs(wait);
+            while !matches!(client.connection().await?, Connection::Online | Connection::Off) {
+                if timeout_at(until, events.next()).await.is_err() {
+                    break;
+                }
+            }
+            let seen = (client.connection().await?, client.counters().await?);
+            client.close().await;
+            (Some(seen.0), Some(seen.1))
+        }
+    };
+    let (conversations, outbox) = match account.read()? {
+        Some(mut store) => {
+            let store = store.read()?;
+            (store.conversations()?, store.outbox_entries()?)
+        }
+        None => (Vec::new(), Vec::new()),
+    };
+    let messages = |which: &dyn Fn(&&OutboxEntry) -> bool| {
+        outbox.iter().filter(which).map(|entry| entry.messages.len()).sum::<usize>()
+    };
+    let settings = &account.settings;
+    let status = Status {
+        user: settings.user.clone(),
+        device: settings.device.clone(),
+        socket: settings.socket.clone(),
+        offline: settings.offline,
+        conversations: conversations.len(),
+        unread: conversations.iter().map(|conversation| conversation.unread).sum(),
+        waiting: messages(&|_| true),
+        failed: messages(&|entry| entry.state == OutboxState::Failed),
+        connection,
+        counters,
+    };
+    print::one(&status, json, |status| {
+        let Status { user, device, conversations, unread, waiting, failed, .. } = status;
+        let mut line =
+            format!("{user} on {device}: {conversations} conversations, {unread} unread, {waiting} not sent");
+        if *failed > 0 {
+            line = format!("{line}, {failed} of them failed (poste outbox)");
+        }
+        match status.connection {
+            Some(connection) => format!("{line}; {}", print::connection(connection)),
+            None if status.offline => format!("{line}; offline until `poste online`"),
+            None => line,
+        }
+    })?;
+    let wanted = wait.is_some() && !settings.offline;
+    Ok(if wanted && connection != Some(Connection::Online) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Connects, and stays until the outbox is empty and nothing more comes.
@@ -168,7 +288,10 @@ async fn catch_up(account: &Account, wait: u64, json: bool) -> anyhow::Result<Ex
     match done {
         Ok(done) => done?,
         Err(_) if connection == Connection::Online => {}
-        Err(_) => bail!("no connection within {wait} s; what waits is safe and goes with the next"),
+        Err(_) => {
+            let said = format!("no connection within {wait} s; what waits is safe and goes with the next");
+            return Err(Unavailable::NoConnection(said).into());
+        }
     }
     let stuck = |state| matches!(state, OutboxState::Failed);
     Ok(match (waiting, outbox.iter().any(|entry| stuck(entry.state))) {

@@ -2,21 +2,24 @@
 //! terminals without a screen.
 
 use std::io::{BufRead, IsTerminal};
+use std::time::Duration;
 
 use anyhow::Context;
 use poste_client::{Client, Event, Message, State, Target};
 use poste_protocol::{ConversationId, UserId};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::account::Account;
-use crate::print;
+use crate::{print, signals};
 
 /// How much of the past is shown at the beginning.
 const PAST: usize = 20;
 
 const HELP: &str = "type to send; /offline, /online, /show, /quit";
 
-pub(crate) async fn run(account: &mut Account, with: &UserId) -> anyhow::Result<()> {
+/// With `json`, each line of the output is a message as `show` has it; one that is printed again has changed.
+pub(crate) async fn run(account: &mut Account, with: &UserId, json: bool) -> anyhow::Result<()> {
     let client = account.open(!account.settings.offline).await?;
     let mut events = client.events();
     let mut chat = Chat {
@@ -24,10 +27,12 @@ pub(crate) async fn run(account: &mut Account, with: &UserId) -> anyhow::Result<
         me: account.settings.user.clone(),
         with: with.clone(),
         client,
+        json,
     };
-    eprintln!("{} and {with}: {HELP}", chat.me);
+    print::note(json, &format!("{} and {with}: {HELP}", chat.me));
     chat.show().await?;
     let mut lines = lines();
+    let mut signals = std::pin::pin!(signals::ended());
     loop {
         tokio::select! {
             line = lines.recv() => match line {
@@ -35,13 +40,17 @@ pub(crate) async fn run(account: &mut Account, with: &UserId) -> anyhow::Result<
                 None => break,
             },
             event = events.next() => chat.happened(event.context("the client has ended")?).await?,
-            _ = tokio::signal::ctrl_c() => break,
+            () = &mut signals => break,
         }
+    }
+    // What has happened by now is printed, also when the last line was followed by the end.
+    while let Ok(Some(event)) = timeout(Duration::ZERO, events.next()).await {
+        chat.happened(event).await?;
     }
     let waiting: usize = chat.client.outbox().await?.iter().map(|entry| entry.messages.len()).sum();
     chat.client.close().await;
     if waiting > 0 {
-        eprintln!("{waiting} messages wait in the outbox; they go with the next connection");
+        print::note(json, &format!("{waiting} messages wait in the outbox; they go with the next connection"));
     }
     Ok(())
 }
@@ -65,6 +74,7 @@ struct Chat {
     conversation: ConversationId,
     me: UserId,
     with: UserId,
+    json: bool,
 }
 
 impl Chat {
@@ -79,12 +89,14 @@ impl Chat {
                 account.save()?;
                 self.client.set_network(!account.settings.offline).await?;
             }
-            command if command.starts_with('/') && !command.starts_with("//") => eprintln!("-- {HELP}"),
+            command if command.starts_with('/') && !command.starts_with("//") => {
+                print::note(self.json, &format!("-- {HELP}"));
+            }
             text => {
                 // Two slashes begin a message with one.
                 let text = if text.starts_with("//") { &text[1..] } else { text };
                 if let Err(refused) = self.client.send(Target::User(self.with.clone()), text).await {
-                    eprintln!("-- not sent: {refused}");
+                    print::error(self.json, "not_sent", &format!("not sent: {refused}"));
                 }
             }
         }
@@ -99,9 +111,9 @@ impl Chat {
             }
             Event::Updated { message } if message.conversation == self.conversation => self.print(&message),
             Event::Added { message } if message.state == State::Received => {
-                eprintln!("-- {} wrote elsewhere", message.user);
+                print::note(self.json, &format!("-- {} wrote elsewhere", message.user));
             }
-            Event::Connection { state } => eprintln!("-- {}", print::connection(state)),
+            Event::Connection { state } => print::note(self.json, &format!("-- {}", print::connection(state))),
             Event::Missed { .. } => self.show().await?,
             _ => {}
         }
@@ -110,7 +122,7 @@ impl Chat {
 
     fn print(&self, message: &Message) {
         // A terminal that is gone is noticed by the reading side.
-        let _ = print::text(&print::message(message, &self.me));
+        let _ = print::one(message, self.json, |message| print::message(message, &self.me));
     }
 
     /// What is on the screen of a person is read; what goes into a pipe may not be.

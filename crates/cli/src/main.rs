@@ -14,12 +14,30 @@ mod token;
 use std::process::ExitCode;
 
 use clap::Parser;
+use poste_client::{Error, StoreError, TokenError};
 
+use account::Unavailable;
 use args::Args;
+use commands::Usage;
+
+/// Something could not be done.
+const FAILED: u8 = 1;
+
+/// The command line asks for what cannot be. The number that clap uses.
+const USAGE: u8 = 2;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        // What is not understood may still say how it wants its answer.
+        Err(wrong) if wrong.use_stderr() && std::env::args_os().any(|word| word == "--json") => {
+            print::error(true, "usage", wrong.to_string().trim_end());
+            return ExitCode::from(USAGE);
+        }
+        Err(wrong) => wrong.exit(),
+    };
+    let json = args.json;
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("POSTE_LOG"))
         .with_writer(|| -> Box<dyn std::io::Write> {
@@ -31,8 +49,31 @@ async fn main() -> ExitCode {
         Ok(code) => code,
         Err(wrong) if print::nobody_reads(&wrong) => ExitCode::SUCCESS,
         Err(wrong) => {
-            eprintln!("poste: {}", harmless::line(&format!("{wrong:#}")));
-            ExitCode::FAILURE
+            print::error(json, kind(&wrong), &format!("{wrong:#}"));
+            ExitCode::from(if wrong.is::<Usage>() { USAGE } else { FAILED })
         }
+    }
+}
+
+/// What kind of trouble it is, for programs.
+fn kind(wrong: &anyhow::Error) -> &'static str {
+    if wrong.is::<Usage>() {
+        return "usage";
+    }
+    if let Some(unavailable) = wrong.downcast_ref::<Unavailable>() {
+        return unavailable.kind();
+    }
+    match wrong.downcast_ref() {
+        Some(TokenError::Refused(_)) => return "sign_in_refused",
+        Some(TokenError::Unavailable(_)) => return "no_connection",
+        None => {}
+    }
+    match wrong.downcast_ref() {
+        Some(Error::Store(_)) => "store",
+        Some(Error::UnknownConversation) => "unknown_conversation",
+        Some(Error::Message { .. }) => "message",
+        Some(Error::EmptyBody | Error::BodyTooBig { .. }) => "body",
+        _ if wrong.is::<StoreError>() => "store",
+        _ => "failed",
     }
 }

@@ -78,6 +78,23 @@ pub(crate) fn text(line: &str) -> anyhow::Result<()> {
     Ok(writeln!(std::io::stdout().lock(), "{line}")?)
 }
 
+/// Something for a person to know, on the standard error. Programs have the values and the exit code.
+pub(crate) fn note(json: bool, said: &str) {
+    if !json {
+        eprintln!("{said}");
+    }
+}
+
+/// An error, on the standard error.
+pub(crate) fn error(json: bool, kind: &str, said: &str) {
+    if json {
+        let said = serde_json::json!({"error": {"kind": kind, "message": said}});
+        eprintln!("{}", harmless::json(&said.to_string()));
+    } else {
+        eprintln!("poste: {}", harmless::line(said));
+    }
+}
+
 /// Whether the trouble is that whoever read our output has had enough.
 pub(crate) fn nobody_reads(wrong: &anyhow::Error) -> bool {
     let cause = wrong.downcast_ref::<std::io::Error>();

@@ -1,0 +1,263 @@
+//! The commands as a script sees them: what they print, where, and with which exit code. No network, no stack: an
+//! account's file is all they need.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use poste_client::store::Store;
+use poste_protocol::{Code, ConversationId, DeviceId, Envelope, EnvelopeId, Number, Refusal, UserId};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Nobody listens here.
+const NOWHERE: [&str; 4] = ["--socket", "ws://127.0.0.1:9/none", "--issuer", "http://127.0.0.1:9"];
+
+/// What differs from run to run.
+const VARYING: [&str; 5] = ["id", "envelope", "written_at", "at", "active_at"];
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).expect("a valid name")
+}
+
+/// A home with an account of alice's that is offline.
+struct Home(TempDir);
+
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Home {
+    fn new() -> Self {
+        let home = Self(tempfile::tempdir().expect("a folder"));
+        let set_up = home.run(&[&["--user", "alice", "offline"], &NOWHERE[..]].concat());
+        assert_eq!(set_up.code, Some(0), "{}", set_up.err);
+        home
+    }
+
+    fn run(&self, words: &[&str]) -> Ran {
+        self.run_in(self.0.path(), words, "")
+    }
+
+    fn run_in(&self, home: &Path, words: &[&str], input: &str) -> Ran {
+        let file = self.0.path().join("input");
+        std::fs::write(&file, input).expect("written");
+        let input = std::fs::File::open(&file).expect("just written");
+        let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_poste"))
+            .arg("--home")
+            .arg(home)
+            .args(words)
+            .env_remove("POSTE_HOME")
+            .env_remove("POSTE_LOG")
+            .stdin(Stdio::from(input))
+            .output()
+            .expect("the program runs");
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        Ran { code: status.code(), out: text(stdout), err: text(stderr) }
+    }
+
+    /// The values that a command prints.
+    fn json(&self, words: &[&str]) -> Vec<Value> {
+        let ran = self.run(&[&["--json"], words].concat());
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{words:?} {}", ran.out);
+        values(&ran.out)
+    }
+
+    /// The error of a command that fails: its exit code and its kind.
+    fn error(&self, words: &[&str]) -> (Option<i32>, String) {
+        let ran = self.run(&[&["--json"], words].concat());
+        assert_eq!(ran.out, "", "{words:?}");
+        let [error] = &values(&ran.err)[..] else { panic!("not one line: {}", ran.err) };
+        let kind = error["error"]["kind"].as_str().expect("a kind").to_owned();
+        assert!(error["error"]["message"].is_string());
+        (ran.code, kind)
+    }
+
+    fn sends(&self, text: &str) -> String {
+        let sent = self.json(&["send", "--to", "bob", text]);
+        sent[0]["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// What waits for bob was refused.
+    fn refuse(&self) {
+        let device = DeviceId::new("terminal").expect("a valid name");
+        let file = self.0.path().join("alice@terminal").join("account.db");
+        let mut store = Store::open(&file, &user("alice"), &device).expect("an account's file");
+        let tx = store.begin().expect("a change");
+        let conversation = ConversationId::direct(&user("alice"), &user("bob"));
+        let envelope = Envelope {
+            id: EnvelopeId::fresh(),
+            to: Some(user("bob")),
+            number: Number::FIRST,
+            messages: tx.pending(&conversation, 10).expect("what waits"),
+            conversation,
+        };
+        let json = serde_json::to_string(&envelope).expect("JSON");
+        tx.put_under_way(&envelope, &json).expect("under way");
+        tx.fail(envelope.id, &Refusal::new(Code::Expired, "waited for \u{1b}[31mtoo long")).expect("failed");
+        tx.commit().expect("on the disk");
+    }
+}
+
+fn values(lines: &str) -> Vec<Value> {
+    lines.lines().map(|line| serde_json::from_str(line).expect("one value a line")).collect()
+}
+
+/// A value, without what differs from run to run.
+fn form(mut value: Value) -> Value {
+    fn walk(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                for (name, field) in fields {
+                    if VARYING.contains(&name.as_str())
+                        && !field.is_null()
+                        && !field.as_str().is_some_and(|id| id.starts_with("d_"))
+                    {
+                        *field = Value::from(if field.is_number() { "TIME" } else { "ID" });
+                    }
+                    walk(field);
+                }
+            }
+            Value::Array(list) => list.iter_mut().for_each(walk),
+            _ => {}
+        }
+    }
+    walk(&mut value);
+    value
+}
+
+#[test]
+fn every_command_has_one_form() {
+    let home = Home::new();
+    let mut forms = Vec::new();
+    let mut note = |what: &str, values: Vec<Value>| {
+        forms.extend(values.into_iter().map(|value| format!("{what}: {}", form(value))));
+    };
+    note("offline", home.json(&["offline"]));
+    note("show, of nothing", home.json(&["show", "--with", "bob"]));
+    note("conversations, of nothing", home.json(&["conversations"]));
+    note("outbox, of nothing", home.json(&["outbox"]));
+    note("status, of nothing", home.json(&["status"]));
+    note("send", home.json(&["send", "--to", "bob", "hello"]));
+    note("show", home.json(&["show", "--with", "bob"]));
+    note("read", home.json(&["read", "--with", "bob"]));
+    note("conversations", home.json(&["conversations"]));
+    note("outbox", home.json(&["outbox"]));
+    home.refuse();
+    note("outbox, refused", home.json(&["outbox"]));
+    note("status, refused", home.json(&["status"]));
+    note("status --connect, offline", home.json(&["status", "--connect"]));
+    let refused = home.json(&["outbox"])[0]["messages"][0]["id"].clone();
+    let refused = refused.as_str().expect("an id");
+    note("retry", home.json(&["retry", refused]));
+    home.json(&["send", "--to", "carol", "never mind"]);
+    let waits = home.json(&["show", "--with", "carol"])[0]["id"].clone();
+    note("drop", home.json(&["drop", waits.as_str().expect("an id")]));
+    insta::assert_snapshot!(forms.join("\n"));
+}
+
+#[test]
+fn errors_are_values_too_and_exit_codes_tell_them_apart() {
+    let home = Home::new();
+    let id = home.sends("hello");
+    let unknown = "00000000-0000-7000-8000-000000000000";
+    let cases: [(&[&str], _); 9] = [
+        (&["retry", unknown], (1, "message")),
+        (&["retry", &id], (1, "message")),
+        (&["drop", unknown], (1, "message")),
+        (&["read", "--with", "carol"], (1, "unknown_conversation")),
+        (&["send", "--to", "bob", ""], (1, "body")),
+        (&["chat"], (2, "usage")),
+        (&["send", "--to", "no name", "x"], (2, "usage")),
+        (&["show", "--with", "bob", "--before", "-1"], (2, "usage")),
+        (&["--user", "nobody", "outbox"], (1, "no_account")),
+    ];
+    for (words, (code, kind)) in cases {
+        assert_eq!(home.error(words), (Some(code), kind.to_owned()), "{words:?}");
+    }
+    let login = home.error(&[&["--user", "alice", "login"], &NOWHERE[..]].concat());
+    assert_eq!(login, (Some(1), "no_connection".to_owned()));
+    home.run(&[&["--user", "bob", "offline"], &NOWHERE[..]].concat());
+    assert_eq!(home.error(&["outbox"]), (Some(1), "several_accounts".to_owned()));
+}
+
+#[test]
+fn an_account_in_use_is_said_to_be() {
+    let home = Home::new();
+    home.sends("hello");
+    let device = DeviceId::new("terminal").expect("a valid name");
+    let file = home.0.path().join("alice@terminal").join("account.db");
+    let _open = Store::open(&file, &user("alice"), &device).expect("an account's file");
+    assert_eq!(home.error(&["send", "--to", "bob", "x"]), (Some(1), "in_use".to_owned()));
+    assert_eq!(home.json(&["show", "--with", "bob"]).len(), 1, "reading goes on beside it");
+}
+
+#[test]
+fn what_is_not_acknowledged_in_time_has_its_own_exit_code() {
+    let home = Home::new();
+    let ran = home.run(&[&["--user", "alice", "--json", "online", "--wait", "0"], &NOWHERE[..]].concat());
+    assert_eq!(ran.code, Some(1), "nobody there");
+    let error = &values(&ran.err)[0];
+    assert_eq!(error["error"]["kind"], "no_connection");
+    let ran = home.run(&["--json", "send", "--to", "bob", "--wait", "0", "hello"]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(3), ""));
+    assert_eq!(values(&ran.out)[0]["state"], "pending");
+}
+
+#[test]
+fn no_form_steers_the_terminal() {
+    let home = Home::new();
+    home.sends("\u{1b}[2J\u{9b}31m\u{202e}\u{200b}\nnext");
+    home.refuse();
+    for words in
+        [["show", "--with", "bob"].as_slice(), &["outbox"], &["show", "--with", "bob", "--json"], &["outbox", "--json"]]
+    {
+        let ran = home.run(words);
+        let steers = |c: char| (c.is_control() && c != '\n') || "\u{202e}\u{200b}".contains(c);
+        assert!(!ran.out.contains(steers), "{words:?}: {:?}", ran.out);
+    }
+    let body = home.json(&["show", "--with", "bob"])[0]["body"].clone();
+    assert_eq!(body, "\u{1b}[2J\u{9b}31m\u{202e}\u{200b}\nnext", "what JSON says is what was written");
+}
+
+#[test]
+fn a_chat_without_a_terminal_goes_by_lines() {
+    let home = Home::new();
+    let ran = home.run_in(home.0.path(), &["chat", "--with", "bob"], "hello\n//a slash\n/help\n/quit\nnot this\n");
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.out.contains("hello  ◷") && ran.out.contains("/a slash  ◷") && !ran.out.contains("not this"));
+    assert!(ran.err.contains("2 messages wait"));
+    let ran = home.run_in(home.0.path(), &["chat", "--with", "bob", "--json"], "more\n");
+    let bodies: Vec<_> = values(&ran.out).iter().map(|value| value["body"].clone()).collect();
+    assert_eq!((bodies, ran.err.as_str()), (vec!["hello".into(), "/a slash".into(), "more".into()], ""));
+}
+
+#[test]
+fn a_message_can_come_from_a_pipe() {
+    let home = Home::new();
+    let ran = home.run_in(home.0.path(), &["--json", "send", "--to", "bob", "-"], "two\nlines\n");
+    assert_eq!(values(&ran.out)[0]["body"], "two\nlines\n");
+}
+
+#[cfg(unix)]
+#[test]
+fn watching_ends_when_it_is_told_to() {
+    use std::io::{BufRead, BufReader};
+
+    let home = Home::new();
+    home.run(&["online", "--wait", "0"]);
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_poste"))
+        .arg("--home")
+        .arg(home.0.path())
+        .args(["--json", "watch"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    let mut lines = BufReader::new(watch.stdout.take().expect("a pipe")).lines();
+    let first = lines.next().expect("a line").expect("text");
+    assert_eq!(values(&first)[0]["event"], "connection");
+    let told = Command::new("kill").args(["-TERM", &watch.id().to_string()]).status().expect("the program runs");
+    assert!(told.success());
+    assert_eq!(watch.wait().expect("it ends").code(), Some(0));
+}
