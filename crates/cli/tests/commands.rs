@@ -12,6 +12,9 @@ use tempfile::TempDir;
 /// Nobody listens here.
 const NOWHERE: [&str; 4] = ["--socket", "ws://127.0.0.1:9/none", "--issuer", "http://127.0.0.1:9"];
 
+/// What is promised to scripts.
+const PROMISED: &str = include_str!("../../../docs/POSTE.md");
+
 /// What differs from run to run.
 const VARYING: [&str; 5] = ["id", "envelope", "written_at", "at", "active_at"];
 
@@ -71,6 +74,7 @@ impl Home {
         let [error] = &values(&ran.err)[..] else { panic!("not one line: {}", ran.err) };
         let kind = error["error"]["kind"].as_str().expect("a kind").to_owned();
         assert!(error["error"]["message"].is_string());
+        assert!(PROMISED.contains(&format!("`{kind}`")), "docs/POSTE.md does not say what {kind} is");
         (ran.code, kind)
     }
 
@@ -155,6 +159,31 @@ fn every_command_has_one_form() {
     let waits = home.json(&["show", "--with", "carol"])[0]["id"].clone();
     note("drop", home.json(&["drop", waits.as_str().expect("an id")]));
     insta::assert_snapshot!(forms.join("\n"));
+}
+
+#[test]
+fn every_command_and_field_is_described() {
+    let help = Home::new().run(&["--help"]).out;
+    let commands = help.lines().skip_while(|line| !line.starts_with("Commands:")).skip(1);
+    let commands: Vec<_> = commands.map_while(|line| line.strip_prefix("  ")?.split(' ').next()).collect();
+    assert!(commands.len() > 10, "{help}");
+    for command in commands.iter().filter(|command| **command != "help") {
+        let described = [" ", "`"].iter().any(|end| PROMISED.contains(&format!("| `{command}{end}")));
+        assert!(described, "docs/POSTE.md does not describe {command}");
+    }
+    for line in include_str!("snapshots/commands__every_command_has_one_form.snap").lines() {
+        let Some(Value::Object(fields)) = line.split_once(": ").and_then(|(_, json)| serde_json::from_str(json).ok())
+        else {
+            continue;
+        };
+        for field in fields.keys() {
+            let described = PROMISED.contains(&format!("`{field}`"))
+                || ["{", " "].iter().any(|before| {
+                    [",", "}", ":"].iter().any(|after| PROMISED.contains(&format!("{before}{field}{after}")))
+                });
+            assert!(described, "docs/POSTE.md does not name {field}");
+        }
+    }
 }
 
 #[test]
