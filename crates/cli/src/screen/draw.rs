@@ -161,7 +161,7 @@ fn conversation(state: &State, open: &Open, areas: &Areas, buffer: &mut Buffer) 
 }
 
 fn messages(state: &State, open: &Open, area: Rect, buffer: &mut Buffer) {
-    let paper = Paper { me: &state.me, peer: open.peer.as_ref(), width: area.width };
+    let paper = Paper { me: &state.me, peer: open.peer.as_ref(), new_after: open.new_after, width: area.width };
     let lines = |messages: &[poste_client::Message], index| paper.lines(messages, index).len();
     let measure = Measure { lines: &lines, height: usize::from(area.height) };
     let (first, line) = open.window.first(&measure);

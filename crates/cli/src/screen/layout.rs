@@ -2,7 +2,7 @@
 //! there is to scroll.
 
 use poste_client::{Message, State as MessageState};
-use poste_protocol::UserId;
+use poste_protocol::{Seq, UserId};
 use ratatui::buffer::CellWidth;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier, Style};
@@ -113,11 +113,13 @@ pub(crate) struct Paper<'a> {
     pub(crate) me: &'a UserId,
     /// The other user of a direct conversation.
     pub(crate) peer: Option<&'a UserId>,
+    /// What is beyond this was new when the conversation was opened.
+    pub(crate) new_after: Option<Seq>,
     pub(crate) width: u16,
 }
 
 impl Paper<'_> {
-    /// The lines of a message: the date where it changes, the text with time, author and ticks, and why it failed.
+    /// The lines of a message: the date where it changes, a rule where the new ones begin, the text with time, author and ticks, and why it failed.
     /// None for a message that is not there.
     pub(crate) fn lines(&self, messages: &[Message], index: usize) -> Vec<Line<'static>> {
         let Some(message) = messages.get(index) else { return Vec::new() };
@@ -125,10 +127,12 @@ impl Paper<'_> {
         let faint = Style::new().add_modifier(Modifier::DIM);
         let mut lines = Vec::new();
         let at = at(message);
-        let before =
-            index.checked_sub(1).and_then(|index| messages.get(index)).map(|message| time::day(self::at(message)));
-        if before != Some(time::day(at)) {
+        let before = index.checked_sub(1).and_then(|index| messages.get(index));
+        if before.map(|before| time::day(self::at(before))) != Some(time::day(at)) {
             lines.push(Line::styled(cut(&format!("── {} ──", time::date(at)), width), faint));
+        }
+        if self.begins_the_new(before, message) {
+            lines.push(Line::styled(cut("── new ──", width), Style::new().fg(Color::Cyan)));
         }
         let own = &message.user == self.me;
         let who = if own { "you" } else { message.user.as_str() };
@@ -171,6 +175,12 @@ impl Paper<'_> {
             }
         }
         lines
+    }
+
+    fn begins_the_new(&self, before: Option<&Message>, message: &Message) -> bool {
+        let (Some(read), Some(seq)) = (self.new_after, message.seq) else { return false };
+        // Without one before it in memory, only the very next one is known to be the first.
+        seq > read && before.map_or(seq == read.next(), |before| before.seq <= Some(read))
     }
 
     /// Columns of names in this conversation.

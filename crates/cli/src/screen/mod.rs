@@ -37,15 +37,15 @@ const BURST: usize = 256;
 pub(crate) async fn run(account: Account, with: Option<UserId>) -> anyhow::Result<()> {
     let client = account.open(!account.settings.offline).await?;
     let mut told = forward(client.events());
-    let connection = client.connection().await?;
-    let (me, device) = (account.settings.user.clone(), account.settings.device.clone());
+    let (connection, conversations) = (client.connection().await?, client.conversations().await?);
+    let me = (account.settings.user.clone(), account.settings.device.clone());
     let (tell, mut inputs) = mpsc::unbounded_channel();
     let (ask, effects) = mpsc::unbounded_channel();
     let worker = tokio::spawn(worker::run(account, client.clone(), effects, tell.clone()));
 
     let mut terminal = Terminal::take()?;
     terminal::inputs(tell);
-    let mut state = State::new(me, device, connection, terminal.size()?, now());
+    let mut state = State::new(me, connection, conversations, terminal.size()?, now());
     if let Some(with) = with {
         state.open_with(with);
     }

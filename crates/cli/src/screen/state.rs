@@ -118,6 +118,8 @@ pub(crate) struct Open {
     pub(crate) peer: Option<UserId>,
     pub(crate) window: Window,
     pub(crate) editor: Editor,
+    /// When it was opened, everything up to here was read, and something beyond was not.
+    pub(crate) new_after: Option<Seq>,
     /// How far the client was told that it is read.
     told_read: Seq,
 }
@@ -172,15 +174,21 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(me: UserId, device: DeviceId, connection: Connection, size: Size, now: u64) -> Self {
-        let due = || Fresh { due: true, asked: false };
+    /// A screen on which nothing is open. `conversations` are all that the client has, the latest activity first.
+    pub(crate) fn new(
+        (me, device): (UserId, DeviceId),
+        connection: Connection,
+        conversations: Vec<Conversation>,
+        size: Size,
+        now: u64,
+    ) -> Self {
         Self {
             me,
             device,
             now,
             size,
             connection,
-            conversations: Vec::new(),
+            conversations,
             chosen: 0,
             open: None,
             focus: Focus::List,
@@ -190,8 +198,8 @@ impl State {
             notice: None,
             drafts: HashMap::new(),
             looked_at: true,
-            fresh_list: due(),
-            fresh_outbox: due(),
+            fresh_list: Fresh::default(),
+            fresh_outbox: Fresh { due: true, asked: false },
             effects: Vec::new(),
         }
     }
@@ -225,7 +233,9 @@ impl State {
         }
         self.close();
         let editor = self.drafts.remove(&id).unwrap_or_default();
-        self.open = Some(Open { id, peer, window: Window::new(), editor, told_read: Seq::ZERO });
+        let unread = self.conversations.iter().find(|known| known.id == id && known.unread > 0);
+        let new_after = unread.map(|summary| summary.read);
+        self.open = Some(Open { id, peer, window: Window::new(new_after), editor, new_after, told_read: Seq::ZERO });
     }
 
     fn close(&mut self) {
@@ -306,8 +316,9 @@ impl State {
     /// The area of the messages, and what is needed to scroll in it.
     pub(super) fn with_window<T>(&mut self, act: impl FnOnce(&mut Window, &Measure<'_>) -> T) -> Option<T> {
         let area = self.areas().messages;
-        let Open { peer, window, .. } = self.open.as_mut()?;
-        let paper = Paper { me: &self.me, peer: peer.as_ref(), width: area.map_or(80, |area| area.width) };
+        let Open { peer, window, new_after, .. } = self.open.as_mut()?;
+        let width = area.map_or(80, |area| area.width);
+        let paper = Paper { me: &self.me, peer: peer.as_ref(), new_after: *new_after, width };
         let lines = |messages: &[Message], index| paper.lines(messages, index).len();
         let height = area.map_or(1, |area| usize::from(area.height));
         Some(act(window, &Measure { lines: &lines, height }))

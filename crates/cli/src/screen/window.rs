@@ -77,12 +77,26 @@ pub(crate) struct Window {
     due: bool,
     /// How many were added since they were read.
     added: usize,
+    /// Everything up to here was read when the window was opened: what is beyond it is looked at first.
+    begin: Option<Seq>,
+    /// Lines that are still to be scrolled up when older messages are there.
+    owed: usize,
 }
 
 impl Window {
-    /// An empty window that follows the newest messages.
-    pub(crate) fn new() -> Self {
-        Self { messages: Vec::new(), view: View::Bottom, older: false, end: None, asked: None, due: true, added: 0 }
+    /// An empty window that follows the newest messages; with `begin`, it is first on what was not read.
+    pub(crate) fn new(begin: Option<Seq>) -> Self {
+        Self {
+            messages: Vec::new(),
+            view: View::Bottom,
+            older: false,
+            end: None,
+            asked: None,
+            due: true,
+            added: 0,
+            begin,
+            owed: 0,
+        }
     }
 
     pub(crate) fn messages(&self) -> &[Message] {
@@ -91,7 +105,7 @@ impl Window {
 
     /// Whether there are newer messages below the screen.
     pub(crate) fn is_behind(&self) -> bool {
-        self.view != View::Bottom
+        self.view != View::Bottom || self.end.is_some()
     }
 
     /// Something in the list has changed; `added` says how many came in.
@@ -168,10 +182,14 @@ impl Window {
             index -= 1;
             line = (measure.lines)(&self.messages, index);
         }
+        if self.asked.is_some() || self.older {
+            self.owed = self.owed.saturating_add(lines.saturating_sub(line));
+        }
         self.view_from(index, line.saturating_sub(lines));
     }
 
     pub(crate) fn down(&mut self, lines: usize, measure: &Measure<'_>) {
+        self.owed = 0;
         let (mut index, mut line) = self.first(measure);
         line += lines;
         while index < self.messages.len() {
@@ -194,6 +212,7 @@ impl Window {
     /// To the newest message.
     pub(crate) fn go_to_bottom(&mut self) {
         self.view = View::Bottom;
+        (self.begin, self.owed) = (None, 0);
         if self.end.is_some() {
             // What is in between is not kept: the newest are read anew, and nothing older with them.
             self.messages.clear();
@@ -231,6 +250,11 @@ impl Window {
                 self.messages.extend(messages.into_iter().filter(|message| message.seq > Some(after)));
             }
         }
+        if let Some(begin) = self.begin.take()
+            && let Some(first) = self.messages.iter().position(|message| message.seq > Some(begin))
+        {
+            self.view_from(first, 0);
+        }
     }
 
     /// What was asked for could not be read. It is asked for again when something changes.
@@ -241,8 +265,11 @@ impl Window {
 
     /// Brings the view and what is kept in order, after any change. Says what is to be read.
     pub(crate) fn settle(&mut self, measure: &Measure<'_>, stand: Stand) -> Option<Read> {
-        let bottom = self.bottom(measure);
-        if self.view != View::Bottom && self.end.is_none() && self.first(measure) >= bottom {
+        if self.owed > 0 && self.asked.is_none() {
+            let owed = std::mem::take(&mut self.owed);
+            self.up(owed, measure);
+        }
+        if self.view != View::Bottom && self.end.is_none() && self.first(measure) >= self.bottom(measure) {
             self.view = View::Bottom;
         }
         self.let_go(measure, stand);
@@ -275,6 +302,13 @@ impl Window {
 
     fn wanted(&mut self, measure: &Measure<'_>, stand: Stand) -> Option<Read> {
         let count = self.messages.len();
+        if let Some(begin) = self.begin
+            && begin.plus(PAGE as u64) < stand.cursor
+        {
+            let upto = begin.plus(PAGE as u64);
+            (self.end, self.older, self.due) = (Some(begin), true, false);
+            return Some(Read::Newer { after: begin, upto });
+        }
         if std::mem::take(&mut self.due) && self.end.is_none() {
             let added = std::mem::take(&mut self.added);
             let least = PAGE.max(measure.height);

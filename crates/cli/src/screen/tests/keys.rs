@@ -10,8 +10,9 @@ use crate::screen::state::{Effect, Focus, Input, Over};
 fn long(count: usize) -> World {
     let mut world = World::new(80, 24);
     for number in 1..=count {
-        world.write("bob", number % 3 == 0, &format!("number {number}"), MessageState::Received);
+        world.write("bob", false, &format!("number {number}"), MessageState::Received);
     }
+    world.has_read("bob");
     world.opened(Some("bob"))
 }
 
@@ -116,6 +117,44 @@ fn looking_back_keeps_its_place_and_reads_what_is_missing() {
     }
     assert_eq!(world.window().last(), Some(&"number 1001"));
     assert!(!world.state.open.as_ref().expect("open").window.is_behind());
+}
+
+#[test]
+fn a_conversation_opens_on_what_is_new() {
+    for (read, new) in [(10, 5), (10, 80), (500, 700)] {
+        let mut world = World::new(80, 24);
+        for number in 1..=read {
+            world.write("bob", false, &format!("old {number}"), MessageState::Received);
+        }
+        world.has_read("bob");
+        for number in 1..=new {
+            world.write("bob", false, &format!("new {number}"), MessageState::Received);
+        }
+        let mut world = world.opened(Some("bob"));
+        let picture = world.picture();
+        assert!(picture.contains("── new ──") && picture.contains("new 1 "), "{picture}");
+        let read_now = world.state.conversations[0].read.get();
+        assert_eq!(read_now == read + new, new < 20, "what is below the screen is not read");
+        for _ in 0..new {
+            world.key(KeyCode::PageDown);
+        }
+        assert_eq!(world.state.conversations[0].unread, 0);
+        assert_eq!(world.window().last(), Some(&format!("new {new}").as_str()));
+    }
+}
+
+#[test]
+fn keys_that_are_faster_than_the_store_are_made_up_for() {
+    let mut world = long(1000);
+    for _ in 0..30 {
+        world.give(Input::Key(KeyEvent::new(KeyCode::PageUp, KeyModifiers::NONE)));
+    }
+    world.run();
+    let height = usize::from(world.state.areas().messages.expect("there is room").height);
+    let first = 1000 - height + 1 - 30 * (height - 1);
+    let picture = world.picture();
+    // The dates take some lines, too.
+    assert!((first..first + height).any(|number| picture.contains(&format!("number {number} "))), "{first} {picture}");
 }
 
 #[test]

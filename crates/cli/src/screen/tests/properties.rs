@@ -141,10 +141,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_breaks_the_screen(past in 0_usize..700, all in prop::collection::vec(happens(), 1..120)) {
+    fn nothing_breaks_the_screen(past in 0_usize..700, read in 0_usize..700, all in prop::collection::vec(happens(), 1..120)) {
         let mut world = World::new(80, 24);
         for number in 0..past {
             world.write("bob", number % 5 == 0, &format!("number {number}"), MessageState::Received);
+            if number == read {
+                world.has_read("bob");
+            }
         }
         let mut world = world.opened(Some("bob"));
         for what in all {

@@ -63,8 +63,8 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(width: u16, height: u16) -> Self {
-        let device = DeviceId::new("terminal").expect("a valid name");
-        let state = State::new(user("alice"), device, Connection::Online, Size { width, height }, NOON);
+        let me = (user("alice"), DeviceId::new("terminal").expect("a valid name"));
+        let state = State::new(me, Connection::Online, Vec::new(), Size { width, height }, NOON);
         Self { state, logs: Vec::new(), made: 0, asked: VecDeque::new(), ended: false, done: Vec::new() }
     }
 
@@ -81,6 +81,12 @@ impl World {
     fn fresh(&mut self) -> MessageId {
         self.made += 1;
         MessageId(Uuid::from_u128(self.made))
+    }
+
+    /// Everything so far was read.
+    pub(super) fn has_read(&mut self, peer: &str) {
+        let log = self.log(peer);
+        log.read = log.head;
     }
 
     /// A message is in the store; the screen is not told.
@@ -138,6 +144,12 @@ impl World {
         }
     }
 
+    fn list(&self) -> Vec<Conversation> {
+        let mut list: Vec<_> = self.logs.iter().map(Log::summary).collect();
+        list.sort_by(|a, b| (b.active_at, &a.id).cmp(&(a.active_at, &b.id)));
+        list
+    }
+
     fn outbox(&self) -> Vec<OutboxEntry> {
         let waiting =
             self.logs.iter().flat_map(|log| log.messages.iter().filter(|m| m.seq.is_none()).map(move |m| (log, m)));
@@ -179,11 +191,7 @@ impl World {
         let Some(effect) = self.asked.pop_front() else { return false };
         let summary = |log: &Log| Input::Told(Event::Conversation { conversation: log.summary() });
         let inputs = match effect.clone() {
-            Effect::ReadConversations => {
-                let mut list: Vec<_> = self.logs.iter().map(Log::summary).collect();
-                list.sort_by(|a, b| (b.active_at, &a.id).cmp(&(a.active_at, &b.id)));
-                vec![Input::Answer(Answer::Conversations(list))]
-            }
+            Effect::ReadConversations => vec![Input::Answer(Answer::Conversations(self.list()))],
             Effect::ReadOutbox => vec![Input::Answer(Answer::Outbox(self.outbox()))],
             Effect::ReadCounters | Effect::Redraw => Vec::new(),
             Effect::Read { conversation, read } => {
@@ -274,6 +282,7 @@ impl World {
 
     /// The screen opens, with somebody's conversation or the list.
     pub(super) fn opened(mut self, with: Option<&str>) -> Self {
+        self.state.conversations = self.list();
         if let Some(with) = with {
             self.state.open_with(user(with));
         }
