@@ -3,4 +3,5 @@
 mod drawing;
 mod keys;
 mod properties;
+mod worker;
 mod world;
