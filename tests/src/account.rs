@@ -1,6 +1,9 @@
 //! The device library on the deployed stack.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use async_trait::async_trait;
 use poste_client::{Client, ClientConfig, TokenError, TokenProvider};
@@ -10,15 +13,27 @@ use crate::{Deployment, TokenWish};
 
 /// Tokens from the stack's issuer.
 struct Issued {
-    deployment: Deployment,
+    /// A client has a runtime of its own, and so has its deployment: it is made there, when the first token is wanted.
+    deployment: OnceLock<Deployment>,
     user: UserId,
 }
 
 #[async_trait]
 impl TokenProvider for Issued {
     async fn token(&self, _: bool) -> Result<String, TokenError> {
-        Ok(self.deployment.token(&self.user, &TokenWish::default()).await)
+        let deployment = self.deployment.get_or_init(Deployment::here);
+        Ok(deployment.token(&self.user, &TokenWish::default()).await)
     }
+}
+
+/// What the account of a user on a device is opened with, its file in `folder`, connected at once.
+///
+/// # Panics
+/// When the device's id has characters that device ids do not have.
+pub fn account(socket_url: &str, folder: &Path, user: &UserId, device: &str) -> ClientConfig {
+    let tokens = Arc::new(Issued { deployment: OnceLock::new(), user: user.clone() });
+    let device = DeviceId::new(device).expect("well formed");
+    ClientConfig::new(folder.join("account"), socket_url, user.clone(), device, tokens)
 }
 
 /// Opens the account of a user on a device, with its file in `folder`.
@@ -26,11 +41,7 @@ impl TokenProvider for Issued {
 /// # Panics
 /// When it does not open.
 pub async fn open(deployment: &Deployment, folder: &Path, user: &UserId, device: &str, network: bool) -> Client {
-    // A client has a runtime of its own, and so has its deployment.
-    let tokens = Arc::new(Issued { deployment: Deployment::here(), user: user.clone() });
-    let device = DeviceId::new(device).expect("well formed");
-    let mut config =
-        ClientConfig::new(folder.join("account"), &deployment.stack().socket_url, user.clone(), device, tokens);
+    let mut config = account(&deployment.stack().socket_url, folder, user, device);
     config.network = network;
     Client::open(config).await.expect("the account opens")
 }

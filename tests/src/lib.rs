@@ -11,13 +11,15 @@ mod admin;
 mod deployment;
 mod device;
 mod letters;
+mod mortal;
 mod replica;
 mod wait;
 
-pub use account::open;
+pub use account::{account, open};
 pub use admin::{Admin, Dead, Registered, Stored};
 pub use deployment::{Deployment, Refused, Showing, TokenWish};
 pub use device::{Accepted, Device};
 pub use letters::{bodies, envelope, next_after, number, resent, seq, submission};
+pub use mortal::{Ended, Line, Mortal, Order, Told};
 pub use replica::{Replica, check_page};
 pub use wait::{DEADLINE, eventually, now_ms};
