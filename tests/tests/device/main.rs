@@ -1,6 +1,7 @@
 //! The device library in trouble, on the stack that `POSTE_STACK` names: its process is killed, its disk is full, it
 //! was offline for days. `cargo local test --only device` brings a stack up and runs this on it.
 
+mod disk;
 mod killed;
 mod ledger;
 
