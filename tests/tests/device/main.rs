@@ -4,6 +4,7 @@
 mod disk;
 mod killed;
 mod ledger;
+mod offline;
 
 /// The device's program.
 const MORTAL: &str = env!("CARGO_BIN_EXE_mortal");
