@@ -29,9 +29,14 @@ pub(crate) enum Part {
     Unit,
     /// Tests through sockets on a deployed stack.
     E2e,
+    /// The device library on a deployed stack: its process killed, its disk full, its network gone for days.
+    Device,
 }
 
-const PARTS: [Part; 4] = [Part::Fmt, Part::Lint, Part::Unit, Part::E2e];
+const PARTS: [Part; 5] = [Part::Fmt, Part::Lint, Part::Unit, Part::E2e, Part::Device];
+
+/// The target of the end-to-end tests that is a part of its own.
+const DEVICE: &str = "device";
 
 impl Part {
     fn name(self) -> &'static str {
@@ -40,6 +45,7 @@ impl Part {
             Self::Lint => "lints",
             Self::Unit => "unit tests",
             Self::E2e => "end to end",
+            Self::Device => "device in trouble",
         }
     }
 
@@ -52,13 +58,25 @@ impl Part {
             Self::Fmt => &["fmt", "--all", "--check"],
             Self::Lint => &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
             Self::Unit => &["test", "--workspace", "--exclude", "poste-tests", "--locked"],
-            Self::E2e => &["test", "--workspace", "--locked"],
+            Self::E2e | Self::Device => &["test", "--workspace", "--locked"],
         };
         let mut arguments: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
-        if self == Self::E2e {
-            arguments.extend(workspace.end_to_end().iter().flat_map(|name| ["--test".to_owned(), name.clone()]));
+        let targets = workspace.end_to_end().iter().filter(|name| self.has_target(name));
+        arguments.extend(targets.flat_map(|name| ["--test".to_owned(), name.clone()]));
+        if self == Self::Device {
+            // What was counted is worth reading, also when all is well.
+            arguments.extend(["--", "--nocapture"].map(str::to_owned));
         }
         arguments
+    }
+
+    /// Whether a target of the end-to-end tests belongs to it.
+    fn has_target(self, name: &str) -> bool {
+        match self {
+            Self::E2e => name != DEVICE,
+            Self::Device => name == DEVICE,
+            Self::Fmt | Self::Lint | Self::Unit => false,
+        }
     }
 }
 
@@ -83,7 +101,7 @@ pub(crate) async fn run(
         let started = Instant::now();
         let work = async {
             match part {
-                Part::E2e => end_to_end(workspace, options).await,
+                Part::E2e | Part::Device => end_to_end(workspace, part, options).await,
                 _ => cargo_passes(workspace, part, None).await,
             }
         };
@@ -122,7 +140,7 @@ async fn cargo_passes(workspace: &Workspace, part: Part, stack: Option<&std::pat
 }
 
 /// Runs the end-to-end tests on a stack of their own.
-async fn end_to_end(workspace: &Workspace, options: &Options) -> anyhow::Result<bool> {
+async fn end_to_end(workspace: &Workspace, part: Part, options: &Options) -> anyhow::Result<bool> {
     ensure!(!workspace.end_to_end().is_empty(), "there are no end-to-end tests");
     let place = workspace.test_place()?;
     let mut options = options.clone();
@@ -130,7 +148,7 @@ async fn end_to_end(workspace: &Workspace, options: &Options) -> anyhow::Result<
         options.binaries = Binaries::DevWithTests;
     }
     let running = Running::start(workspace, &place, &options).await?;
-    let passed = cargo_passes(workspace, Part::E2e, Some(&place.state_file())).await?;
+    let passed = cargo_passes(workspace, part, Some(&place.state_file())).await?;
     if !passed {
         say::line(&logs_of(running.stack()));
     }
@@ -160,7 +178,7 @@ fn verdict(passed: bool) -> &'static str {
 
 fn sum(outcomes: &[Outcome]) -> String {
     let line = |Outcome { part, passed, time }: &Outcome| {
-        format!("  {:<12} {:<7} {}", part.name(), verdict(*passed), say::seconds(*time))
+        format!("  {:<17} {:<7} {}", part.name(), verdict(*passed), say::seconds(*time))
     };
     let lines: Vec<String> = outcomes.iter().map(line).collect();
     format!(
@@ -182,7 +200,7 @@ mod tests {
     fn the_sum_names_each_part_and_how_it_went() {
         let outcome = |part, passed| Outcome { part, passed, time: Duration::from_secs(1) };
         let text = sum(&[outcome(Part::Lint, true), outcome(Part::E2e, false)]);
-        assert_eq!(text, "\n  lints        passed  1.0 s\n  end to end   FAILED  1.0 s\n");
+        assert_eq!(text, "\n  lints             passed  1.0 s\n  end to end        FAILED  1.0 s\n");
     }
 
     #[test]
