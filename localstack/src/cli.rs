@@ -1,11 +1,13 @@
 //! The command line.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::{self, Subject, Wish};
 use crate::functions::Binaries;
 use crate::stop::StopSignal;
 use crate::test::Part;
@@ -52,6 +54,18 @@ enum Command {
         /// The first of them.
         #[arg(long, default_value_t = 0)]
         first: u64,
+    },
+    /// Measure, with optimisation, and show the figures as a table.
+    Bench {
+        /// Only these.
+        #[arg(value_enum)]
+        subjects: Vec<Subject>,
+        /// Also write them to this file, as JSON.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// Where files are made, and so the disk that is measured; target/bench if not said.
+        #[arg(long, value_name = "FOLDER")]
+        folder: Option<PathBuf>,
     },
     /// Stop the stack that `up` or `demo --keep` runs.
     Down,
@@ -162,6 +176,13 @@ async fn execute(command: Command) -> anyhow::Result<()> {
                 }
             }
         }
+        Command::Bench { subjects, json, folder } => {
+            let wish = Wish { subjects, json, folder };
+            tokio::select! {
+                measured = bench::run(&workspace, &wish) => measured,
+                signal = stop.received() => Err(anyhow::anyhow!("{signal}: stopped")),
+            }
+        }
         Command::Down => down(&workspace.place()?).await,
     }
 }
@@ -192,5 +213,12 @@ mod tests {
         let cli = Cli::parse_from(["local", "test", "--only", "lint,unit"]);
         let Command::Test { only, .. } = cli.command else { panic!("not test") };
         assert_eq!(only, [Part::Lint, Part::Unit]);
+    }
+
+    #[test]
+    fn subjects_of_measurements_can_be_chosen() {
+        let cli = Cli::parse_from(["local", "bench", "client", "--json", "figures.json"]);
+        let Command::Bench { subjects, json, .. } = cli.command else { panic!("not bench") };
+        assert_eq!((subjects, json), (vec![Subject::Client], Some("figures.json".into())));
     }
 }
