@@ -17,6 +17,7 @@ pub(crate) struct Report {
     commit: Option<String>,
     machine: Machine,
     figures: Vec<Figure>,
+    rates: Vec<Rate>,
     notes: Vec<String>,
 }
 
@@ -33,9 +34,20 @@ struct Figure {
     p99_frames: f64,
 }
 
+/// Work that was done in one go.
+#[derive(Debug, Serialize)]
+struct Rate {
+    subject: &'static str,
+    what: String,
+    count: u64,
+    ms: f64,
+    per_second: f64,
+}
+
 impl Report {
     pub(crate) fn new(commit: Option<String>, machine: Machine) -> Self {
-        Self { version: env!("CARGO_PKG_VERSION"), commit, machine, figures: Vec::new(), notes: Vec::new() }
+        let version = env!("CARGO_PKG_VERSION");
+        Self { version, commit, machine, figures: Vec::new(), rates: Vec::new(), notes: Vec::new() }
     }
 
     /// Adds a measurement: one time for each repetition, at least one.
@@ -53,6 +65,12 @@ impl Report {
         });
     }
 
+    /// Adds what was done in one go: how much, and how long it took.
+    pub(crate) fn add_rate(&mut self, subject: &'static str, what: impl Into<String>, count: u64, time: Duration) {
+        let per_second = u32::try_from(count).map_or(f64::NAN, f64::from) / time.as_secs_f64();
+        self.rates.push(Rate { subject, what: what.into(), count, ms: millis(time), per_second });
+    }
+
     /// Adds what is no time.
     pub(crate) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
@@ -63,7 +81,8 @@ impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let commit = self.commit.as_deref().unwrap_or("unknown");
         writeln!(f, "\nposte {} ({commit})\n{}\n", self.version, self.machine)?;
-        let width = self.figures.iter().map(|figure| figure.what.len()).max().unwrap_or_default();
+        let names = self.figures.iter().map(|figure| &figure.what).chain(self.rates.iter().map(|rate| &rate.what));
+        let width = names.map(String::len).max().unwrap_or_default();
         writeln!(
             f,
             "{:<width$}  {:>6}  {:>9}  {:>9}  {:>9}  p99 in frames of 16 ms",
@@ -71,6 +90,10 @@ impl Display for Report {
         )?;
         for Figure { what, count, p50_ms, p99_ms, max_ms, p99_frames, .. } in &self.figures {
             writeln!(f, "{what:<width$}  {count:>6}  {p50_ms:>9.3}  {p99_ms:>9.3}  {max_ms:>9.3}  {p99_frames:>6.2}")?;
+        }
+        writeln!(f, "\n{:<width$}  {:>6}  {:>9}  {:>9}", "in one go", "count", "ms", "a second")?;
+        for Rate { what, count, ms, per_second, .. } in &self.rates {
+            writeln!(f, "{what:<width$}  {count:>6}  {ms:>9.0}  {per_second:>9.0}")?;
         }
         writeln!(f, "\nOf fewer than 100 repetitions the 99th percentile is the longest.")?;
         self.notes.iter().try_for_each(|note| writeln!(f, "{note}"))
@@ -110,6 +133,8 @@ mod tests {
         );
         assert!(close(figure.p99_frames, 198.0 / 16.0), "{figure:?}");
         assert!(report.to_string().contains("a call"));
+        report.add_rate("client", "much", 500, Duration::from_millis(250));
+        assert!(close(report.rates[0].per_second, 2_000.0) && report.to_string().contains("much"));
         report.add("client", "one", vec![FRAME]);
         assert!(close(report.figures[1].p99_frames, 1.0));
         assert_eq!(percentile(&[FRAME, FRAME * 2, FRAME * 3], 50), FRAME * 2);
