@@ -79,21 +79,31 @@ impl Death {
 #[derive(Debug, Default)]
 struct Tally {
     kills: usize,
+    /// Lives that ended by themselves.
     survived: usize,
     before_opening: usize,
     opening: usize,
+    /// Of those while it opened its file: when there was none before.
     making_the_file: usize,
     closing: usize,
     checkpoint: usize,
     in_send: usize,
+    /// Deaths that left envelopes under way, and how many messages deaths left in the outbox.
     under_way: usize,
     waiting: usize,
+    /// How often the network was cut.
     cuts: usize,
+    /// Messages: that `send` returned for, or that were there all the same;
     written: usize,
+    /// of these, those for which it had not returned when the device died;
     half_written: usize,
+    /// those for which it had not and that were not there;
     not_written: usize,
+    /// those that a full disk refused;
     refused: usize,
+    /// and those of others.
     received: usize,
+    /// Numbers of the logs without a message.
     voids: u64,
 }
 
