@@ -41,6 +41,7 @@ impl Log {
             peer: Some(self.peer.clone()),
             cursor: self.head,
             head: self.head,
+            floor: Seq::ZERO,
             unread: count(&|message| message.state == MessageState::Received && message.seq > Some(self.read)),
             read: self.read,
             unsettled: count(&|message| message.seq.is_none()),
