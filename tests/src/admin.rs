@@ -11,11 +11,9 @@ use aws_sdk_dynamodb::{
     types::AttributeValue,
 };
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName, SendMessageBatchRequestEntry};
-use poste_aws::{ConnectionsTable, HeadsTable, LogTable, MarksTable, MembersTable};
 use poste_domain::LaneKey;
 use poste_local::Stack;
 use poste_protocol::{Author, Cell, ConversationId, Envelope, EnvelopeId, UserId};
-use poste_sim::contract::Ports;
 use uuid::Uuid;
 
 type Item = HashMap<String, AttributeValue>;
@@ -25,9 +23,10 @@ const BATCH: i32 = 10;
 
 /// Full access to the stack's parts.
 pub struct Admin {
-    stack: Arc<Stack>,
-    dynamodb: aws_sdk_dynamodb::Client,
-    sqs: aws_sdk_sqs::Client,
+    pub(crate) stack: Arc<Stack>,
+    pub(crate) dynamodb: aws_sdk_dynamodb::Client,
+    pub(crate) sqs: aws_sdk_sqs::Client,
+    pub(crate) credentials: Credentials,
 }
 
 /// An item of the log.
@@ -113,20 +112,7 @@ impl Admin {
             stack,
             dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb),
             sqs: aws_sdk_sqs::Client::from_conf(sqs),
-        }
-    }
-
-    /// The ports on the deployed tables, with every permission.
-    pub fn ports(&self) -> Ports {
-        let client = || self.dynamodb.clone();
-        let tables = self.stack.tables.clone();
-        Ports {
-            heads: Arc::new(HeadsTable::new(client(), tables.heads, tables.lanes)),
-            lanes_in_head: HeadsTable::LANES_IN_HEAD,
-            log: Arc::new(LogTable::new(client(), tables.log)),
-            members: Arc::new(MembersTable::new(client(), tables.members, tables.conversations)),
-            marks: Arc::new(MarksTable::new(client(), tables.marks)),
-            connections: Arc::new(ConnectionsTable::new(client(), tables.connections)),
+            credentials: credentials.clone(),
         }
     }
 

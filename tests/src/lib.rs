@@ -12,6 +12,7 @@ mod deployment;
 mod device;
 mod letters;
 mod mortal;
+mod ports;
 mod replica;
 mod wait;
 

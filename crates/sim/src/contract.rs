@@ -2,14 +2,19 @@
 //! [`contract_tests!`](crate::contract_tests) makes the tests. Each case works on ids of its own, so that all may share
 //! one deployment.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use poste_domain::{
     Claim, Lane, LaneKey, Membership, Retention,
-    ports::{Connection, Connections, Head, Heads, Log, Marks, Members, Placement, Placing, Slot, Terms},
+    ports::{
+        Callback, Connection, Connections, Courier, Head, Heads, Log, Marks, Members, News, Parcel, Placement, Placing,
+        Posted, Slot, Terms,
+    },
 };
 use poste_protocol::{
-    Author, Cell, ConversationId, DeviceId, EnvelopeId, Mark, Message, MessageId, Number, Seq, UserId,
+    Author, Cell, ConversationId, Delivery, DeliveryItem, DeviceId, EnvelopeId, FromServer, Mark, MemberMark, Message,
+    MessageId, Number, Seq, UserId,
 };
 use uuid::Uuid;
 
@@ -28,6 +33,35 @@ pub struct Ports {
     pub marks: Arc<dyn Marks>,
     /// Connections.
     pub connections: Arc<dyn Connections>,
+    /// A queue that nobody else takes from.
+    pub courier: Arc<dyn Courier>,
+    /// The way to live connections.
+    pub callback: Arc<dyn Callback>,
+    /// What is at the other end of the queue and of the connections.
+    pub far_end: Arc<dyn FarEnd>,
+}
+
+/// The other end of the ports that lead out.
+#[async_trait]
+pub trait FarEnd: Send + Sync {
+    /// Everything that has come out of the queue so far, once there is as much as this.
+    async fn parcels(&self, at_least: usize) -> Vec<Parcel>;
+
+    /// Opens a connection.
+    async fn connect(&self) -> Box<dyn Line>;
+}
+
+/// A live connection, at its device's end.
+#[async_trait]
+pub trait Line: Send {
+    /// As the gateway names it.
+    fn id(&self) -> &str;
+
+    /// Waits until a delivery has come.
+    async fn hears(&mut self, delivery: &Delivery);
+
+    /// Closes it.
+    async fn hang_up(&mut self);
 }
 
 /// Makes a test of every case. `$ports` is an async expression that gives [`Ports`].
@@ -55,6 +89,9 @@ macro_rules! contract_tests {
             marks_are_read_together,
             a_newer_connection_replaces_an_older_one,
             connections_are_read_together,
+            what_is_published_comes_out_as_it_was,
+            what_many_publish_at_once_comes_out,
+            frames_reach_the_connection_that_is_named,
         );
     };
     (@each $ports:expr; $($case:ident,)+) => {
@@ -568,4 +605,64 @@ pub async fn connections_are_read_together(ports: &Ports) {
     let found = ports.connections.of(&users).await.expect("connections");
     let found: BTreeSet<_> = found.into_iter().map(|(user, device, c)| (user, device, c.id)).collect();
     assert_eq!(found, expected);
+}
+
+/// How often a connection is tried that was closed, and the wait between.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(50);
+
+fn parcel(news: News) -> Parcel {
+    Parcel { conversation: conversation(), from: author(), news }
+}
+
+fn member_mark() -> MemberMark {
+    MemberMark { user: user(), device: device("phone"), delivered: seq(9), read: seq(7) }
+}
+
+/// A parcel comes out of the queue unchanged, whatever characters are in it, at least once.
+pub async fn what_is_published_comes_out_as_it_was(ports: &Ports) {
+    let Slot::Cell(mut odd) = cell(3, 2, 10) else { panic!("a cell") };
+    "\u{0} \" \\ é 👩‍👩‍👧 \u{202e} \u{fffe} \u{ffff} \u{10ffff}".clone_into(&mut odd.messages[0].body);
+    let published = [parcel(News::Cell(odd)), parcel(News::Mark(member_mark()))];
+    for parcel in &published {
+        ports.courier.publish(parcel).await.expect("queued");
+    }
+    let taken = ports.far_end.parcels(published.len()).await;
+    for parcel in &published {
+        assert!(taken.contains(parcel), "{parcel:?} is not in {taken:?}");
+    }
+}
+
+/// Of what many publish at once nothing is missing; no order is promised.
+pub async fn what_many_publish_at_once_comes_out(ports: &Ports) {
+    let published: Vec<Parcel> = (0..30).map(|_| parcel(News::Mark(member_mark()))).collect();
+    let publishing = published.iter().map(|parcel| ports.courier.publish(parcel));
+    futures::future::try_join_all(publishing).await.expect("queued");
+    let taken = ports.far_end.parcels(published.len()).await;
+    assert!(published.iter().all(|parcel| taken.contains(parcel)));
+}
+
+/// A frame reaches the connection that is named and no other; a connection that was closed, or never was, is gone.
+pub async fn frames_reach_the_connection_that_is_named(ports: &Ports) {
+    let (mut first, mut second) = (ports.far_end.connect().await, ports.far_end.connect().await);
+    let delivery = || Delivery {
+        items: vec![DeliveryItem { conversation: conversation(), cells: Vec::new(), marks: vec![member_mark()] }],
+    };
+    let frame = |delivery: &Delivery| serde_json::to_string(&FromServer::Delivery(delivery.clone())).expect("a frame");
+    let (to_first, to_second) = (delivery(), delivery());
+    assert_eq!(ports.callback.post(first.id(), &frame(&to_first)).await.expect("a post"), Posted::Taken);
+    assert_eq!(ports.callback.post(second.id(), &frame(&to_second)).await.expect("a post"), Posted::Taken);
+    first.hears(&to_first).await;
+    second.hears(&to_second).await;
+    assert_eq!(ports.callback.post("bm9ib2R5PQ==", &frame(&to_first)).await.expect("a post"), Posted::Gone);
+    first.hang_up().await;
+    for _ in 0..TRIES {
+        // The gateway may take frames for a connection for a moment after it was closed.
+        if ports.callback.post(first.id(), &frame(&to_first)).await.expect("a post") == Posted::Gone {
+            assert_eq!(ports.callback.post(second.id(), &frame(&to_second)).await.expect("a post"), Posted::Taken);
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    panic!("a connection that was closed is never gone");
 }

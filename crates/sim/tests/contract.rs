@@ -2,7 +2,15 @@
 
 use std::sync::Arc;
 
-use poste_sim::{Odds, Weather, World, contract::Ports};
+use async_trait::async_trait;
+use poste_domain::ports::Parcel;
+use poste_protocol::{Delivery, FromServer};
+use poste_sim::{
+    Odds, Weather, World,
+    contract::{FarEnd, Line, Ports},
+};
+use tokio::sync::mpsc::UnboundedReceiver;
+use uuid::Uuid;
 
 fn ports(lanes_in_head: usize) -> Ports {
     let world = Arc::new(World::new(Weather::new(0, Odds::CALM), lanes_in_head));
@@ -12,7 +20,49 @@ fn ports(lanes_in_head: usize) -> Ports {
         log: world.clone(),
         members: world.clone(),
         marks: world.clone(),
-        connections: world,
+        connections: world.clone(),
+        courier: world.clone(),
+        callback: world.clone(),
+        far_end: Arc::new(Outside(world)),
+    }
+}
+
+/// What is outside of the world.
+struct Outside(Arc<World>);
+
+struct Connected {
+    world: Arc<World>,
+    id: String,
+    frames: UnboundedReceiver<String>,
+}
+
+#[async_trait]
+impl FarEnd for Outside {
+    async fn parcels(&self, _: usize) -> Vec<Parcel> {
+        self.0.published()
+    }
+
+    async fn connect(&self) -> Box<dyn Line> {
+        let id = Uuid::now_v7().to_string();
+        let frames = self.0.open(&id);
+        Box::new(Connected { world: self.0.clone(), id, frames })
+    }
+}
+
+#[async_trait]
+impl Line for Connected {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    async fn hears(&mut self, delivery: &Delivery) {
+        let frame = self.frames.recv().await.expect("the connection is open");
+        let frame: FromServer = serde_json::from_str(&frame).expect("a frame");
+        assert_eq!(frame, FromServer::Delivery(delivery.clone()));
+    }
+
+    async fn hang_up(&mut self) {
+        self.world.close(&self.id);
     }
 }
 

@@ -18,6 +18,7 @@ mod order;
 mod permissions;
 mod repeats;
 mod retention;
+mod retries;
 mod rollback;
 mod send;
 mod strangers;

@@ -1,0 +1,163 @@
+//! The ports of the rules on the deployed parts, for the suites of `poste_sim::contract` and for rules that run here.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::config::{
+    BehaviorVersion, ConfigBag, Intercept, Region, RuntimeComponents, interceptors::FinalizerInterceptorContextMut,
+    retry::RetryConfig,
+};
+use aws_smithy_runtime_api::{
+    box_error::BoxError,
+    client::{orchestrator::OrchestratorError, result::ConnectorError},
+};
+use poste_aws::{ConnectionsTable, DeliveryQueue, GatewayCallback, HeadsTable, LogTable, MarksTable, MembersTable};
+use poste_domain::ports::Parcel;
+use poste_protocol::Delivery;
+use poste_sim::contract::{FarEnd, Line, Ports};
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use crate::{Admin, DEADLINE, Deployment, Device};
+
+/// Messages that one look into the queue takes.
+const BATCH: i32 = 10;
+
+/// The wait before the first repeat of a call whose answer was lost; tests need not be polite.
+const BACKOFF: Duration = Duration::from_millis(10);
+
+impl Deployment {
+    /// The ports on the deployed parts, with every permission. The queue is one of their own, from which no function
+    /// takes.
+    ///
+    /// # Panics
+    /// When the queue cannot be made.
+    pub async fn ports(&self) -> Ports {
+        let admin = self.admin();
+        self.ports_on(admin.dynamodb.clone(), &admin).await
+    }
+
+    /// The same on an SDK that loses the first answer to every write, after its effect, and makes the call again.
+    ///
+    /// # Panics
+    /// When the queue cannot be made.
+    pub async fn ports_with_lost_answers(&self) -> Ports {
+        let admin = self.admin();
+        let retries = RetryConfig::standard().with_initial_backoff(BACKOFF);
+        let config = admin.dynamodb.config().to_builder().retry_config(retries).interceptor(LostAnswers).build();
+        self.ports_on(aws_sdk_dynamodb::Client::from_conf(config), &admin).await
+    }
+
+    async fn ports_on(&self, dynamodb: aws_sdk_dynamodb::Client, admin: &Admin) -> Ports {
+        let client = || dynamodb.clone();
+        let tables = admin.stack.tables.clone();
+        let name = format!("contract-{}", Uuid::now_v7());
+        let queue = admin.sqs.create_queue().queue_name(name).send().await.expect("a queue of its own");
+        let queue = queue.queue_url.expect("a queue has an address");
+        let gateway = aws_sdk_apigatewaymanagement::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(admin.stack.region.clone()))
+            .endpoint_url(&admin.stack.callback_endpoint)
+            .credentials_provider(admin.credentials.clone())
+            .build();
+        let outside =
+            Outside { deployment: self.clone(), sqs: admin.sqs.clone(), queue: queue.clone(), taken: Mutex::default() };
+        Ports {
+            heads: Arc::new(HeadsTable::new(client(), tables.heads, tables.lanes)),
+            lanes_in_head: HeadsTable::LANES_IN_HEAD,
+            log: Arc::new(LogTable::new(client(), tables.log)),
+            members: Arc::new(MembersTable::new(client(), tables.members, tables.conversations)),
+            marks: Arc::new(MarksTable::new(client(), tables.marks)),
+            connections: Arc::new(ConnectionsTable::new(client(), tables.connections)),
+            courier: Arc::new(DeliveryQueue::new(admin.sqs.clone(), queue)),
+            callback: Arc::new(GatewayCallback::new(aws_sdk_apigatewaymanagement::Client::from_conf(gateway))),
+            far_end: Arc::new(outside),
+        }
+    }
+}
+
+/// The first answer to every write is lost on its way to the SDK.
+#[derive(Debug)]
+struct LostAnswers;
+
+impl Intercept for LostAnswers {
+    fn name(&self) -> &'static str {
+        "LostAnswers"
+    }
+
+    fn modify_before_attempt_completion(
+        &self,
+        context: &mut FinalizerInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let header = |name| context.request().and_then(|request| request.headers().get(name)).unwrap_or_default();
+        let writes = ["PutItem", "UpdateItem"].iter().any(|write| header("x-amz-target").ends_with(write));
+        if writes
+            && header("amz-sdk-request").starts_with("attempt=1;")
+            && let Some(answer) = context.output_or_error_mut()
+        {
+            *answer = Err(OrchestratorError::connector(ConnectorError::io("the answer was lost".into())));
+        }
+        Ok(())
+    }
+}
+
+/// The other end: a queue that is looked into, and devices on sockets.
+struct Outside {
+    deployment: Deployment,
+    sqs: aws_sdk_sqs::Client,
+    queue: String,
+    taken: Mutex<BTreeMap<String, Parcel>>,
+}
+
+#[async_trait]
+impl FarEnd for Outside {
+    async fn parcels(&self, at_least: usize) -> Vec<Parcel> {
+        let mut taken = self.taken.lock().await;
+        let deadline = Instant::now() + DEADLINE;
+        while taken.len() < at_least {
+            assert!(Instant::now() < deadline, "{} of {at_least} parcels came out of the queue", taken.len());
+            let look = self.sqs.receive_message().queue_url(&self.queue).max_number_of_messages(BATCH).send().await;
+            for message in look.expect("the queue answers").messages.unwrap_or_default() {
+                let (id, body) = (message.message_id.expect("an id"), message.body.expect("a body"));
+                taken.insert(id, serde_json::from_str(&body).expect("a parcel"));
+            }
+        }
+        taken.values().cloned().collect()
+    }
+
+    async fn connect(&self) -> Box<dyn Line> {
+        let user = self.deployment.user("line");
+        let device = self.deployment.device(&user, "phone").await;
+        let connections = self.deployment.admin().connections(&user).await;
+        Box::new(Connected { device, id: connections["phone"].id.clone() })
+    }
+}
+
+struct Connected {
+    device: Device,
+    id: String,
+}
+
+#[async_trait]
+impl Line for Connected {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    async fn hears(&mut self, delivery: &Delivery) {
+        let [item] = delivery.items.as_slice() else { panic!("one item: {delivery:?}") };
+        self.device
+            .hear("a delivery", |device| (device.heard_marks(&item.conversation) == item.marks).then_some(()))
+            .await;
+    }
+
+    async fn hang_up(&mut self) {
+        self.device.drop_connection();
+    }
+}
