@@ -5,7 +5,7 @@ use std::sync::Arc;
 use poste_protocol::{ConversationId, MessageId, Seq};
 use tokio::sync::{broadcast, oneshot};
 
-use crate::engine::{self, Engine};
+use crate::engine::Engine;
 use crate::runtime::{Driver, Runtime};
 use crate::{ClientConfig, Connection, Conversation, Counters, Error, Event, Message, OutboxEntry, StoreError, Target};
 
@@ -85,11 +85,34 @@ impl Client {
         Events { receiver: self.runtime.events() }
     }
 
-    /// Cuts the network, or brings it back. Its return is also worth telling when the system says so: the client
+    /// Closes the connection, and closes the file and lets go of it, so that the system may stop the process or another
+    /// one may open the account. What is in the outbox stays there. Until [`Self::resume`] every call that needs the
+    /// file is refused with [`Error::Suspended`]: a call that waited could wait for days. Suspending twice is once.
+    ///
+    /// When this returns, nothing of the file is held any more. Mobile systems kill a process that holds a lock while it
+    /// is in the background: call this when the application goes there.
+    ///
+    /// # Errors
+    /// Trouble with the file. It is let go of all the same, and what was promised is in it.
+    pub async fn suspend(&self) -> Result<(), Error> {
+        self.call(Driver::suspend).await
+    }
+
+    /// Opens the file again, connects if the network is not cut, and goes on with what waits. Whoever listens is told
+    /// [`Event::Missed`], because another process may have changed the file meanwhile. Resuming twice is once.
+    ///
+    /// # Errors
+    /// Trouble with the file, for example [`StoreError::AlreadyOpen`] while another process has it. The client stays
+    /// suspended, and may be resumed again.
+    pub async fn resume(&self) -> Result<(), Error> {
+        self.call(Driver::resume).await
+    }
+
+    /// Cuts the network, or brings it back. While the client is suspended it is noted for later. Its return is also worth telling when the system says so: the client
     /// connects at once instead of waiting for its backoff.
     pub async fn set_network(&self, on: bool) -> Result<(), Error> {
         self.call(move |driver| {
-            driver.input(engine::Input::Network(on));
+            driver.set_network(on);
             Ok(())
         })
         .await
@@ -97,12 +120,12 @@ impl Client {
 
     /// The connection as it is now.
     pub async fn connection(&self) -> Result<Connection, Error> {
-        self.read(|engine| Ok(engine.connection())).await
+        self.call(|driver| Ok(driver.connection())).await
     }
 
     /// What was counted since the client was opened.
     pub async fn counters(&self) -> Result<Counters, Error> {
-        self.read(|engine| Ok(engine.counters())).await
+        self.call(|driver| Ok(driver.counters())).await
     }
 
     /// Closes the connection and the file. What is in the outbox stays there. Other handles get [`Error::Closed`].
@@ -114,7 +137,7 @@ impl Client {
         &self,
         look: impl FnOnce(&mut Engine) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Error> {
-        self.call(move |driver| Ok(look(driver.engine())?)).await
+        self.call(move |driver| driver.read(look)).await
     }
 
     async fn call<T: Send + 'static>(

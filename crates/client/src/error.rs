@@ -77,6 +77,9 @@ pub enum Error {
     /// The socket's address cannot be used.
     #[error("the socket's address cannot be used: {0}")]
     Address(String),
+    /// The client is suspended: it has let go of the file until it is resumed. Nothing was changed.
+    #[error("the client is suspended")]
+    Suspended,
     /// The client has been closed.
     #[error("the client is closed")]
     Closed,

@@ -165,9 +165,10 @@ pub enum Event {
         /// What it is now.
         state: Connection,
     },
-    /// The listener was too slow, and events are missing: read anew what is shown.
+    /// Read anew what is shown: the listener was too slow and events are missing, or the file was let go of and opened
+    /// again.
     Missed {
-        /// How many.
+        /// How many events; 0 when it is not known what changed.
         count: u64,
     },
 }
@@ -200,4 +201,17 @@ pub struct Counters {
     pub connections: u64,
     /// Frames that could not be read, or broke the protocol.
     pub bad_frames: u64,
+}
+
+impl std::ops::AddAssign for Counters {
+    fn add_assign(&mut self, more: Self) {
+        self.frames_sent += more.frames_sent;
+        self.frames_received += more.frames_received;
+        self.submissions += more.submissions;
+        self.resubmissions += more.resubmissions;
+        self.pages += more.pages;
+        self.cells_delivered += more.cells_delivered;
+        self.connections += more.connections;
+        self.bad_frames += more.bad_frames;
+    }
 }

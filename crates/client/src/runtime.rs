@@ -12,7 +12,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use crate::engine::{Engine, Input, Now, Output};
 use crate::socket::{self, Dial};
 use crate::store::Store;
-use crate::{ClientConfig, Error, Event, StoreError};
+use crate::{ClientConfig, Connection, Counters, Error, Event, StoreError};
 
 /// Events that a listener may be behind before it misses some.
 const EVENTS: usize = 4096;
@@ -52,10 +52,10 @@ impl Runtime {
             .spawn(move || {
                 // Dropped last: says that the file is closed.
                 let _end = end;
-                match Driver::open(&config, sockets, events) {
+                match Driver::open(config, sockets, events) {
                     Ok(driver) => {
                         if opened.send(Ok(())).is_ok() {
-                            driver.run(&told, config.network);
+                            driver.run(&told);
                         }
                     }
                     Err(wrong) => {
@@ -92,35 +92,50 @@ impl Drop for Runtime {
 
 /// The engine with its clock, its sockets and its listeners.
 pub(crate) struct Driver {
-    engine: Engine,
+    config: ClientConfig,
+    /// None while the client is suspended.
+    engine: Option<Engine>,
+    /// What the engines before this one have counted.
+    counted: Counters,
+    /// Whether the application wants a connection.
+    network: bool,
     clock: Clock,
     sockets: Sockets,
     events: broadcast::Sender<Event>,
 }
 
 impl Driver {
-    fn open(config: &ClientConfig, sockets: Sockets, events: broadcast::Sender<Event>) -> Result<Self, StoreError> {
-        let store = Store::open(&config.path, &config.user, &config.device)?;
-        let me = Author { user: config.user.clone(), device: config.device.clone() };
-        let engine = Engine::new(store, me, config.tuning.clone(), rand::random());
-        Ok(Self { engine, clock: Clock::new(), sockets, events })
+    fn open(config: ClientConfig, sockets: Sockets, events: broadcast::Sender<Event>) -> Result<Self, StoreError> {
+        let engine = engine(&config)?;
+        let network = config.network;
+        Ok(Self {
+            config,
+            engine: Some(engine),
+            counted: Counters::default(),
+            network,
+            clock: Clock::new(),
+            sockets,
+            events,
+        })
     }
 
-    pub(crate) fn engine(&mut self) -> &mut Engine {
-        &mut self.engine
+    pub(crate) fn read<T>(&mut self, look: impl FnOnce(&mut Engine) -> Result<T, StoreError>) -> Result<T, Error> {
+        Ok(look(self.engine.as_mut().ok_or(Error::Suspended)?)?)
     }
 
     pub(crate) fn command<T>(
         &mut self,
         act: impl FnOnce(&mut Engine, Now) -> Result<(T, Vec<Output>), Error>,
     ) -> Result<T, Error> {
-        let (value, outputs) = act(&mut self.engine, self.clock.now())?;
+        let engine = self.engine.as_mut().ok_or(Error::Suspended)?;
+        let (value, outputs) = act(engine, self.clock.now())?;
         self.carry_out(outputs);
         Ok(value)
     }
 
-    pub(crate) fn input(&mut self, input: Input) {
-        match self.engine.handle(self.clock.now(), input) {
+    fn input(&mut self, input: Input) {
+        let Some(engine) = &mut self.engine else { return };
+        match engine.handle(self.clock.now(), input) {
             Ok(outputs) => self.carry_out(outputs),
             Err(wrong) => {
                 tracing::error!(%wrong, "the account's file failed; connecting anew");
@@ -129,24 +144,62 @@ impl Driver {
         }
     }
 
+    pub(crate) fn set_network(&mut self, on: bool) {
+        self.network = on;
+        self.input(Input::Network(on));
+    }
+
+    pub(crate) fn connection(&self) -> Connection {
+        self.engine.as_ref().map_or(Connection::Off, Engine::connection)
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        let mut sum = self.counted;
+        if let Some(engine) = &self.engine {
+            sum += engine.counters();
+        }
+        sum
+    }
+
+    /// Ends the engine as a kill would, and lets go of the file.
+    pub(crate) fn suspend(&mut self) -> Result<(), Error> {
+        if self.engine.is_some() {
+            self.input(Input::Network(false));
+            self.sockets.hang_up_and_wait();
+        }
+        self.counted = self.counters();
+        Ok(self.engine.take().map_or(Ok(()), |engine| engine.into_store().close())?)
+    }
+
+    pub(crate) fn resume(&mut self) -> Result<(), Error> {
+        if self.engine.is_none() {
+            self.engine = Some(engine(&self.config)?);
+            self.tell(Event::Missed { count: 0 });
+            self.input(Input::Network(self.network));
+        }
+        Ok(())
+    }
+
+    fn tell(&self, event: Event) {
+        // Without listeners there is nobody to tell.
+        let _ = self.events.send(event);
+    }
+
     fn carry_out(&mut self, outputs: Vec<Output>) {
         for output in outputs {
             match output {
                 Output::Connect { fresh_token } => self.sockets.connect(fresh_token),
                 Output::Disconnect => self.sockets.hang_up(),
                 Output::Frame(text) => self.sockets.send(text),
-                Output::Event(event) => {
-                    // Without listeners there is nobody to tell.
-                    let _ = self.events.send(event);
-                }
+                Output::Event(event) => self.tell(event),
             }
         }
     }
 
-    fn run(mut self, told: &Receiver<Told>, network: bool) {
-        self.input(Input::Network(network));
+    fn run(mut self, told: &Receiver<Told>) {
+        self.input(Input::Network(self.network));
         loop {
-            let next = match self.engine.next_wake() {
+            let next = match self.engine.as_ref().and_then(Engine::next_wake) {
                 None => told.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(wake) => told.recv_timeout(self.clock.until(wake)),
             };
@@ -159,6 +212,13 @@ impl Driver {
             }
         }
     }
+}
+
+/// An engine over the account's file, with its network cut.
+fn engine(config: &ClientConfig) -> Result<Engine, StoreError> {
+    let store = Store::open(&config.path, &config.user, &config.device)?;
+    let me = Author { user: config.user.clone(), device: config.device.clone() };
+    Ok(Engine::new(store, me, config.tuning.clone(), rand::random()))
 }
 
 /// The device's clocks.
@@ -255,6 +315,14 @@ impl Sockets {
 
     fn hang_up(&mut self) {
         self.frames = None;
+    }
+
+    /// Gives the last socket a moment to say goodbye: nothing may run once the process is in the background.
+    fn hang_up_and_wait(&mut self) {
+        self.hang_up();
+        if let Some(socket) = self.socket.take() {
+            let _ = self.handle.block_on(async { tokio::time::timeout(GOODBYE, socket).await });
+        }
     }
 }
 

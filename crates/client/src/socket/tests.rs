@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 
 use super::address;
+use crate::store::Store;
 use crate::{
     Client, ClientConfig, Connection, Error, Event, Events, State, StoreError, Target, TokenError, TokenProvider,
 };
@@ -194,6 +195,65 @@ async fn a_closed_client_lets_go_of_the_file() {
     assert!(matches!(open().await, Err(Error::Store(StoreError::AlreadyOpen { .. }))));
     client.close().await;
     open().await.unwrap();
+}
+
+/// C2: what mobile systems ask of an application in the background.
+#[tokio::test]
+async fn a_suspended_client_holds_nothing_and_goes_on_when_it_is_resumed() {
+    let server = Server::start("token-1").await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&folder, server.url());
+    let client = Client::open(config.clone()).await.unwrap();
+    let mut events = client.events();
+    let mut peer = server.next().await.unwrap();
+    client.send(bob(), "under way").await.unwrap();
+    let before = request(&mut peer, "send").await;
+    let counted = client.counters().await.unwrap().submissions;
+    client.suspend().await.unwrap();
+    client.suspend().await.unwrap();
+    while let Some(Ok(message)) = within(peer.next()).await {
+        assert!(message.is_close(), "{message}");
+    }
+    event(&mut events, |e| matches!(e, Event::Connection { state: Connection::Off })).await;
+
+    assert!(matches!(client.send(bob(), "no").await, Err(Error::Suspended)));
+    assert!(matches!(client.outbox().await, Err(Error::Suspended)));
+    assert_eq!(client.connection().await.unwrap(), Connection::Off);
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| name == "account.db" || name == "account.lock"), "{left:?}");
+    // Another process, such as one that shows notifications, has the account for a while.
+    let store = Store::open(&config.path, &config.user, &config.device).unwrap();
+    assert!(matches!(client.resume().await, Err(Error::Store(StoreError::AlreadyOpen { .. }))));
+    assert!(matches!(client.outbox().await, Err(Error::Suspended)), "and it may be tried again");
+    store.close().unwrap();
+
+    client.resume().await.unwrap();
+    client.resume().await.unwrap();
+    event(&mut events, |e| matches!(e, Event::Missed { count: 0 })).await;
+    let mut peer = server.next().await.unwrap();
+    let after = request(&mut peer, "send").await;
+    assert_eq!(after["submissions"][0]["envelope"], before["submissions"][0]["envelope"]);
+    assert_eq!(after["submissions"][0]["attempt"], 2);
+    assert_eq!(client.counters().await.unwrap().submissions, counted + 1);
+    say(&mut peer, &accepted(&after)).await;
+    event(&mut events, |e| matches!(e, Event::Updated { message: m } if m.state == State::Sent)).await;
+}
+
+/// A network that is cut or comes back meanwhile is noted.
+#[tokio::test]
+async fn the_network_may_be_cut_and_come_back_while_the_client_is_suspended() {
+    let server = Server::start("token-1").await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(&folder, server.url());
+    config.network = false;
+    let client = Client::open(config).await.unwrap();
+    client.suspend().await.unwrap();
+    client.set_network(true).await.unwrap();
+    client.resume().await.unwrap();
+    request(&mut server.next().await.unwrap(), "list").await;
+    client.suspend().await.unwrap();
+    client.close().await;
+    assert!(matches!(client.resume().await, Err(Error::Closed)));
 }
 
 #[test]

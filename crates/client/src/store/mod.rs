@@ -36,7 +36,7 @@ const BUSY: Duration = Duration::from_secs(5);
 pub struct Store {
     connection: Connection,
     /// Held while the store is open; the system lets go of it when the process ends, however it ends.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 impl Store {
@@ -58,7 +58,23 @@ impl Store {
             }
             Err(TryLockError::Error(source)) => return Err(wrong(&lock_path, source)),
         }
-        Self::prepare(Connection::open(path)?, Some(lock), user, device)
+        let mut store = Self::prepare(Connection::open(path)?, user, device)?;
+        store.lock = Some(lock);
+        Ok(store)
+    }
+
+    /// Closes the file, with everything in the file itself and not beside it, and lets go of it: another process may
+    /// open it.
+    ///
+    /// # Errors
+    /// Trouble with the file. It is let go of all the same, and what was committed is in it.
+    pub fn close(self) -> Result<(), StoreError> {
+        let Self { connection, lock } = self;
+        // A reader in another process may keep the log from being folded into the file: then it stays beside it.
+        let folded = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        let closed = connection.close().map_err(|(_, wrong)| wrong);
+        drop(lock);
+        Ok(folded.and(closed)?)
     }
 
     /// Opens an existing file to read from, whoever else has it open. It must be of this version's format.
@@ -71,12 +87,12 @@ impl Store {
         connection.busy_timeout(BUSY)?;
         refuse_newer(&connection)?;
         connection.pragma_update(None, "query_only", true)?;
-        Ok(Self { connection, _lock: None })
+        Ok(Self { connection, lock: None })
     }
 
     /// A store that lives as long as it is not dropped. For simulations.
     pub fn in_memory(user: &UserId, device: &DeviceId) -> Result<Self, StoreError> {
-        Self::prepare(Connection::open_in_memory()?, None, user, device)
+        Self::prepare(Connection::open_in_memory()?, user, device)
     }
 
     /// A copy of everything, in memory: the backup from which a device comes back. For simulations.
@@ -84,15 +100,10 @@ impl Store {
         let mut connection = Connection::open_in_memory()?;
         rusqlite::backup::Backup::new(&self.connection, &mut connection)?.step(-1)?;
         connection.pragma_update(None, "foreign_keys", true)?;
-        Ok(Self { connection, _lock: None })
+        Ok(Self { connection, lock: None })
     }
 
-    fn prepare(
-        mut connection: Connection,
-        lock: Option<File>,
-        user: &UserId,
-        device: &DeviceId,
-    ) -> Result<Self, StoreError> {
+    fn prepare(mut connection: Connection, user: &UserId, device: &DeviceId) -> Result<Self, StoreError> {
         connection.busy_timeout(BUSY)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
@@ -100,7 +111,7 @@ impl Store {
         connection.set_prepared_statement_cache_capacity(64);
         refuse_newer(&connection)?;
         Migrations::from_slice(STEPS).to_latest(&mut connection)?;
-        let mut store = Self { connection, _lock: lock };
+        let mut store = Self { connection, lock: None };
         store.claim(user, device)?;
         Ok(store)
     }
