@@ -7,7 +7,9 @@ use tokio::sync::{broadcast, oneshot};
 
 use crate::engine::Engine;
 use crate::runtime::{Driver, Runtime};
-use crate::{ClientConfig, Connection, Conversation, Counters, Error, Event, Message, OutboxEntry, StoreError, Target};
+use crate::{
+    ClientConfig, Connection, Conversation, Counters, Error, Event, Message, OutboxEntry, Recovery, StoreError, Target,
+};
 
 /// An account on this device. Clones are handles of the same client; it ends with [`Client::close`], or when the last
 /// handle is dropped.
@@ -118,6 +120,17 @@ impl Client {
         .await
     }
 
+    /// What was saved when the account's file was found damaged, when it was opened or later, and a new one took its
+    /// place. Told until [`Self::recovery_noted`]. Worth asking after opening, after resuming, and on [`Event::Missed`].
+    pub async fn recovery(&self) -> Result<Option<Recovery>, Error> {
+        self.read(|engine| engine.read()?.recovery()).await
+    }
+
+    /// The application has taken note of what [`Self::recovery`] says.
+    pub async fn recovery_noted(&self) -> Result<(), Error> {
+        self.call(|driver| driver.command(Engine::forget_recovery)).await
+    }
+
     /// The connection as it is now.
     pub async fn connection(&self) -> Result<Connection, Error> {
         self.call(|driver| Ok(driver.connection())).await
@@ -131,6 +144,16 @@ impl Client {
     /// Closes the connection and the file. What is in the outbox stays there. Other handles get [`Error::Closed`].
     pub async fn close(&self) {
         self.runtime.close().await;
+    }
+
+    /// Lets the file grow to so many pages and no further, as a full disk would. For tests.
+    #[cfg(test)]
+    pub(crate) async fn limit_pages(&self, pages: u32) {
+        let limit = move |engine: &mut Engine| {
+            engine.limit_pages(pages);
+            Ok(())
+        };
+        self.read(limit).await.expect("the client is open");
     }
 
     async fn read<T: Send + 'static>(

@@ -46,6 +46,27 @@ pub enum StoreError {
     Damaged(String),
 }
 
+impl StoreError {
+    /// Whether the file itself is at fault: its pages are malformed, or it holds what this library does not write. A
+    /// full disk, for one, is no damage.
+    pub fn is_damage(&self) -> bool {
+        use rusqlite::{Error as Sql, ErrorCode};
+        let sql = match self {
+            Self::Sqlite(sql) | Self::Migration(rusqlite_migration::Error::RusqliteError { err: sql, .. }) => sql,
+            Self::Damaged(_) => return true,
+            _ => return false,
+        };
+        matches!(sql.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+            || matches!(
+                sql,
+                Sql::FromSqlConversionFailure(..)
+                    | Sql::IntegralValueOutOfRange(..)
+                    | Sql::InvalidColumnType(..)
+                    | Sql::Utf8Error(..)
+            )
+    }
+}
+
 /// Why a call was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -9,7 +9,8 @@
 //! 4. [`Client`]: the handle that applications use. Owned types only, so that it can cross a language border.
 //!
 //! What [`Client::send`] returned for is on disk. It leaves the outbox only as acknowledged by the server, or as
-//! failed and visible, with [`Client::retry`] and [`Client::drop_message`].
+//! failed and visible, with [`Client::retry`] and [`Client::drop_message`]. What a damaged disk does to it is told by
+//! [`Client::recovery`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails says where"))]
 
@@ -25,4 +26,6 @@ pub mod store;
 pub use client::{Client, Events};
 pub use config::{ClientConfig, TokenError, TokenProvider, Tuning};
 pub use error::{Error, StoreError};
-pub use model::{Connection, Conversation, Counters, Event, Failure, Message, OutboxEntry, OutboxState, State, Target};
+pub use model::{
+    Connection, Conversation, Counters, Event, Failure, Message, OutboxEntry, OutboxState, Recovery, State, Target,
+};

@@ -173,6 +173,22 @@ pub enum Event {
     },
 }
 
+/// What was saved when the account's file was found damaged and a new one took its place. The log is fetched anew from
+/// the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovery {
+    /// Where the damaged file is kept. The last two are.
+    pub kept: String,
+    /// Own messages without an acknowledgement that were saved, pending and failed ones.
+    pub messages: u64,
+    /// Envelopes that were saved, byte for byte.
+    pub envelopes: u64,
+    /// Conversations of which was saved how far the person has read.
+    pub conversations: u64,
+    /// Something could not be read: messages that were written and not yet acknowledged may be lost.
+    pub incomplete: bool,
+}
+
 /// Where a message goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {

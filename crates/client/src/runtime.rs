@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::engine::{Engine, Input, Now, Output};
 use crate::socket::{self, Dial};
-use crate::store::Store;
+use crate::store::{Doubt, Store};
 use crate::{ClientConfig, Connection, Counters, Error, Event, StoreError};
 
 /// Events that a listener may be behind before it misses some.
@@ -19,6 +19,12 @@ const EVENTS: usize = 4096;
 
 /// How long a socket may take to close when the client is closed.
 const GOODBYE: Duration = Duration::from_millis(200);
+
+/// After so many damages of one file in one life of the client it is left alone.
+const MOST_DAMAGES: u32 = 4;
+
+/// How soon a file that could not be opened again is tried again, in milliseconds; doubled up to about a minute.
+const REOPEN: u64 = 1_000;
 
 /// What the engine's thread is told.
 pub(crate) enum Told {
@@ -90,11 +96,27 @@ impl Drop for Runtime {
     }
 }
 
+/// What the client is doing.
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
+enum Life {
+    Awake(Engine),
+    /// The file is let go of until the application resumes.
+    Suspended,
+    /// The file was found damaged, and could not be opened again yet: the disk may be full.
+    Shut {
+        doubt: Doubt,
+        /// When to try again, on the monotonic clock.
+        again: u64,
+        failures: u32,
+    },
+}
+
 /// The engine with its clock, its sockets and its listeners.
 pub(crate) struct Driver {
     config: ClientConfig,
-    /// None while the client is suspended.
-    engine: Option<Engine>,
+    life: Life,
+    /// How often the file was found damaged.
+    damages: u32,
     /// What the engines before this one have counted.
     counted: Counters,
     /// Whether the application wants a connection.
@@ -106,11 +128,12 @@ pub(crate) struct Driver {
 
 impl Driver {
     fn open(config: ClientConfig, sockets: Sockets, events: broadcast::Sender<Event>) -> Result<Self, StoreError> {
-        let engine = engine(&config)?;
+        let engine = engine(&config, Doubt::None)?;
         let network = config.network;
         Ok(Self {
             config,
-            engine: Some(engine),
+            life: Life::Awake(engine),
+            damages: 0,
             counted: Counters::default(),
             network,
             clock: Clock::new(),
@@ -120,27 +143,51 @@ impl Driver {
     }
 
     pub(crate) fn read<T>(&mut self, look: impl FnOnce(&mut Engine) -> Result<T, StoreError>) -> Result<T, Error> {
-        Ok(look(self.engine.as_mut().ok_or(Error::Suspended)?)?)
+        let result = look(self.engine()?);
+        if let Err(wrong) = &result {
+            self.mend(wrong);
+        }
+        Ok(result?)
     }
 
     pub(crate) fn command<T>(
         &mut self,
         act: impl FnOnce(&mut Engine, Now) -> Result<(T, Vec<Output>), Error>,
     ) -> Result<T, Error> {
-        let engine = self.engine.as_mut().ok_or(Error::Suspended)?;
-        let (value, outputs) = act(engine, self.clock.now())?;
-        self.carry_out(outputs);
-        Ok(value)
+        let now = self.clock.now();
+        match act(self.engine()?, now) {
+            Ok((value, outputs)) => {
+                self.carry_out(outputs);
+                Ok(value)
+            }
+            Err(refused) => {
+                if let Error::Store(wrong) = &refused {
+                    self.mend(wrong);
+                }
+                Err(refused)
+            }
+        }
     }
 
     fn input(&mut self, input: Input) {
-        let Some(engine) = &mut self.engine else { return };
+        let Life::Awake(engine) = &mut self.life else { return };
         match engine.handle(self.clock.now(), input) {
             Ok(outputs) => self.carry_out(outputs),
             Err(wrong) => {
                 tracing::error!(%wrong, "the account's file failed; connecting anew");
                 self.sockets.hang_up();
+                self.mend(&wrong);
             }
+        }
+    }
+
+    fn engine(&mut self) -> Result<&mut Engine, Error> {
+        if let Life::Shut { .. } = self.life {
+            self.reopen()?;
+        }
+        match &mut self.life {
+            Life::Awake(engine) => Ok(engine),
+            _ => Err(Error::Suspended),
         }
     }
 
@@ -150,12 +197,15 @@ impl Driver {
     }
 
     pub(crate) fn connection(&self) -> Connection {
-        self.engine.as_ref().map_or(Connection::Off, Engine::connection)
+        match &self.life {
+            Life::Awake(engine) => engine.connection(),
+            _ => Connection::Off,
+        }
     }
 
     pub(crate) fn counters(&self) -> Counters {
         let mut sum = self.counted;
-        if let Some(engine) = &self.engine {
+        if let Life::Awake(engine) = &self.life {
             sum += engine.counters();
         }
         sum
@@ -163,21 +213,81 @@ impl Driver {
 
     /// Ends the engine as a kill would, and lets go of the file.
     pub(crate) fn suspend(&mut self) -> Result<(), Error> {
-        if self.engine.is_some() {
-            self.input(Input::Network(false));
-            self.sockets.hang_up_and_wait();
-        }
-        self.counted = self.counters();
-        Ok(self.engine.take().map_or(Ok(()), |engine| engine.into_store().close())?)
+        self.input(Input::Network(false));
+        self.sockets.hang_up_and_wait();
+        Ok(self.end(Life::Suspended).map_or(Ok(()), |engine| engine.into_store().close())?)
     }
 
     pub(crate) fn resume(&mut self) -> Result<(), Error> {
-        if self.engine.is_none() {
-            self.engine = Some(engine(&self.config)?);
-            self.tell(Event::Missed { count: 0 });
-            self.input(Input::Network(self.network));
+        match self.life {
+            Life::Awake(_) => Ok(()),
+            Life::Suspended => Ok(self.begin(Doubt::None)?),
+            Life::Shut { .. } => Ok(self.reopen()?),
         }
+    }
+
+    fn end(&mut self, life: Life) -> Option<Engine> {
+        self.counted = self.counters();
+        match std::mem::replace(&mut self.life, life) {
+            Life::Awake(engine) => Some(engine),
+            _ => None,
+        }
+    }
+
+    fn begin(&mut self, doubt: Doubt) -> Result<(), StoreError> {
+        self.life = Life::Awake(engine(&self.config, doubt)?);
+        self.tell(Event::Missed { count: 0 });
+        self.input(Input::Network(self.network));
         Ok(())
+    }
+
+    /// If the file is at fault, it is opened again, and replaced if it is found damaged. Once in doubt is checked; a
+    /// second time is no doubt any more. What is found damaged again and again is left alone: then it is the disk.
+    fn mend(&mut self, wrong: &StoreError) {
+        if !wrong.is_damage() || self.damages >= MOST_DAMAGES {
+            return;
+        }
+        self.damages += 1;
+        let doubt =
+            if self.damages == 1 && matches!(wrong, StoreError::Sqlite(sql) if sql.sqlite_error_code().is_some()) {
+                Doubt::Suspected
+            } else {
+                Doubt::Damaged
+            };
+        tracing::error!(%wrong, ?doubt, "the account's file seems to be damaged");
+        self.sockets.hang_up();
+        drop(self.end(Life::Shut { doubt, again: 0, failures: 0 }));
+        if let Err(wrong) = self.reopen() {
+            tracing::error!(%wrong, "the account's file could not be opened again");
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        let Life::Shut { doubt, failures, .. } = self.life else { return Ok(()) };
+        let opened = self.begin(doubt);
+        if opened.is_err() {
+            let wait = REOPEN.saturating_mul(1 << failures.min(6));
+            self.life = Life::Shut { doubt, again: self.clock.now().mono + wait, failures: failures.saturating_add(1) };
+        }
+        opened
+    }
+
+    fn next_wake(&self) -> Option<u64> {
+        match &self.life {
+            Life::Awake(engine) => engine.next_wake(),
+            Life::Suspended => None,
+            Life::Shut { again, .. } => Some(*again),
+        }
+    }
+
+    fn tick(&mut self) {
+        if let Life::Shut { again, .. } = self.life
+            && self.clock.now().mono >= again
+            && let Err(wrong) = self.reopen()
+        {
+            tracing::error!(%wrong, "the account's file could not be opened again");
+        }
+        self.input(Input::Tick);
     }
 
     fn tell(&self, event: Event) {
@@ -199,7 +309,7 @@ impl Driver {
     fn run(mut self, told: &Receiver<Told>) {
         self.input(Input::Network(self.network));
         loop {
-            let next = match self.engine.as_ref().and_then(Engine::next_wake) {
+            let next = match self.next_wake() {
                 None => told.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(wake) => told.recv_timeout(self.clock.until(wake)),
             };
@@ -207,7 +317,7 @@ impl Driver {
                 Ok(Told::Call(call)) => call(&mut self),
                 Ok(Told::Socket(number, input)) if self.sockets.is_current(number) => self.input(input),
                 Ok(Told::Socket(..)) => {}
-                Err(RecvTimeoutError::Timeout) => self.input(Input::Tick),
+                Err(RecvTimeoutError::Timeout) => self.tick(),
                 Ok(Told::Close) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -215,8 +325,8 @@ impl Driver {
 }
 
 /// An engine over the account's file, with its network cut.
-fn engine(config: &ClientConfig) -> Result<Engine, StoreError> {
-    let store = Store::open(&config.path, &config.user, &config.device)?;
+fn engine(config: &ClientConfig, doubt: Doubt) -> Result<Engine, StoreError> {
+    let store = Store::open_doubted(&config.path, &config.user, &config.device, doubt)?;
     let me = Author { user: config.user.clone(), device: config.device.clone() };
     Ok(Engine::new(store, me, config.tuning.clone(), rand::random()))
 }

@@ -37,6 +37,11 @@ impl Engine {
         })
     }
 
+    /// The application has taken note of what became of a damaged file.
+    pub fn forget_recovery(&mut self, now: Now) -> Done<()> {
+        self.command(now, |_, turn| Ok(Ok(turn.tx.forget_recovery()?)))
+    }
+
     fn command<T>(
         &mut self,
         now: Now,

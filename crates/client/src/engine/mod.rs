@@ -175,6 +175,12 @@ impl Engine {
         self.store
     }
 
+    /// Lets the file grow to so many pages and no further, as a full disk would. For tests.
+    #[cfg(test)]
+    pub(crate) fn limit_pages(&self, pages: u32) {
+        self.store.limit_pages(pages);
+    }
+
     /// One transaction: what happened, then everything that is due.
     fn turn<T>(
         &mut self,

@@ -256,6 +256,77 @@ async fn the_network_may_be_cut_and_come_back_while_the_client_is_suspended() {
     assert!(matches!(client.resume().await, Err(Error::Closed)));
 }
 
+/// C1, C2: damage that shows only while the client is at work. The log's file is damaged in the middle.
+#[tokio::test]
+async fn a_file_that_turns_out_to_be_damaged_is_replaced_and_the_client_goes_on() {
+    let server = Server::start("token-1").await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(&folder, server.url());
+    config.network = false;
+    let path = config.path.clone();
+    let client = Client::open(config).await.unwrap();
+    for number in 0..300 {
+        client.send(bob(), format!("{number} {}", "x".repeat(1_000))).await.unwrap();
+    }
+    client.suspend().await.unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let (begin, end) = (bytes.len() * 4 / 10, bytes.len() * 6 / 10);
+    bytes[begin..end].fill(0xff);
+    std::fs::write(&path, bytes).unwrap();
+    client.resume().await.unwrap();
+    let mut events = client.events();
+    assert!(matches!(client.outbox().await, Err(Error::Store(wrong)) if wrong.is_damage()));
+    event(&mut events, |e| matches!(e, Event::Missed { count: 0 })).await;
+    let recovery = client.recovery().await.unwrap().expect("it was noticed");
+    assert!(recovery.incomplete && recovery.messages > 100 && recovery.messages < 300, "{recovery:?}");
+    assert!(std::path::Path::new(&recovery.kept).exists());
+    client.recovery_noted().await.unwrap();
+    assert_eq!(client.recovery().await.unwrap(), None);
+
+    let entries = client.outbox().await.unwrap();
+    assert_eq!(entries.iter().map(|entry| entry.messages.len() as u64).sum::<u64>(), recovery.messages);
+    client.set_network(true).await.unwrap();
+    let mut peer = server.next().await.unwrap();
+    let frame = request(&mut peer, "send").await;
+    assert!(frame["submissions"][0]["envelope"]["messages"][0]["body"].as_str().unwrap().starts_with("0 x"));
+}
+
+/// A disk that is full under a connected client: a clear error, nothing lost, nothing stuck.
+#[tokio::test]
+async fn a_full_disk_stops_nothing_for_good() {
+    let server = Server::start("token-1").await;
+    let folder = tempfile::tempdir().unwrap();
+    let client = Client::open(config(&folder, server.url())).await.unwrap();
+    let mut events = client.events();
+    let mut peer = server.next().await.unwrap();
+    let kept = client.send(bob(), "kept").await.unwrap();
+    let first = request(&mut peer, "send").await;
+    client.limit_pages(1).await;
+    let refused = client.send(bob(), "y".repeat(20_000)).await.unwrap_err();
+    assert!(matches!(&refused, Error::Store(wrong) if !wrong.is_damage()), "{refused}");
+    // What comes in meanwhile cannot be stored, and is not acknowledged.
+    let cell = json!({"seq": 1, "envelope": poste_protocol::EnvelopeId::fresh(), "number": 1, "at": 1,
+        "by": {"user": "bob", "device": "laptop"},
+        "messages": [{"id": poste_protocol::MessageId::fresh(), "body": "z".repeat(20_000)}]});
+    let conversation = kept.conversation.clone();
+    let items = json!([{"conversation": &conversation, "cells": [&cell]}]);
+    say(&mut peer, &json!({"type": "delivery", "items": items})).await;
+    while let Some(Ok(message)) = within(peer.next()).await {
+        assert!(!message.is_text() || !message.to_text().unwrap().contains("\"mark\""), "{message}");
+    }
+    assert_eq!(client.history(conversation.clone(), None, 10).await.unwrap(), std::slice::from_ref(&kept));
+
+    client.limit_pages(u32::MAX).await;
+    let mut peer = server.next().await.unwrap();
+    let again = request(&mut peer, "send").await;
+    assert_eq!(again["submissions"][0]["envelope"], first["submissions"][0]["envelope"]);
+    say(&mut peer, &accepted(&again)).await;
+    event(&mut events, |e| matches!(e, Event::Updated { message: m } if m.id == kept.id && m.state == State::Sent))
+        .await;
+    client.send(bob(), "y".repeat(20_000)).await.unwrap();
+    assert_eq!(client.recovery().await.unwrap(), None, "a full disk is no damage");
+}
+
 #[test]
 fn the_device_is_added_to_the_address() {
     let device = DeviceId::new("phone").unwrap();

@@ -7,6 +7,8 @@ mod columns;
 mod conversations;
 mod messages;
 mod outbox;
+mod replace;
+mod salvage;
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -20,10 +22,10 @@ pub use conversations::{MarkToSend, Row as ConversationRow};
 pub use messages::Settled;
 pub use outbox::Row as OutboxRow;
 
-use crate::StoreError;
+use crate::{Recovery, StoreError};
 
 /// One entry per format version; only ever added to.
-const STEPS: &[M<'static>] = &[M::up(include_str!("schema_1.sql"))];
+const STEPS: &[M<'static>] = &[M::up(include_str!("schema_1.sql")), M::up(include_str!("schema_2.sql"))];
 
 /// The format that this version writes: the number of migrations.
 const FORMAT: usize = STEPS.len();
@@ -40,11 +42,22 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the file, makes it if there is none, and brings its format up to date.
+    /// Opens the file, makes it if there is none, and brings its format up to date. A damaged file is moved aside, and
+    /// a new one takes its place with what could be saved: see [`Tx::recovery`].
     ///
     /// # Errors
     /// Among others [`StoreError::AlreadyOpen`], [`StoreError::OtherAccount`] and [`StoreError::Newer`].
     pub fn open(path: &Path, user: &UserId, device: &DeviceId) -> Result<Self, StoreError> {
+        Self::open_doubted(path, user, device, Doubt::None)
+    }
+
+    /// Opens a file of which it may be known that something is wrong with it.
+    pub(crate) fn open_doubted(
+        path: &Path,
+        user: &UserId,
+        device: &DeviceId,
+        doubt: Doubt,
+    ) -> Result<Self, StoreError> {
         let wrong = |path: &Path, source| StoreError::File { path: path.display().to_string(), source };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|source| wrong(folder, source))?;
@@ -58,7 +71,26 @@ impl Store {
             }
             Err(TryLockError::Error(source)) => return Err(wrong(&lock_path, source)),
         }
-        let mut store = Self::prepare(Connection::open(path)?, user, device)?;
+        replace::finish(path)?;
+        let opened = if doubt == Doubt::Damaged || replace::is_beheaded(path) {
+            Err(StoreError::Damaged("it was found to be damaged before".into()))
+        } else {
+            Connection::open(path).map_err(StoreError::from).and_then(|connection| {
+                if doubt == Doubt::Suspected {
+                    check(&connection)?;
+                }
+                Self::prepare(connection, user, device)
+            })
+        };
+        let mut store = match opened {
+            Err(damage) if damage.is_damage() => {
+                tracing::error!(%damage, "the account's file is replaced by what can be saved of it");
+                let saved = replace::replace(path, user, device)?;
+                tracing::warn!(?saved, "the account's file was replaced");
+                Self::prepare(Connection::open(path)?, user, device)?
+            }
+            opened => opened?,
+        };
         store.lock = Some(lock);
         Ok(store)
     }
@@ -167,6 +199,21 @@ impl Store {
     }
 }
 
+/// What is known of a file before it is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    None,
+    /// `SQLite` has found it malformed once: it is read through, which takes time.
+    Suspected,
+    /// No doubt any more.
+    Damaged,
+}
+
+fn check(connection: &Connection) -> Result<(), StoreError> {
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict == "ok" { Ok(()) } else { Err(StoreError::Damaged(verdict)) }
+}
+
 fn refuse_newer(connection: &Connection) -> Result<(), StoreError> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match usize::try_from(found) {
@@ -184,6 +231,20 @@ impl Tx<'_> {
     /// Puts the change on the disk: when this returns, it survives a kill and a power cut.
     pub fn commit(self) -> Result<(), StoreError> {
         Ok(self.sql.commit()?)
+    }
+}
+
+impl Tx<'_> {
+    /// What was saved when this file took the place of a damaged one, until [`Self::forget_recovery`].
+    pub fn recovery(&self) -> Result<Option<Recovery>, StoreError> {
+        let mut found = self.sql.prepare_cached("SELECT recovery FROM account")?;
+        Ok(found.query_row([], |row| columns::optional_json(row, "recovery"))?)
+    }
+
+    /// The application has taken note of it.
+    pub fn forget_recovery(&self) -> Result<(), StoreError> {
+        self.sql.execute("UPDATE account SET recovery = NULL WHERE recovery IS NOT NULL", [])?;
+        Ok(())
     }
 }
 

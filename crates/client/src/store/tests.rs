@@ -1,5 +1,8 @@
 //! The file: what it is set to, and who may open it.
 
+mod damage;
+mod formats;
+
 use poste_protocol::{ConversationId, DeviceId, Seq, UserId};
 
 use super::Store;
@@ -18,7 +21,7 @@ fn it_is_flushed_at_every_commit() {
     assert_eq!(store.pragma("synchronous"), "2", "FULL");
     assert_eq!(store.pragma("foreign_keys"), "1");
     assert_eq!(store.pragma("busy_timeout"), "5000");
-    assert_eq!(store.pragma("user_version"), "1");
+    assert_eq!(store.pragma("user_version"), super::FORMAT.to_string());
 }
 
 #[test]

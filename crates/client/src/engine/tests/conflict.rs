@@ -159,6 +159,82 @@ fn conflict_after_conflict_slows_down() {
     assert_eq!(rig.list("bob").len(), 2);
 }
 
+/// C2: a device that lost its file asks the lane, and takes no number twice.
+#[test]
+fn after_a_damaged_file_the_device_goes_on_from_its_lane() {
+    let mut rig = Rig::online();
+    let mut stored = Vec::new();
+    for place in 1..=3 {
+        rig.write("bob", &format!("m{place}"));
+        let frame = rig.next("send");
+        stored.push(own_cell(place, &submissions(&frame)[0]));
+        rig.accept(&frame, &[place]);
+    }
+    rig.close();
+    let path = rig.folder.path().join("account.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[..100].fill(0);
+    std::fs::write(&path, bytes).unwrap();
+    rig.restart();
+    assert!(rig.engine().read().unwrap().recovery().unwrap().is_some());
+    rig.write("bob", "after");
+    rig.connect();
+    let frame = rig.next("send");
+    assert_eq!(submissions(&frame)[0]["envelope"]["number"], 1);
+    rig.refuse(&frame, &conflict(3, 3));
+    let fetch = fetch(&mut rig);
+    assert_eq!(fetch["after"], 0, "the log is fetched anew");
+    rig.page(&fetch, 3, &json!(stored), false);
+    let again = rig.next("send");
+    assert_eq!(submissions(&again)[0]["envelope"]["number"], 4);
+    assert_eq!(submissions(&again)[0]["resolved"], json!({"number": 3, "seq": 3, "through": 3}));
+    rig.accept(&again, &[4]);
+    let sent = State::Sent;
+    assert_eq!(rig.list("bob"), list_of(&[("m1", sent), ("m2", sent), ("m3", sent), ("after", sent)]));
+}
+
+/// Its envelope is lost, the message is not, and is in the log already: it is found there, and not doubled.
+#[test]
+fn a_message_whose_envelope_is_lost_is_looked_for_before_it_is_sent() {
+    let mut rig = Rig::online();
+    rig.write("bob", "before");
+    let frame = rig.next("send");
+    let before = own_cell(1, &submissions(&frame)[0]);
+    rig.accept(&frame, &[1]);
+    rig.write("bob", "was it stored?");
+    let frame = rig.next("send");
+    let stored = own_cell(2, &submissions(&frame)[0]);
+    rig.lose(false);
+    rig.connect();
+    let other = rig.next("send");
+    assert_ne!(submissions(&other)[0]["envelope"]["id"], stored["envelope"]);
+    assert_eq!(submissions(&other)[0]["envelope"]["number"], 1, "too small on purpose");
+    rig.refuse(&other, &conflict(2, 2));
+    let fetch = fetch(&mut rig);
+    rig.page(&fetch, 2, &json!([before, stored]), false);
+    assert!(!rig.has_sent("send"));
+    assert_eq!(rig.list("bob"), list_of(&[("before", State::Sent), ("was it stored?", State::Sent)]));
+}
+
+/// Its envelope is saved: the same bytes under the same number, which the server knows.
+#[test]
+fn an_envelope_that_is_saved_goes_again_as_it_was() {
+    let mut rig = Rig::online();
+    rig.write("bob", "before");
+    let frame = rig.next("send");
+    rig.accept(&frame, &[1]);
+    rig.write("bob", "under way");
+    let frame = rig.next("send");
+    rig.lose(true);
+    rig.write("bob", "behind it");
+    rig.connect();
+    let again = rig.next("send");
+    assert_eq!(submissions(&again)[0]["envelope"], submissions(&frame)[0]["envelope"]);
+    assert_eq!(submissions(&again)[0]["attempt"], 2);
+    rig.accept(&again, &[2]);
+    assert_eq!(bodies(&submissions(&rig.next("send"))[0]), ["behind it"]);
+}
+
 #[test]
 fn only_own_cells_of_this_device_raise_the_next_number() {
     let mut rig = Rig::online();

@@ -1,7 +1,7 @@
 //! C5, I2 to I5, I9: whatever happens in between, all devices end with the log's list.
 //!
 //! Two devices write to each other through a server in memory that follows the wire's rules. A random schedule loses
-//! frames both ways, passes them late and twice, cuts connections and kills devices. Then the network is good for a
+//! frames both ways, passes them late and twice, cuts connections, kills devices and damages their files. Then the network is good for a
 //! while, and both must show what the log holds, which must hold what was written, once and in order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -194,6 +194,13 @@ impl Device {
         self.input(now, Input::Network(true));
     }
 
+    /// The file is damaged: what is saved of it goes on, perhaps without the envelopes.
+    fn lose(&mut self, now: Now, envelopes: bool) {
+        let store = self.engine.take().expect("alive").into_store().salvaged(&self.me, envelopes);
+        self.engine = Some(Engine::new(store, self.me.clone(), Tuning::default(), self.seed));
+        self.kill(now);
+    }
+
     fn list(&mut self, conversation: &ConversationId) -> Vec<Message> {
         let tx = self.engine.as_mut().expect("alive").read().expect("reads");
         tx.history(conversation, None, 10_000).expect("reads")
@@ -223,6 +230,8 @@ enum Step {
     LoseAnswer(usize, usize),
     Cut(usize),
     Kill(usize),
+    /// A damaged file: only what is nowhere else is saved; the envelopes' bytes or not even them.
+    Lose(usize, bool),
     Read(usize),
     Wait(u64),
 }
@@ -239,6 +248,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (device.clone(), 0..4_usize).prop_map(|(d, n)| Step::LoseAnswer(d, n)),
         1 => device.clone().prop_map(Step::Cut),
         1 => device.clone().prop_map(Step::Kill),
+        1 => (device.clone(), any::<bool>()).prop_map(|(d, envelopes)| Step::Lose(d, envelopes)),
         1 => device.prop_map(Step::Read),
         3 => (1..3_000_u64).prop_map(Step::Wait),
     ]
@@ -324,6 +334,7 @@ impl World {
                 }
             }
             Step::Kill(index) => self.devices[index].kill(now),
+            Step::Lose(index, envelopes) => self.devices[index].lose(now, envelopes),
             Step::Read(index) => {
                 let conversation = self.conversation.clone();
                 let engine = self.devices[index].engine.as_mut().expect("alive");

@@ -8,11 +8,11 @@ use crate::{Connection, Error, State, Target};
 
 impl Rig {
     fn fill_disk(&mut self) {
-        self.engine().store.limit_pages(1);
+        self.engine().limit_pages(1);
     }
 
     fn make_room(&mut self) {
-        self.engine().store.limit_pages(u32::MAX);
+        self.engine().limit_pages(u32::MAX);
     }
 }
 

@@ -83,6 +83,20 @@ impl Rig {
         self.open();
     }
 
+    /// As a clean end would.
+    fn close(&mut self) {
+        self.engine.take().expect("the engine is open").into_store().close().expect("the store closes");
+    }
+
+    /// The file is damaged: what is saved of it goes on, perhaps without the envelopes.
+    fn lose(&mut self, envelopes: bool) {
+        let me = author("alice", "phone");
+        let store = self.engine.take().expect("the engine is open").into_store().salvaged(&me, envelopes);
+        self.sent.clear();
+        self.seed += 1;
+        self.engine = Some(Engine::new(store, me, Tuning::default(), self.seed));
+    }
+
     /// The file as it is now, to roll back to.
     fn backup(&mut self) -> Vec<(std::path::PathBuf, Vec<u8>)> {
         self.engine = None;
