@@ -15,6 +15,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails says where"))]
 
 mod client;
+mod clock;
 mod config;
 pub mod engine;
 mod error;

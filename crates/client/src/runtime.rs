@@ -4,11 +4,12 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use poste_protocol::Author;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use crate::clock::Clock;
 use crate::engine::{Engine, Input, Now, Output};
 use crate::socket::{self, Dial};
 use crate::store::{Doubt, Store};
@@ -329,29 +330,6 @@ fn engine(config: &ClientConfig, doubt: Doubt) -> Result<Engine, StoreError> {
     let store = Store::open_doubted(&config.path, &config.user, &config.device, doubt)?;
     let me = Author { user: config.user.clone(), device: config.device.clone() };
     Ok(Engine::new(store, me, config.tuning.clone(), rand::random()))
-}
-
-/// The device's clocks.
-struct Clock {
-    began: Instant,
-}
-
-impl Clock {
-    fn new() -> Self {
-        Self { began: Instant::now() }
-    }
-
-    fn now(&self) -> Now {
-        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        Now {
-            wall: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, millis),
-            mono: millis(self.began.elapsed()),
-        }
-    }
-
-    fn until(&self, wake: u64) -> Duration {
-        Duration::from_millis(wake).saturating_sub(self.began.elapsed())
-    }
 }
 
 /// The thread of the sockets, seen from the engine's. At most one socket at a time is listened to.

@@ -128,7 +128,8 @@ const IDLE: Duration = Duration::from_hours(1);
 impl Life {
     fn now(&self) -> Now {
         let mono = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Now { wall: (WALL_MS + mono).saturating_add_signed(self.wall_offset), mono }
+        let wall = (WALL_MS + mono).saturating_add_signed(self.wall_offset);
+        Now { wall, mono, boot: Uuid::nil(), since_boot: mono }
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Engine) -> T) -> T {

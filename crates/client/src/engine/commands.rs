@@ -68,7 +68,8 @@ impl Rules {
         if let Err(refused) = check_message(&row, &message) {
             return Ok(Err(refused));
         }
-        let local = turn.tx.add_own(&id, &self.me, &message, turn.now.wall)?;
+        let local = turn.tx.add_own(&id, &self.me, &message, turn.now.wall, turn.time)?;
+        turn.note_clock()?;
         turn.added(local);
         turn.conversation_changed(&id);
         turn.tx.message(local)?.map(Ok).ok_or_else(|| StoreError::Damaged("a message just written is not there".into()))
@@ -78,7 +79,7 @@ impl Rules {
         let refuse = |why| Ok(Err(Error::Message { id, why }));
         let Some((_, message, envelope)) = turn.tx.own(&self.me.user, id)? else { return refuse("is not known") };
         let (State::Failed, Some(envelope)) = (message.state, envelope) else { return refuse("has not failed") };
-        turn.tx.put_under_way_again(envelope, turn.now.wall)?;
+        turn.tx.put_under_way_again(envelope, turn.time)?;
         turn.updated(turn.tx.locals_of_envelope(envelope)?);
         if expired(&message) {
             // The server remembers the refusal and will never take this envelope. Its messages go in another.

@@ -12,6 +12,7 @@
 
 mod answers;
 mod backoff;
+mod clock;
 mod commands;
 mod conflict;
 mod form;
@@ -31,19 +32,24 @@ use std::convert::Infallible;
 use poste_protocol::Author;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use uuid::Uuid;
 
 use crate::store::{Store, Tx};
 use crate::{Connection, Counters, Event, StoreError, Tuning};
 use link::Link;
 use turn::Turn;
 
-/// The two clocks of a device.
+/// What the clocks of a device say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// Unix milliseconds as the device believes them. For display, and for the age of messages as a difference.
+    /// Unix milliseconds as the device believes them. For display, and for how long the device was off.
     pub wall: u64,
     /// Milliseconds from any beginning, never going back. For waits and deadlines.
     pub mono: u64,
+    /// Which start of the device this is: another id after every one.
+    pub boot: Uuid,
+    /// Milliseconds since then, sleep included. For the age of messages.
+    pub since_boot: u64,
 }
 
 /// What happened.
@@ -202,7 +208,7 @@ impl Engine {
     ) -> Result<Result<(T, Vec<Output>), R>, StoreError> {
         let Self { store, rules } = self;
         let run = || {
-            let mut turn = Turn::new(store.begin()?, now);
+            let mut turn = Turn::new(store.begin()?, now)?;
             let result = match act(rules, &mut turn)? {
                 Ok(result) => result,
                 Err(refused) => return Ok(Err(refused)),

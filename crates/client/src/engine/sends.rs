@@ -73,11 +73,11 @@ impl Rules {
     fn send(&mut self, turn: &mut Turn<'_>, envelopes: Vec<OutboxRow>) -> Result<(), StoreError> {
         let mut enclosed = Vec::new();
         let mut asked = Vec::new();
+        turn.note_clock()?;
         for row in envelopes {
             let attempt = turn.tx.count_attempt(row.envelope)?;
-            // A difference on this device's own clock; a clock that was set back makes it nothing.
-            let since = turn.tx.waiting_since(row.envelope)?.unwrap_or(turn.now.wall);
-            let age = turn.now.wall.saturating_sub(since).min(limits::INTEGER);
+            let since = turn.tx.waiting_since(row.envelope)?.unwrap_or(turn.time);
+            let age = turn.time.saturating_sub(since).min(limits::INTEGER);
             let resolved = turn.tx.conversation(&row.conversation)?.and_then(|row| row.resolved);
             enclosed.push(Enclosed::new(row.json, age, attempt, resolved)?);
             self.counters.submissions += 1;

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use poste_protocol::{ConversationId, MessageId};
 
-use super::{Now, Output};
-use crate::store::Tx;
+use super::{Now, Output, clock};
+use crate::store::{Reading, Tx};
 use crate::{Connection, Event, StoreError};
 
 pub(super) struct Turn<'a> {
     pub(super) tx: Tx<'a>,
     pub(super) now: Now,
+    /// The device's own time, by which messages wait.
+    pub(super) time: u64,
     /// Connect, disconnect, frames: in the order in which they are to be done.
     pub(super) outputs: Vec<Output>,
     pub(super) connection: Option<Connection>,
@@ -21,8 +23,10 @@ pub(super) struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    pub(super) fn new(tx: Tx<'a>, now: Now) -> Self {
-        Self {
+    pub(super) fn new(tx: Tx<'a>, now: Now) -> Result<Self, StoreError> {
+        let last = tx.clock()?;
+        let turn = Self {
+            time: clock::time(last.as_ref(), now),
             tx,
             now,
             outputs: Vec::new(),
@@ -30,7 +34,18 @@ impl<'a> Turn<'a> {
             messages: BTreeMap::new(),
             removed: Vec::new(),
             conversations: BTreeSet::new(),
+        };
+        if clock::is_outdated(last.as_ref(), now) {
+            turn.note_clock()?;
         }
+        Ok(turn)
+    }
+
+    /// Notes what the clocks say, for the case that the device is switched off. Costs nothing where something is
+    /// written anyway.
+    pub(super) fn note_clock(&self) -> Result<(), StoreError> {
+        let Now { wall, boot, since_boot, .. } = self.now;
+        self.tx.note_clock(&Reading { time: self.time, boot, since_boot, wall })
     }
 
     pub(super) fn added(&mut self, local: i64) {

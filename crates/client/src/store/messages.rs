@@ -43,13 +43,14 @@ fn view(row: &rusqlite::Row<'_>) -> rusqlite::Result<Message> {
 }
 
 impl Tx<'_> {
-    /// Writes an own message. Returns its local number.
+    /// Writes an own message, which begins to wait at `time` by the device's own time. Returns its local number.
     pub fn add_own(
         &self,
         conversation: &ConversationId,
         me: &Author,
         message: &Written,
-        now: u64,
+        wall: u64,
+        time: u64,
     ) -> Result<i64, StoreError> {
         self.sql
             .prepare_cached(
@@ -63,11 +64,11 @@ impl Tx<'_> {
                 message.id.0,
                 message.body,
                 message.written_at.map(int),
-                int(now)
+                int(time)
             ])?;
         self.sql
             .prepare_cached("UPDATE conversations SET active_at = max(active_at, ?2) WHERE id = ?1")?
-            .execute(params![conversation.as_str(), int(now)])?;
+            .execute(params![conversation.as_str(), int(wall)])?;
         Ok(self.sql.last_insert_rowid())
     }
 

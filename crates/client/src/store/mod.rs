@@ -3,6 +3,7 @@
 //! All changes go through a [`Tx`], which is committed or leaves nothing behind. What each table promises is written
 //! in its file: [`conversations`](Tx::conversation), [`messages`](Tx::message), [`outbox`](Tx::outbox).
 
+mod clock;
 mod columns;
 mod conversations;
 mod messages;
@@ -18,6 +19,7 @@ use poste_protocol::{DeviceId, UserId};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 use rusqlite_migration::{M, Migrations};
 
+pub use clock::Reading;
 pub use conversations::{MarkToSend, Row as ConversationRow};
 pub use messages::Settled;
 pub use outbox::Row as OutboxRow;
@@ -25,7 +27,8 @@ pub use outbox::Row as OutboxRow;
 use crate::{Recovery, StoreError};
 
 /// One entry per format version; only ever added to.
-const STEPS: &[M<'static>] = &[M::up(include_str!("schema_1.sql")), M::up(include_str!("schema_2.sql"))];
+const STEPS: &[M<'static>] =
+    &[M::up(include_str!("schema_1.sql")), M::up(include_str!("schema_2.sql")), M::up(include_str!("schema_3.sql"))];
 
 /// The format that this version writes: the number of migrations.
 const FORMAT: usize = STEPS.len();

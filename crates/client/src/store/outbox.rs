@@ -118,12 +118,12 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// A refused envelope goes its way again, with the same bytes; its age counts from now.
-    pub fn put_under_way_again(&self, envelope: EnvelopeId, now: u64) -> Result<(), StoreError> {
+    /// A refused envelope goes its way again, with the same bytes; its age counts from now, by the device's own time.
+    pub fn put_under_way_again(&self, envelope: EnvelopeId, time: u64) -> Result<(), StoreError> {
         self.sql.prepare_cached("UPDATE outbox SET failure = NULL WHERE envelope = ?")?.execute([envelope.0])?;
         self.sql
             .prepare_cached("UPDATE messages SET state = 1, queued_at = ?2 WHERE envelope = ?1 AND seq IS NULL")?
-            .execute(params![envelope.0, int(now)])?;
+            .execute(params![envelope.0, int(time)])?;
         Ok(())
     }
 
@@ -160,7 +160,7 @@ impl Tx<'_> {
         Ok(Some(row.envelope))
     }
 
-    /// When the oldest message of an envelope began to wait, by this device's clock.
+    /// When the oldest message of an envelope began to wait, by the device's own time.
     pub fn waiting_since(&self, envelope: EnvelopeId) -> Result<Option<u64>, StoreError> {
         let mut found = self.sql.prepare_cached("SELECT min(queued_at) AS since FROM messages WHERE envelope = ?")?;
         Ok(found.query_row([envelope.0], |row| super::columns::optional_uint(row, "since"))?)

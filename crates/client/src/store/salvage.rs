@@ -16,6 +16,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Row, params};
 use uuid::Uuid;
 
+use super::clock::{Reading, reading};
 use super::columns::{int, optional_json, optional_text, optional_uint, seq, state_code, text, uint};
 use super::{BUSY, Tx, refuse_newer};
 use crate::{Recovery, State, StoreError};
@@ -26,6 +27,8 @@ pub(super) struct Salvaged {
     conversations: Vec<Known>,
     envelopes: Vec<Enclosing>,
     messages: Vec<Own>,
+    /// By which the messages wait.
+    clock: Option<Reading>,
     /// Something that may have mattered could not be read.
     incomplete: bool,
 }
@@ -112,11 +115,16 @@ impl Salvaged {
         let mut seen = BTreeSet::new();
         let envelopes = envelopes.into_iter().filter(|found| seen.insert(found.envelope.id.0)).collect();
         let incomplete = !(all_conversations && all_envelopes && all_messages);
-        Ok(Self { conversations, envelopes, messages, incomplete })
+        // A file from before there was one has none.
+        let (clocks, _) = rows(sql, "SELECT * FROM clock", &reading);
+        Ok(Self { conversations, envelopes, messages, clock: clocks.into_iter().next(), incomplete })
     }
 
     /// Writes it into a new file, and says what it was.
     pub(super) fn write(&self, tx: &Tx<'_>, me: &Author, kept: String) -> Result<Recovery, StoreError> {
+        if let Some(reading) = &self.clock {
+            tx.note_clock(reading)?;
+        }
         for known in &self.conversations {
             tx.sql
                 .prepare_cached(

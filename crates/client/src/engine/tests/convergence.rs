@@ -302,6 +302,7 @@ impl World {
     fn wait(&mut self, millis: u64) {
         self.now.mono += millis;
         self.now.wall += millis;
+        self.now.since_boot += millis;
         for device in &mut self.devices {
             device.input(self.now, Input::Tick);
         }

@@ -1,5 +1,6 @@
 //! The engine, driven by scripted frames over a store on a real file.
 
+mod clocks;
 mod conflict;
 mod convergence;
 mod disk;
@@ -11,13 +12,14 @@ mod sync;
 use poste_protocol::{Author, ConversationId, DeviceId, MessageId, Seq, UserId};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use super::{Engine, Input, Lost, Now, Output};
 use crate::store::Store;
 use crate::{Event, Message, State, Target, Tuning};
 
 /// The moment at which tests begin.
-const START: Now = Now { wall: 1_800_000_000_000, mono: 1_000_000 };
+const START: Now = Now { wall: 1_800_000_000_000, mono: 1_000_000, boot: Uuid::from_u128(1), since_boot: 2_000_000 };
 
 pub(super) fn user(name: &str) -> UserId {
     UserId::new(name).expect("test names are valid")
@@ -152,6 +154,7 @@ impl Rig {
     fn wait(&mut self, millis: u64) {
         self.now.wall += millis;
         self.now.mono += millis;
+        self.now.since_boot += millis;
         self.input(Input::Tick);
     }
 

@@ -77,7 +77,7 @@ fn fill(path: &Path, peers: usize, history: u64) -> Waiting {
         tx.raise_cursor(&id, Seq::new(history).unwrap()).unwrap();
         let write = |body: &str| {
             let message = Message { id: MessageId::fresh(), body: format!("{name}: {body}"), written_at: Some(5) };
-            tx.add_own(&id, &me, &message, 7).unwrap();
+            tx.add_own(&id, &me, &message, 7, 7).unwrap();
             message
         };
         let envelope = Envelope {
