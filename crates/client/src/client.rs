@@ -5,7 +5,7 @@ use std::sync::Arc;
 use poste_protocol::{ConversationId, MessageId, Seq};
 use tokio::sync::{broadcast, oneshot};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Input};
 use crate::runtime::{Driver, Runtime};
 use crate::{
     ClientConfig, Connection, Conversation, Counters, Error, Event, Message, OutboxEntry, Recovery, StoreError, Target,
@@ -62,12 +62,13 @@ impl Client {
         self.read(move |engine| engine.read()?.conversation_view(&id)).await
     }
 
-    /// What is not acknowledged yet.
+    /// What is not acknowledged yet: per conversation the envelopes by their numbers, then what is in none yet.
     pub async fn outbox(&self) -> Result<Vec<OutboxEntry>, Error> {
-        self.read(|engine| engine.read()?.outbox_entries()).await
+        self.call(Driver::outbox).await
     }
 
-    /// Sends a failed message again, with everything that was refused in the same envelope.
+    /// Sends a failed message again, with everything that was refused in the same envelope. If later messages have gone
+    /// on past it ([`Tuning::hold_back`](crate::Tuning::hold_back) is off), it comes after them.
     pub async fn retry(&self, id: MessageId) -> Result<(), Error> {
         self.call(move |driver| driver.command(|engine, now| engine.retry(now, id))).await
     }
@@ -115,6 +116,17 @@ impl Client {
     pub async fn set_network(&self, on: bool) -> Result<(), Error> {
         self.call(move |driver| {
             driver.set_network(on);
+            Ok(())
+        })
+        .await
+    }
+
+    /// A person looks at the application. Nothing waits for a backoff any longer, unless the server said how long to wait,
+    /// and a connection that may have died while the device slept is tried. A client whose network is cut or that is
+    /// suspended stays so.
+    pub async fn foreground(&self) -> Result<(), Error> {
+        self.call(|driver| {
+            driver.input(Input::Foreground);
             Ok(())
         })
         .await

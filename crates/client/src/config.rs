@@ -87,6 +87,10 @@ pub struct Tuning {
     pub fetches: usize,
     /// `send` frames under way at a time.
     pub send_frames: usize,
+    /// Whether a refused envelope holds back what was written after it in its conversation, until it was retried or
+    /// dropped. If not, later messages go on past it, and what is retried comes after them: then the log does not have
+    /// everything in the order in which it was written. Other conversations are never held back.
+    pub hold_back: bool,
     /// Cells beyond the cursor that are kept in memory, per conversation.
     pub buffered_cells: usize,
     /// How long a device whose lane conflicts waits for a last number that was reserved and never written.
@@ -107,6 +111,7 @@ impl Default for Tuning {
             gap_wait: 50,
             fetches: 4,
             send_frames: 4,
+            hold_back: true,
             buffered_cells: 64,
             conflict_patience: 10_000,
         }

@@ -89,11 +89,11 @@ pub struct Conversation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutboxState {
-    /// Written, not yet in an envelope.
+    /// Written, not yet in an envelope; or retried, and waiting for its turn.
     Queued,
     /// In an envelope that is sent until it is acknowledged or refused.
     UnderWay,
-    /// Refused; it holds back what was written after it in its conversation.
+    /// Refused; it holds back what was written after it in its conversation, unless the tuning says otherwise.
     Failed,
 }
 
@@ -110,6 +110,11 @@ pub struct OutboxEntry {
     pub number: Option<Number>,
     /// How often it was sent.
     pub attempts: u32,
+    /// When it was first sent, in Unix milliseconds by the device's clock.
+    pub first_try: Option<u64>,
+    /// When it is sent at the earliest, in Unix milliseconds by the device's clock. Nothing while it does not wait for
+    /// a time, but for an answer, a connection, the network, a person, or what is before it.
+    pub next_try: Option<u64>,
     /// What is being done with them.
     pub state: OutboxState,
     /// Why it was refused, if it was.

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::engine::{Engine, Input, Now, Output};
 use crate::socket::{self, Dial};
 use crate::store::{Doubt, Store};
-use crate::{ClientConfig, Connection, Counters, Error, Event, StoreError};
+use crate::{ClientConfig, Connection, Counters, Error, Event, OutboxEntry, StoreError};
 
 /// Events that a listener may be behind before it misses some.
 const EVENTS: usize = 4096;
@@ -170,7 +170,12 @@ impl Driver {
         }
     }
 
-    fn input(&mut self, input: Input) {
+    pub(crate) fn outbox(&mut self) -> Result<Vec<OutboxEntry>, Error> {
+        let now = self.clock.now();
+        self.read(|engine| engine.outbox(now))
+    }
+
+    pub(crate) fn input(&mut self, input: Input) {
         let Life::Awake(engine) = &mut self.life else { return };
         match engine.handle(self.clock.now(), input) {
             Ok(outputs) => self.carry_out(outputs),

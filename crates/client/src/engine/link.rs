@@ -61,6 +61,21 @@ impl Rules {
         }
     }
 
+    /// A person looks at the application: nothing waits for its backoff, and a connection that may have died meanwhile,
+    /// as it does when the device sleeps, is asked whether it lives.
+    pub(super) fn on_foreground(&mut self, turn: &mut Turn<'_>) {
+        match &mut self.link {
+            Link::Waiting { .. } => self.on_network(turn, true),
+            Link::Up(session) => {
+                session.end_backoffs(turn.now.mono);
+                if session.requests.is_empty() {
+                    self.say_hello(turn);
+                }
+            }
+            Link::Off | Link::Connecting { .. } => {}
+        }
+    }
+
     pub(super) fn on_connected(&mut self, turn: &mut Turn<'_>) {
         let Link::Connecting { fresh_token, .. } = self.link else { return };
         let now = turn.now.mono;
@@ -163,8 +178,12 @@ impl Rules {
     pub(super) fn pump_keep_alive(&mut self, turn: &mut Turn<'_>) {
         let idle = self.tuning.keep_alive;
         if self.session().is_some_and(|session| turn.now.mono >= session.active + idle) {
-            self.ask(turn, Question::Hello, |reference| serde_json::to_string(&Request::Hello(Hello { reference })));
+            self.say_hello(turn);
         }
+    }
+
+    fn say_hello(&mut self, turn: &mut Turn<'_>) {
+        self.ask(turn, Question::Hello, |reference| serde_json::to_string(&Request::Hello(Hello { reference })));
     }
 
     /// The next moment at which something is due by itself.

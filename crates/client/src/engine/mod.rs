@@ -29,13 +29,13 @@ mod tests;
 
 use std::convert::Infallible;
 
-use poste_protocol::Author;
+use poste_protocol::{Author, ConversationId};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use uuid::Uuid;
 
 use crate::store::{Store, Tx};
-use crate::{Connection, Counters, Event, StoreError, Tuning};
+use crate::{Connection, Counters, Event, OutboxEntry, OutboxState, StoreError, Tuning};
 use link::Link;
 use turn::Turn;
 
@@ -65,6 +65,8 @@ pub enum Input {
     Tick,
     /// The application cuts the network, or says that it is back.
     Network(bool),
+    /// A person looks at the application.
+    Foreground,
 }
 
 /// Why there is no connection.
@@ -166,6 +168,25 @@ impl Engine {
         self.rules.counters
     }
 
+    /// The outbox as applications see it, with when something is sent next.
+    pub fn outbox(&mut self, now: Now) -> Result<Vec<OutboxEntry>, StoreError> {
+        let mut entries = self.store.read()?.outbox_entries()?;
+        let mut before: Option<ConversationId> = None;
+        for entry in &mut entries {
+            // Of each conversation one is next; what was refused waits for a person, and perhaps what is behind it.
+            let refused = entry.state == OutboxState::Failed;
+            let behind = before.as_ref() == Some(&entry.conversation);
+            if !refused && !behind {
+                let now_or_later = |at: u64| now.wall.saturating_add(at.saturating_sub(now.mono));
+                entry.next_try = self.rules.next_try(&entry.conversation).map(now_or_later);
+            }
+            if !refused || self.rules.tuning.hold_back {
+                before = Some(entry.conversation.clone());
+            }
+        }
+        Ok(entries)
+    }
+
     /// Reads from the store; everything that is read through it is of one moment.
     pub fn read(&mut self) -> Result<Tx<'_>, StoreError> {
         self.store.read()
@@ -238,6 +259,7 @@ impl Rules {
             Input::Frame(text) => return self.on_frame(turn, &text),
             Input::Tick => {}
             Input::Network(on) => self.on_network(turn, on),
+            Input::Foreground => self.on_foreground(turn),
         }
         Ok(())
     }

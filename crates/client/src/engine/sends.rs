@@ -4,6 +4,7 @@ use poste_protocol::{Code, ConversationId, EnvelopeId, Outcome, Refusal, Sent, S
 
 use super::Rules;
 use super::form::{Enclosed, FRAME_ROOM, send_frame, share_of_frame};
+use super::link::Link;
 use super::session::{Conflict, Question};
 use super::turn::Turn;
 use crate::StoreError;
@@ -14,7 +15,7 @@ impl Rules {
     pub(super) fn pump_sends(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
         let mut frame = Vec::new();
         let mut room = FRAME_ROOM;
-        for conversation in turn.tx.conversations_to_send()? {
+        for conversation in turn.tx.conversations_to_send(self.tuning.hold_back)? {
             if !self.may_send_frame() {
                 return Ok(());
             }
@@ -60,13 +61,18 @@ impl Rules {
         turn: &mut Turn<'_>,
         conversation: &ConversationId,
     ) -> Result<Option<OutboxRow>, StoreError> {
-        match turn.tx.outbox(conversation)? {
-            Some(row) if row.failure.is_some() => Ok(None),
-            Some(row) => Ok(Some(row)),
-            None => match turn.tx.conversation(conversation)? {
-                Some(row) => self.form_envelope(turn, &row),
-                None => Ok(None),
-            },
+        if let Some(row) = turn.tx.outbox(conversation)? {
+            return Ok(Some(row));
+        }
+        if let Some(row) = turn.tx.take_retried(conversation)? {
+            return Ok(Some(row));
+        }
+        if self.tuning.hold_back && turn.tx.has_refused(conversation)? {
+            return Ok(None);
+        }
+        match turn.tx.conversation(conversation)? {
+            Some(row) => self.form_envelope(turn, &row),
+            None => Ok(None),
         }
     }
 
@@ -75,7 +81,7 @@ impl Rules {
         let mut asked = Vec::new();
         turn.note_clock()?;
         for row in envelopes {
-            let attempt = turn.tx.count_attempt(row.envelope)?;
+            let attempt = turn.tx.count_attempt(row.envelope, turn.now.wall)?;
             let since = turn.tx.waiting_since(row.envelope)?.unwrap_or(turn.time);
             let age = turn.time.saturating_sub(since).min(limits::INTEGER);
             let resolved = turn.tx.conversation(&row.conversation)?.and_then(|row| row.resolved);
@@ -120,6 +126,27 @@ impl Rules {
         }
     }
 
+    /// What was under way in a conversation is not any more: the next goes without a wait.
+    pub(super) fn forget_sending(&mut self, conversation: &ConversationId) {
+        if let Some(session) = self.session_mut() {
+            session.sending.remove(conversation);
+        }
+    }
+
+    /// When a conversation's next envelope is sent at the earliest, on the monotonic clock. Nothing if it does not wait
+    /// for a time.
+    pub(super) fn next_try(&self, conversation: &ConversationId) -> Option<u64> {
+        match &self.link {
+            Link::Off | Link::Connecting { .. } => None,
+            Link::Waiting { until, .. } => Some(*until),
+            Link::Up(session) => session
+                .sending
+                .get(conversation)
+                .filter(|sending| sending.in_flight.is_none() && sending.conflict.is_none())
+                .map(|sending| sending.not_before),
+        }
+    }
+
     /// The same again, after a wait.
     pub(super) fn send_later(&mut self, turn: &Turn<'_>, conversation: &ConversationId, told: Option<u64>) {
         let Some(session) = self.session_mut() else { return };
@@ -128,7 +155,9 @@ impl Rules {
         let failures = sending.failures;
         let not_before = turn.now.mono + self.wait(told, failures);
         if let Some(session) = self.session_mut() {
-            session.sending(conversation).not_before = not_before;
+            let sending = session.sending(conversation);
+            sending.not_before = not_before;
+            sending.told = told.is_some();
         }
     }
 
@@ -149,9 +178,9 @@ impl Rules {
         let last = seq.plus((locals.len() as u64).saturating_sub(1));
         turn.updated(locals);
         turn.tx.dissolve(row.envelope)?;
-        turn.tx.set_resolved(id, None)?;
-        if let Some(session) = self.session_mut() {
-            session.sending.remove(id);
+        if row.is_under_way() {
+            turn.tx.set_resolved(id, None)?;
+            self.forget_sending(id);
         }
         turn.tx.raise_head(id, last, at)?;
         self.raise_own_states(turn, id)?;
@@ -168,7 +197,7 @@ impl Rules {
         let id = &row.conversation;
         match (refusal.code, refusal.lane) {
             (Code::TokenExpired, _) => self.on_token_expired(turn),
-            (Code::LaneConflict, Some(lane)) if row.failure.is_none() => {
+            (Code::LaneConflict, Some(lane)) if row.is_under_way() => {
                 let now = turn.now.mono;
                 let again = self.session().and_then(|s| s.sending.get(id)).is_some_and(|sending| sending.failures > 0);
                 // A second conflict for the same envelope is strange: then not at full speed.
@@ -192,8 +221,8 @@ impl Rules {
                     turn.updated(turn.tx.locals_of_envelope(row.envelope)?);
                 }
                 turn.conversation_changed(id);
-                if let Some(session) = self.session_mut() {
-                    session.sending.remove(id);
+                if row.is_under_way() {
+                    self.forget_sending(id);
                 }
             }
         }

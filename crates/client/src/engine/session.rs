@@ -31,16 +31,21 @@ pub(super) struct Listing {
     pub(super) in_flight: bool,
     pub(super) after: Option<ConversationId>,
     pub(super) not_before: u64,
+    /// The server said how long to wait.
+    pub(super) told: bool,
     pub(super) failures: u32,
 }
 
 /// Fetching of one conversation.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub(super) struct Sync {
     /// There is, or may be, something after the cursor.
     pub(super) wanted: bool,
     pub(super) in_flight: bool,
     pub(super) not_before: u64,
+    /// The server said how long to wait.
+    pub(super) told: bool,
     /// It was wanted again while a fetch was in flight, which may have been answered before.
     pub(super) again: bool,
     /// The highest number that is known to be written, not only reserved.
@@ -58,6 +63,7 @@ impl Default for Sync {
             wanted: false,
             in_flight: false,
             not_before: 0,
+            told: false,
             again: false,
             written: Seq::ZERO,
             idle: 0,
@@ -71,6 +77,7 @@ impl Sync {
     /// Asks for a fetch at `at` or, if it is wanted sooner already, then.
     pub(super) fn want(&mut self, at: u64) {
         self.not_before = if self.wanted { self.not_before.min(at) } else { at };
+        self.told = false;
         self.wanted = true;
         self.again = self.in_flight;
     }
@@ -86,6 +93,8 @@ impl Sync {
 pub(super) struct Sending {
     pub(super) in_flight: Option<EnvelopeId>,
     pub(super) not_before: u64,
+    /// The server said how long to wait.
+    pub(super) told: bool,
     pub(super) failures: u32,
     /// A frame in which it was joined with others was refused as a whole: send it in one of its own.
     pub(super) alone: bool,
@@ -132,10 +141,25 @@ impl Session {
             renew_at,
             fresh_token,
             answered: false,
-            list: Listing { done: false, in_flight: false, after: None, not_before: now, failures: 0 },
+            list: Listing { done: false, in_flight: false, after: None, not_before: now, told: false, failures: 0 },
             sync: BTreeMap::new(),
             sending: BTreeMap::new(),
             marking: Marking::default(),
+        }
+    }
+
+    /// What waits by the device's own choice waits no longer. What the server told is kept.
+    pub(super) fn end_backoffs(&mut self, now: u64) {
+        if !self.list.told {
+            self.list.not_before = self.list.not_before.min(now);
+        }
+        for sync in self.sync.values_mut().filter(|sync| !sync.told) {
+            sync.not_before = sync.not_before.min(now);
+            sync.idle = 0;
+        }
+        for sending in self.sending.values_mut().filter(|sending| !sending.told) {
+            sending.not_before = sending.not_before.min(now);
+            sending.failures = 0;
         }
     }
 

@@ -7,7 +7,7 @@ use super::Rules;
 use super::session::Question;
 use super::turn::Turn;
 use crate::StoreError;
-use crate::store::Settled;
+use crate::store::{OutboxRow, Settled};
 
 impl Rules {
     pub(super) fn pump_list(&mut self, turn: &mut Turn<'_>) {
@@ -43,6 +43,7 @@ impl Rules {
         let not_before = turn.now.mono + self.wait(refusal.and_then(|no| no.retry_after_ms), failures);
         if let Some(session) = self.session_mut() {
             session.list.not_before = not_before;
+            session.list.told = refusal.is_some_and(|no| no.retry_after_ms.is_some());
         }
     }
 
@@ -139,6 +140,7 @@ impl Rules {
             sync.want(now);
         } else if let Some(wait) = page.retry_after_ms {
             sync.want(now + wait.max(1));
+            sync.told = true;
         } else if page.more || gap {
             let wait = self.tuning.gap_wait + if idle > 0 { self.backoff(idle) } else { 0 };
             if let Some(session) = self.session_mut() {
@@ -173,6 +175,7 @@ impl Rules {
             let sync = session.sync(id);
             sync.wanted = true;
             sync.not_before = turn.now.mono + wait;
+            sync.told = refusal.is_some_and(|no| no.retry_after_ms.is_some());
         }
     }
 
@@ -310,13 +313,9 @@ impl Rules {
         // In the log it is stored; whether it was queued for delivery, too, only a verdict tells. Until there is one the
         // envelope goes on being sent: the attempt that wrote it may have ended right after. What the log has under
         // another envelope, or has although it was refused, needs no verdict any more.
-        let wants_verdict =
-            turn.tx.outbox(id)?.is_some_and(|row| row.envelope == cell.envelope && row.failure.is_none());
-        if !wants_verdict
-            && turn.tx.free_if_settled(id)?.is_some()
-            && let Some(session) = self.session_mut()
-        {
-            session.sending.remove(id);
+        let freed = turn.tx.free_settled(id, cell.envelope)?;
+        if freed.iter().any(OutboxRow::is_under_way) {
+            self.forget_sending(id);
         }
         self.raise_own_states(turn, id)?;
         Ok(false)

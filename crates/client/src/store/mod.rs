@@ -27,8 +27,12 @@ pub use outbox::Row as OutboxRow;
 use crate::{Recovery, StoreError};
 
 /// One entry per format version; only ever added to.
-const STEPS: &[M<'static>] =
-    &[M::up(include_str!("schema_1.sql")), M::up(include_str!("schema_2.sql")), M::up(include_str!("schema_3.sql"))];
+const STEPS: &[M<'static>] = &[
+    M::up(include_str!("schema_1.sql")),
+    M::up(include_str!("schema_2.sql")),
+    M::up(include_str!("schema_3.sql")),
+    M::up(include_str!("schema_4.sql")).foreign_key_check(),
+];
 
 /// The format that this version writes: the number of migrations.
 const FORMAT: usize = STEPS.len();
@@ -142,10 +146,12 @@ impl Store {
         connection.busy_timeout(BUSY)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "foreign_keys", true)?;
         connection.set_prepared_statement_cache_capacity(64);
         refuse_newer(&connection)?;
+        // A step that makes a table anew may not be hindered by what points to it.
+        connection.pragma_update(None, "foreign_keys", false)?;
         Migrations::from_slice(STEPS).to_latest(&mut connection)?;
+        connection.pragma_update(None, "foreign_keys", true)?;
         let mut store = Self { connection, lock: None };
         store.claim(user, device)?;
         Ok(store)

@@ -1,12 +1,12 @@
-//! The outbox: at most one envelope per conversation, its bytes fixed. A row leaves it only with the new state of all
-//! its messages, in the same transaction.
+//! The outbox: envelopes, their bytes fixed; of each conversation at most one under way, beside those that were refused.
+//! A row leaves it only with the new state of all its messages, in the same transaction.
 
 use poste_protocol::{ConversationId, Envelope, EnvelopeId, MessageId, Number, Refusal};
 use rusqlite::{OptionalExtension, params};
 use uuid::Uuid;
 
 use super::Tx;
-use super::columns::{int, number, text, uint};
+use super::columns::{int, number, optional_uint, text, uint};
 use crate::{Message, OutboxEntry, OutboxState, StoreError};
 
 /// An envelope of the outbox.
@@ -22,11 +22,22 @@ pub struct Row {
     pub json: String,
     /// How often it was sent.
     pub attempt: u32,
+    /// When it was first sent, in Unix milliseconds by the device's clock, where known.
+    pub first_try: Option<u64>,
     /// Why it was refused. Nothing while it is under way.
     pub failure: Option<Refusal>,
+    /// It was retried, and waits until the envelope under way has its verdict.
+    pub again: bool,
 }
 
-const COLUMNS: &str = "conversation, envelope, number, json, attempt, failure";
+impl Row {
+    /// Whether it is the one that is being sent.
+    pub fn is_under_way(&self) -> bool {
+        self.failure.is_none() && !self.again
+    }
+}
+
+const COLUMNS: &str = "conversation, envelope, number, json, attempt, first_try, failure, again";
 
 fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     let failure: Option<String> = row.get("failure")?;
@@ -36,15 +47,27 @@ fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         number: number(row, "number")?,
         json: row.get("json")?,
         attempt: u32::try_from(uint(row, "attempt")?).unwrap_or(u32::MAX),
+        first_try: optional_uint(row, "first_try")?,
         failure: failure.and_then(|json| serde_json::from_str(&json).ok()),
+        again: row.get("again")?,
     })
 }
 
 impl Tx<'_> {
-    /// The conversation's envelope, if one is under way or refused.
+    /// The conversation's envelope that is under way.
     pub fn outbox(&self, conversation: &ConversationId) -> Result<Option<Row>, StoreError> {
-        let mut found = self.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM outbox WHERE conversation = ?"))?;
+        let mut found = self.sql.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM outbox WHERE conversation = ? AND failure IS NULL AND again = 0"
+        ))?;
         Ok(found.query_row([conversation.as_str()], row).optional()?)
+    }
+
+    /// All envelopes of a conversation, by their numbers.
+    pub fn outbox_of(&self, conversation: &ConversationId) -> Result<Vec<Row>, StoreError> {
+        let mut found = self.sql.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM outbox WHERE conversation = ? ORDER BY number, envelope"
+        ))?;
+        Ok(found.query_map([conversation.as_str()], row)?.collect::<rusqlite::Result<_>>()?)
     }
 
     /// An envelope by its id.
@@ -53,25 +76,46 @@ impl Tx<'_> {
         Ok(found.query_row([envelope.0], row).optional()?)
     }
 
-    /// Every envelope that was refused or is under way, in the order of the conversations' ids.
+    /// Every envelope, in the order of the conversations' ids.
     pub fn outbox_rows(&self) -> Result<Vec<Row>, StoreError> {
-        let mut found = self.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM outbox ORDER BY conversation"))?;
+        let mut found = self
+            .sql
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM outbox ORDER BY conversation, number, envelope"))?;
         Ok(found.query_map([], row)?.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Conversations that have something to send: an envelope under way, or, with none there, pending messages. The
-    /// one whose message has waited longest first. By name the index: without it all messages would be looked at.
-    pub fn conversations_to_send(&self) -> Result<Vec<ConversationId>, StoreError> {
+    /// Conversations that have something to send: an envelope, or, unless a refused one holds them back, pending
+    /// messages. The one whose message has waited longest first. By name the index: without it all messages would be
+    /// looked at.
+    pub fn conversations_to_send(&self, hold_back: bool) -> Result<Vec<ConversationId>, StoreError> {
         let mut found = self.sql.prepare_cached(
             "SELECT conversation, min(oldest) AS oldest FROM (
                 SELECT conversation, min(local) AS oldest FROM messages INDEXED BY messages_waiting
-                WHERE seq IS NULL GROUP BY conversation
+                WHERE seq IS NULL AND envelope IS NULL
+                    AND NOT (?1 AND conversation IN (SELECT conversation FROM outbox WHERE failure IS NOT NULL))
+                GROUP BY conversation
                 UNION ALL
                 SELECT o.conversation, (SELECT min(local) FROM messages m WHERE m.envelope = o.envelope) FROM outbox o
-             ) WHERE conversation NOT IN (SELECT conversation FROM outbox WHERE failure IS NOT NULL)
-             GROUP BY conversation ORDER BY oldest",
+                WHERE o.failure IS NULL
+             ) GROUP BY conversation ORDER BY oldest",
         )?;
-        Ok(found.query_map([], |row| text(row, "conversation"))?.collect::<rusqlite::Result<_>>()?)
+        Ok(found.query_map([hold_back], |row| text(row, "conversation"))?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Whether an envelope of the conversation was refused.
+    pub fn has_refused(&self, conversation: &ConversationId) -> Result<bool, StoreError> {
+        Ok(self
+            .sql
+            .prepare_cached("SELECT 1 FROM outbox WHERE conversation = ? AND failure IS NOT NULL LIMIT 1")?
+            .exists([conversation.as_str()])?)
+    }
+
+    /// Of what was retried in a conversation the one with the smallest number goes under way. None may be there.
+    pub fn take_retried(&self, conversation: &ConversationId) -> Result<Option<Row>, StoreError> {
+        let retried = self.outbox_of(conversation)?.into_iter().find(|row| row.again);
+        let Some(retried) = retried else { return Ok(None) };
+        self.sql.prepare_cached("UPDATE outbox SET again = 0 WHERE envelope = ?")?.execute([retried.envelope.0])?;
+        Ok(Some(Row { again: false, ..retried }))
     }
 
     /// Puts a newly formed envelope under way; its messages belong to it from now on.
@@ -98,11 +142,13 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Counts an attempt. Returns how many there have been.
-    pub fn count_attempt(&self, envelope: EnvelopeId) -> Result<u32, StoreError> {
-        let mut update =
-            self.sql.prepare_cached("UPDATE outbox SET attempt = attempt + 1 WHERE envelope = ? RETURNING attempt")?;
-        let count = update.query_row([envelope.0], |row| uint(row, "attempt"))?;
+    /// Counts an attempt, at `wall` by the device's clock. Returns how many there have been.
+    pub fn count_attempt(&self, envelope: EnvelopeId, wall: u64) -> Result<u32, StoreError> {
+        let mut update = self.sql.prepare_cached(
+            "UPDATE outbox SET attempt = attempt + 1, first_try = iif(attempt = 0, ?2, first_try) WHERE envelope = ?1
+             RETURNING attempt",
+        )?;
+        let count = update.query_row(params![envelope.0, int(wall)], |row| uint(row, "attempt"))?;
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
 
@@ -110,7 +156,7 @@ impl Tx<'_> {
     pub fn fail(&self, envelope: EnvelopeId, refusal: &Refusal) -> Result<(), StoreError> {
         let json = serde_json::to_string(refusal).map_err(|wrong| StoreError::Damaged(wrong.to_string()))?;
         self.sql
-            .prepare_cached("UPDATE outbox SET failure = ?2 WHERE envelope = ?1")?
+            .prepare_cached("UPDATE outbox SET failure = ?2, again = 0 WHERE envelope = ?1")?
             .execute(params![envelope.0, json])?;
         self.sql
             .prepare_cached("UPDATE messages SET state = 0 WHERE envelope = ? AND seq IS NULL")?
@@ -118,9 +164,11 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// A refused envelope goes its way again, with the same bytes; its age counts from now, by the device's own time.
+    /// A refused envelope is to go its way again, with the same bytes, when it is its turn; its age counts from now, by the device's own time.
     pub fn put_under_way_again(&self, envelope: EnvelopeId, time: u64) -> Result<(), StoreError> {
-        self.sql.prepare_cached("UPDATE outbox SET failure = NULL WHERE envelope = ?")?.execute([envelope.0])?;
+        self.sql
+            .prepare_cached("UPDATE outbox SET failure = NULL, again = 1 WHERE envelope = ?")?
+            .execute([envelope.0])?;
         self.sql
             .prepare_cached("UPDATE messages SET state = 1, queued_at = ?2 WHERE envelope = ?1 AND seq IS NULL")?
             .execute(params![envelope.0, int(time)])?;
@@ -146,24 +194,30 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Frees the conversation's envelope if none of its messages waits any more. Says which was freed.
-    pub fn free_if_settled(&self, conversation: &ConversationId) -> Result<Option<EnvelopeId>, StoreError> {
-        let Some(row) = self.outbox(conversation)? else { return Ok(None) };
-        let waiting = self
-            .sql
-            .prepare_cached("SELECT 1 FROM messages WHERE envelope = ? AND seq IS NULL LIMIT 1")?
-            .exists([row.envelope.0])?;
-        if waiting {
-            return Ok(None);
+    /// Frees the conversation's envelopes of which no message waits any more, but for the one that wants a verdict.
+    /// Returns what was freed.
+    pub fn free_settled(&self, conversation: &ConversationId, wants: EnvelopeId) -> Result<Vec<Row>, StoreError> {
+        let mut freed = Vec::new();
+        for row in self.outbox_of(conversation)? {
+            if row.envelope == wants && row.failure.is_none() {
+                continue;
+            }
+            let waiting = self
+                .sql
+                .prepare_cached("SELECT 1 FROM messages WHERE envelope = ? AND seq IS NULL LIMIT 1")?
+                .exists([row.envelope.0])?;
+            if !waiting {
+                self.dissolve(row.envelope)?;
+                freed.push(row);
+            }
         }
-        self.dissolve(row.envelope)?;
-        Ok(Some(row.envelope))
+        Ok(freed)
     }
 
     /// When the oldest message of an envelope began to wait, by the device's own time.
     pub fn waiting_since(&self, envelope: EnvelopeId) -> Result<Option<u64>, StoreError> {
         let mut found = self.sql.prepare_cached("SELECT min(queued_at) AS since FROM messages WHERE envelope = ?")?;
-        Ok(found.query_row([envelope.0], |row| super::columns::optional_uint(row, "since"))?)
+        Ok(found.query_row([envelope.0], |row| optional_uint(row, "since"))?)
     }
 
     /// Deletes an own message that waits. It must not be in an envelope.
@@ -177,26 +231,37 @@ impl Tx<'_> {
         Ok(deleted > 0)
     }
 
-    /// The outbox as applications see it: per conversation the envelope, if there is one, then what waits behind it.
+    /// The outbox as applications see it: per conversation the envelopes by their numbers, then what is in none yet.
+    /// When something is sent next only the engine knows.
     pub fn outbox_entries(&self) -> Result<Vec<OutboxEntry>, StoreError> {
         let mut entries = Vec::new();
         for conversation in self.conversations()?.into_iter().filter(|conversation| conversation.unsettled > 0) {
-            let row = self.outbox(&conversation.id)?;
-            let (enclosed, queued): (Vec<_>, Vec<_>) =
-                self.waiting(&conversation.id)?.into_iter().partition(|(_, envelope)| envelope.is_some());
-            let messages = |list: Vec<(Message, _)>| list.into_iter().map(|(message, _)| message).collect::<Vec<_>>();
-            if let Some(row) = row {
+            let mut waiting = self.waiting(&conversation.id)?;
+            let mut take = |envelope: Option<EnvelopeId>| {
+                let (taken, rest) = std::mem::take(&mut waiting).into_iter().partition(|(_, its)| *its == envelope);
+                waiting = rest;
+                let taken: Vec<(Message, _)> = taken;
+                taken.into_iter().map(|(message, _)| message).collect::<Vec<_>>()
+            };
+            for row in self.outbox_of(&conversation.id)? {
                 entries.push(OutboxEntry {
                     conversation: conversation.id.clone(),
                     peer: conversation.peer.clone(),
                     envelope: Some(row.envelope),
                     number: Some(row.number),
                     attempts: row.attempt,
-                    state: if row.failure.is_some() { OutboxState::Failed } else { OutboxState::UnderWay },
+                    first_try: row.first_try,
+                    next_try: None,
+                    state: match (&row.failure, row.again) {
+                        (Some(_), _) => OutboxState::Failed,
+                        (None, true) => OutboxState::Queued,
+                        (None, false) => OutboxState::UnderWay,
+                    },
                     failure: row.failure.as_ref().map(Into::into),
-                    messages: messages(enclosed),
+                    messages: take(Some(row.envelope)),
                 });
             }
+            let queued = take(None);
             if !queued.is_empty() {
                 entries.push(OutboxEntry {
                     conversation: conversation.id,
@@ -204,9 +269,11 @@ impl Tx<'_> {
                     envelope: None,
                     number: None,
                     attempts: 0,
+                    first_try: None,
+                    next_try: None,
                     state: OutboxState::Queued,
                     failure: None,
-                    messages: messages(queued),
+                    messages: queued,
                 });
             }
         }

@@ -51,7 +51,9 @@ struct Enclosing {
     envelope: Envelope,
     json: String,
     attempt: u32,
+    first_try: Option<u64>,
     failure: Option<String>,
+    again: bool,
 }
 
 /// An own message without a place.
@@ -149,7 +151,7 @@ impl Salvaged {
         for found in &self.envelopes {
             let envelope = &found.envelope;
             tx.know_conversation(&envelope.conversation, envelope.to.as_ref())?;
-            if !busy.insert(&envelope.conversation) {
+            if found.failure.is_none() && !found.again && !busy.insert(&envelope.conversation) {
                 // More than this library writes: then only its messages count, and the log says what became of them.
                 for message in &envelope.messages {
                     saved += add(tx, me, &Own::of(envelope, message, None), None)?;
@@ -160,8 +162,8 @@ impl Salvaged {
             envelopes += 1;
             tx.sql
                 .prepare_cached(
-                    "INSERT INTO outbox (conversation, envelope, number, json, attempt, failure)
-                     VALUES (?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO outbox (conversation, envelope, number, json, attempt, first_try, failure, again)
+                     VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 )?
                 .execute(params![
                     envelope.conversation.as_str(),
@@ -169,7 +171,9 @@ impl Salvaged {
                     int(envelope.number.get()),
                     found.json,
                     found.attempt,
-                    found.failure
+                    found.first_try.map(int),
+                    found.failure,
+                    found.again
                 ])?;
             // The envelope has its messages, whatever became of their rows; and their order is the envelope's.
             let since =
@@ -290,7 +294,10 @@ fn enclosing(row: &Row<'_>) -> rusqlite::Result<Enclosing> {
         envelope,
         json,
         attempt: u32::try_from(uint(row, "attempt")?).unwrap_or(u32::MAX),
+        // Not in the oldest formats.
+        first_try: optional_uint(row, "first_try").unwrap_or_default(),
         failure: row.get("failure")?,
+        again: row.get("again").unwrap_or_default(),
     })
 }
 

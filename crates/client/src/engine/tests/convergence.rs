@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{START, author, seq};
 use crate::engine::{Engine, Input, Lost, Now, Output};
 use crate::store::Store;
-use crate::{Message, State, Target, Tuning};
+use crate::{Message, OutboxState, State, Target, Tuning};
 
 /// Messages of a page: few, so that there are many pages.
 const PAGE: usize = 4;
@@ -124,6 +124,7 @@ fn member_mark(user: &str, (delivered, read, by): &(u64, u64, Author)) -> Value 
 }
 
 struct Device {
+    tuning: Tuning,
     me: Author,
     peer: Author,
     engine: Option<Engine>,
@@ -139,8 +140,11 @@ struct Device {
 impl Device {
     fn new(me: Author, peer: Author, seed: u64) -> Self {
         let store = Store::in_memory(&me.user, &me.device).expect("a store in memory");
-        let engine = Some(Engine::new(store, me.clone(), Tuning::default(), seed));
+        // The second device goes on past what is refused.
+        let tuning = Tuning { hold_back: seed == 1, ..Tuning::default() };
+        let engine = Some(Engine::new(store, me.clone(), tuning.clone(), seed));
         Self {
+            tuning,
             me,
             peer,
             engine,
@@ -189,15 +193,26 @@ impl Device {
     fn kill(&mut self, now: Now) {
         let store = self.engine.take().expect("alive").into_store();
         self.seed += 1000;
-        self.engine = Some(Engine::new(store, self.me.clone(), Tuning::default(), self.seed));
+        self.engine = Some(Engine::new(store, self.me.clone(), self.tuning.clone(), self.seed));
         self.cut();
         self.input(now, Input::Network(true));
+    }
+
+    /// The person retries everything that was refused.
+    fn retry(&mut self, now: Now) {
+        let engine = self.engine.as_mut().expect("alive");
+        let entries = engine.outbox(now).expect("reads");
+        let failed = entries.iter().filter(|entry| entry.state == OutboxState::Failed);
+        for id in failed.filter_map(|entry| Some(entry.messages.first()?.id)).collect::<Vec<_>>() {
+            let ((), outputs) = self.engine.as_mut().expect("alive").retry(now, id).expect("it failed");
+            self.take(outputs);
+        }
     }
 
     /// The file is damaged: what is saved of it goes on, perhaps without the envelopes.
     fn lose(&mut self, now: Now, envelopes: bool) {
         let store = self.engine.take().expect("alive").into_store().salvaged(&self.me, envelopes);
-        self.engine = Some(Engine::new(store, self.me.clone(), Tuning::default(), self.seed));
+        self.engine = Some(Engine::new(store, self.me.clone(), self.tuning.clone(), self.seed));
         self.kill(now);
     }
 
@@ -221,6 +236,10 @@ enum Step {
     Connect(usize),
     /// The server takes a request; its answer and its news go out.
     Serve(usize),
+    /// The server refuses what a request wants to send.
+    Refuse(usize),
+    /// A person retries what was refused.
+    Retry(usize),
     /// A request is lost.
     LoseRequest(usize),
     /// The server takes a request twice.
@@ -242,6 +261,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => device.clone().prop_map(Step::Write),
         4 => device.clone().prop_map(Step::Connect),
         8 => device.clone().prop_map(Step::Serve),
+        1 => device.clone().prop_map(Step::Refuse),
+        1 => device.clone().prop_map(Step::Retry),
         1 => device.clone().prop_map(Step::LoseRequest),
         1 => device.clone().prop_map(Step::ServeTwice),
         8 => (device.clone(), 0..4_usize, prop::bool::weighted(0.1)).prop_map(|(d, n, again)| Step::Arrive(d, n, again)),
@@ -280,6 +301,16 @@ impl World {
         }
     }
 
+    fn refuse(&mut self, index: usize) {
+        let Some(text) = self.devices[index].up.pop_front() else { return };
+        let Ok(Request::Send(frame)) = serde_json::from_str(&text) else { return self.serve_text(index, &text) };
+        let error = json!({"code": "not_member", "message": "", "retryable": false});
+        let refused = |envelope: EnvelopeId| json!({"envelope": envelope, "outcome": "refused", "error": error});
+        let verdicts: Vec<_> = frame.submissions.iter().map(|submission| refused(submission.envelope.id)).collect();
+        let answer = json!({"type": "sent", "ref": frame.reference, "verdicts": verdicts});
+        self.devices[index].down.push(answer.to_string());
+    }
+
     fn arrive(&mut self, index: usize, which: usize, again: bool) {
         let device = &mut self.devices[index];
         if device.down.is_empty() {
@@ -314,6 +345,8 @@ impl World {
             Step::Write(index) => self.devices[index].write(now),
             Step::Connect(index) => self.connect(index),
             Step::Serve(index) => self.serve(index),
+            Step::Refuse(index) => self.refuse(index),
+            Step::Retry(index) => self.devices[index].retry(now),
             Step::LoseRequest(index) => drop(self.devices[index].up.pop_front()),
             Step::ServeTwice(index) => {
                 if let Some(text) = self.devices[index].up.pop_front() {
@@ -385,6 +418,7 @@ impl World {
             for index in 0..2 {
                 self.devices[index].cut();
                 self.devices[index].input(self.now, Input::Disconnected(Lost::Closed));
+                self.devices[index].retry(self.now);
             }
             for _ in 0..400 {
                 for index in 0..2 {
@@ -412,7 +446,13 @@ impl World {
             let device = &mut self.devices[index];
             let prefix = format!("{} ", device.me.user);
             let mine: Vec<_> = log.iter().map(|(_, body)| body).filter(|b| b.starts_with(&prefix)).cloned().collect();
-            assert_eq!(mine, device.written, "I1, I5: once, and in the order in which they were written");
+            // What is retried comes after what went past it.
+            let (mut mine, mut written) = (mine, device.written.clone());
+            if !device.tuning.hold_back {
+                mine.sort();
+                written.sort();
+            }
+            assert_eq!(mine, written, "I1, I5: once, and in the order in which they were written");
             let list = device.list(&conversation);
             let shown: Vec<_> = list.iter().map(|m| (m.seq.map_or(0, Seq::get), m.body.clone())).collect();
             assert_eq!(shown, log, "C5: {}", device.me.user);

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{Engine, Input, Lost, Now, Output};
 use crate::store::Store;
-use crate::{Event, Message, State, Target, Tuning};
+use crate::{Event, Message, OutboxEntry, State, Target, Tuning};
 
 /// The moment at which tests begin.
 const START: Now = Now { wall: 1_800_000_000_000, mono: 1_000_000, boot: Uuid::from_u128(1), since_boot: 2_000_000 };
@@ -50,10 +50,15 @@ struct Rig {
     hung_up: usize,
     seed: u64,
     wakes: u32,
+    tuning: Tuning,
 }
 
 impl Rig {
     fn new() -> Self {
+        Self::tuned(Tuning::default())
+    }
+
+    fn tuned(tuning: Tuning) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut rig = Self {
             folder,
@@ -65,6 +70,7 @@ impl Rig {
             hung_up: 0,
             seed: 7,
             wakes: 0,
+            tuning,
         };
         rig.open();
         rig
@@ -75,7 +81,7 @@ impl Rig {
         let path = self.folder.path().join("account.db");
         let store = Store::open(&path, &me.user, &me.device).expect("the store opens");
         self.seed += 1;
-        self.engine = Some(Engine::new(store, me, Tuning::default(), self.seed));
+        self.engine = Some(Engine::new(store, me, self.tuning.clone(), self.seed));
     }
 
     /// As a kill and a new start would: only the file is left.
@@ -96,7 +102,7 @@ impl Rig {
         let store = self.engine.take().expect("the engine is open").into_store().salvaged(&me, envelopes);
         self.sent.clear();
         self.seed += 1;
-        self.engine = Some(Engine::new(store, me, Tuning::default(), self.seed));
+        self.engine = Some(Engine::new(store, me, self.tuning.clone(), self.seed));
     }
 
     /// The file as it is now, to roll back to.
@@ -209,6 +215,17 @@ impl Rig {
             self.engine().send(now, Target::User(user(to)), body.into()).expect("the message is written");
         self.take(outputs);
         message
+    }
+
+    fn retry(&mut self, id: MessageId) {
+        let now = self.now;
+        let ((), outputs) = self.engine().retry(now, id).expect("it failed");
+        self.take(outputs);
+    }
+
+    fn outbox(&mut self) -> Vec<OutboxEntry> {
+        let now = self.now;
+        self.engine().outbox(now).expect("the store reads")
     }
 
     fn accept(&mut self, frame: &Value, seqs: &[u64]) {

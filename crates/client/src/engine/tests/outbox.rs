@@ -366,3 +366,189 @@ fn what_is_pending_and_not_under_way_can_be_dropped() {
     assert!(!rig.has_sent("send"));
     assert_eq!(rig.list("bob"), []);
 }
+
+fn not_member() -> serde_json::Value {
+    json!({"code": "not_member", "message": "no", "retryable": false})
+}
+
+#[test]
+fn the_outbox_says_how_often_since_when_and_when_next() {
+    let mut rig = Rig::new();
+    rig.write("bob", "first");
+    assert_eq!(rig.outbox()[0].next_try, None, "the network is cut");
+    rig.input(Input::Network(true));
+    rig.input(Input::Disconnected(super::Lost::Closed));
+    let until = rig.engine().next_wake().unwrap();
+    assert_eq!(rig.outbox()[0].next_try, Some(rig.now.wall + until - rig.now.mono), "when it connects next");
+    rig.wait_for_wake();
+    rig.input(Input::Connected);
+    let began = rig.now.wall;
+    let frame = rig.next("send");
+    rig.write("bob", "behind it");
+    rig.refuse(&frame, &json!({"code": "busy", "message": "", "retryable": true, "retry_after_ms": 2000}));
+    let [first, behind] = rig.outbox().try_into().expect("two entries");
+    assert_eq!((first.attempts, first.first_try, first.state), (1, Some(began), OutboxState::UnderWay));
+    assert!((began + 2000..=began + 3000).contains(&first.next_try.unwrap()));
+    assert_eq!((behind.attempts, behind.first_try, behind.next_try), (0, None, None));
+    rig.wait_for_wake();
+    let again = &rig.outbox()[0];
+    assert_eq!((again.attempts, again.first_try, again.next_try), (2, Some(began), None), "it waits for the answer");
+    rig.restart();
+    assert_eq!(rig.outbox()[0].first_try, Some(began));
+    rig.connect();
+    let frame = rig.next("send");
+    rig.refuse(&frame, &not_member());
+    assert_eq!(rig.outbox().iter().map(|entry| entry.next_try).collect::<Vec<_>>(), [None, None]);
+}
+
+#[test]
+fn in_the_foreground_nothing_waits_for_a_backoff_but_for_what_was_told() {
+    let mut rig = Rig::online();
+    rig.write("bob", "own backoff");
+    let frame = rig.next("send");
+    rig.write("carol", "told to wait");
+    let told = rig.next("send");
+    for _ in 0..6 {
+        let unavailable = json!({"code": "unavailable", "message": "", "retryable": true});
+        rig.refuse(&frame, &unavailable);
+    }
+    rig.refuse(&told, &json!({"code": "busy", "message": "", "retryable": true, "retry_after_ms": 60_000}));
+    assert!(!rig.has_sent("send"));
+    rig.input(Input::Foreground);
+    assert_eq!(bodies(&submissions(&rig.next("send"))[0]), ["own backoff"]);
+    assert!(!rig.has_sent("send"), "the server said how long");
+
+    // Not connected: as when the network returns.
+    for _ in 0..10 {
+        rig.input(Input::Disconnected(super::Lost::Closed));
+        rig.input(Input::Tick);
+    }
+    let connects = rig.connects.len();
+    rig.input(Input::Foreground);
+    assert_eq!(rig.connects.len(), connects + 1);
+    rig.input(Input::Foreground);
+    assert_eq!(rig.connects.len(), connects + 1, "one handshake at a time");
+    rig.input(Input::Network(false));
+    rig.input(Input::Foreground);
+    assert_eq!(rig.connects.len(), connects + 1, "a network that was cut stays cut");
+}
+
+#[test]
+fn a_connection_that_died_in_its_sleep_is_found_out_in_the_foreground() {
+    let mut rig = Rig::online();
+    rig.input(Input::Foreground);
+    rig.input(Input::Foreground);
+    rig.next("hello");
+    assert!(!rig.has_sent("hello"), "asked once");
+    assert_eq!(rig.wait_for_wake(), 10_000);
+    assert_eq!(rig.hung_up, 1);
+}
+
+fn going_on() -> crate::Tuning {
+    crate::Tuning { hold_back: false, ..crate::Tuning::default() }
+}
+
+#[test]
+fn if_so_configured_later_messages_go_on_past_a_refused_one() {
+    let mut rig = Rig::tuned(going_on());
+    let refused = rig.write("bob", "refused");
+    rig.connect();
+    let first = rig.next("send");
+    rig.write("bob", "later");
+    rig.refuse(&first, &not_member());
+    let later = rig.next("send");
+    assert_eq!(
+        (bodies(&submissions(&later)[0]), &submissions(&later)[0]["envelope"]["number"]),
+        (vec!["later"], &json!(2))
+    );
+    rig.restart();
+    rig.connect();
+    let later = rig.next("send");
+    assert_eq!(bodies(&submissions(&later)[0]), ["later"]);
+
+    // Retried while another is under way, it waits for its turn; and then it is the same envelope.
+    rig.retry(refused.id);
+    assert!(!rig.has_sent("send"), "one under way at a time");
+    rig.write("bob", "last");
+    let states: Vec<_> = rig.outbox().into_iter().map(|entry| (entry.number.map(u64::from), entry.state)).collect();
+    let queued = OutboxState::Queued;
+    assert_eq!(states, [(Some(1), queued), (Some(2), OutboxState::UnderWay), (None, queued)]);
+    rig.restart();
+    rig.connect();
+    let later = rig.next("send");
+    assert_eq!(bodies(&submissions(&later)[0]), ["later"]);
+    rig.accept(&later, &[1]);
+    let again = rig.next("send");
+    assert_eq!(submissions(&again)[0]["envelope"], submissions(&first)[0]["envelope"], "byte for byte");
+
+    // Its number is behind the lane now: it gets another, after what went past it, and before what was written since.
+    let lane = json!({"number": 2, "seq": 1});
+    rig.refuse(&again, &json!({"code": "lane_conflict", "message": "", "retryable": false, "lane": lane}));
+    let renumbered = rig.next("send");
+    assert_eq!(submissions(&renumbered)[0]["envelope"]["id"], submissions(&first)[0]["envelope"]["id"]);
+    assert_eq!(submissions(&renumbered)[0]["envelope"]["number"], 3);
+    rig.accept(&renumbered, &[2]);
+    let last = rig.next("send");
+    assert_eq!(
+        (bodies(&submissions(&last)[0]), &submissions(&last)[0]["envelope"]["number"]),
+        (vec!["last"], &json!(4))
+    );
+    rig.accept(&last, &[3]);
+    let sent = State::Sent;
+    assert_eq!(rig.list("bob"), list_of(&[("later", sent), ("refused", sent), ("last", sent)]));
+    assert_eq!(rig.outbox(), []);
+}
+
+#[test]
+fn past_a_refused_envelope_another_may_be_refused_and_each_is_decided_alone() {
+    let mut rig = Rig::tuned(going_on());
+    let one = rig.write("bob", "one");
+    rig.connect();
+    let first = rig.next("send");
+    rig.refuse(&first, &not_member());
+    let two = rig.write("bob", "two");
+    let second = rig.next("send");
+    rig.refuse(&second, &json!({"code": "expired", "message": "", "retryable": false}));
+    let failed: Vec<_> = rig.outbox().into_iter().map(|entry| entry.failure.unwrap().code).collect();
+    assert_eq!(failed, [Code::NotMember, Code::Expired]);
+    // A late answer to the first attempt changes nothing of what is under way.
+    rig.write("bob", "three");
+    let third = rig.next("send");
+    rig.refuse(&first, &not_member());
+    assert!(!rig.has_sent("send"));
+    rig.accept(&third, &[1]);
+    let now = rig.now;
+    let ((), outputs) = rig.engine().drop_message(now, one.id).unwrap();
+    rig.take(outputs);
+    assert!(!rig.has_sent("send"));
+    // It is in the log after all.
+    rig.deliver("bob", &json!([own_cell(2, &submissions(&second)[0])]));
+    assert_eq!(rig.list("bob"), list_of(&[("three", State::Sent), ("two", State::Sent)]));
+    assert_eq!(rig.outbox(), []);
+    assert!(matches!(rig.engine().retry(now, two.id), Err(Error::Message { .. })));
+}
+
+#[test]
+fn switched_back_on_it_holds_back_until_all_is_decided() {
+    let mut rig = Rig::tuned(going_on());
+    let mut refused = Vec::new();
+    rig.connect();
+    for body in ["one", "two"] {
+        refused.push(rig.write("bob", body));
+        let frame = rig.next("send");
+        rig.refuse(&frame, &not_member());
+    }
+    rig.tuning = crate::Tuning::default();
+    rig.restart();
+    rig.connect();
+    rig.write("bob", "held back");
+    assert!(!rig.has_sent("send"));
+    for (message, place) in refused.iter().zip(1..) {
+        rig.retry(message.id);
+        let frame = rig.next("send");
+        assert_eq!(bodies(&submissions(&frame)[0]), [message.body.as_str()]);
+        assert!(!rig.has_sent("send"));
+        rig.accept(&frame, &[place]);
+    }
+    assert_eq!(bodies(&submissions(&rig.next("send"))[0]), ["held back"]);
+}
