@@ -121,6 +121,26 @@ impl Client {
         .await
     }
 
+    /// A person looks at this conversation: of what is missing here, its part is fetched first, then what is unread, then
+    /// the rest, and of each what was active last. One is open at a time; opening another closes it. A hint, also while
+    /// the client is suspended.
+    pub async fn open_conversation(&self, id: ConversationId) -> Result<(), Error> {
+        self.call(move |driver| {
+            driver.open_conversation(id);
+            Ok(())
+        })
+        .await
+    }
+
+    /// A person looks at this conversation no longer. One that is not open is none the worse for it.
+    pub async fn close_conversation(&self, id: ConversationId) -> Result<(), Error> {
+        self.call(move |driver| {
+            driver.close_conversation(&id);
+            Ok(())
+        })
+        .await
+    }
+
     /// A person looks at the application. Nothing waits for a backoff any longer, unless the server said how long to wait,
     /// and a connection that may have died while the device slept is tried. A client whose network is cut or that is
     /// suspended stays so.

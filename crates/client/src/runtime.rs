@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use poste_protocol::Author;
+use poste_protocol::{Author, ConversationId};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::clock::Clock;
@@ -122,6 +122,8 @@ pub(crate) struct Driver {
     counted: Counters,
     /// Whether the application wants a connection.
     network: bool,
+    /// The conversation on the screen.
+    open: Option<ConversationId>,
     clock: Clock,
     sockets: Sockets,
     events: broadcast::Sender<Event>,
@@ -137,6 +139,7 @@ impl Driver {
             damages: 0,
             counted: Counters::default(),
             network,
+            open: None,
             clock: Clock::new(),
             sockets,
             events,
@@ -202,6 +205,18 @@ impl Driver {
         self.input(Input::Network(on));
     }
 
+    pub(crate) fn open_conversation(&mut self, id: ConversationId) {
+        self.open = Some(id);
+        self.input(Input::Open(self.open.clone()));
+    }
+
+    pub(crate) fn close_conversation(&mut self, id: &ConversationId) {
+        if self.open.as_ref() == Some(id) {
+            self.open = None;
+            self.input(Input::Open(None));
+        }
+    }
+
     pub(crate) fn connection(&self) -> Connection {
         match &self.life {
             Life::Awake(engine) => engine.connection(),
@@ -243,6 +258,7 @@ impl Driver {
     fn begin(&mut self, doubt: Doubt) -> Result<(), StoreError> {
         self.life = Life::Awake(engine(&self.config, doubt)?);
         self.tell(Event::Missed { count: 0 });
+        self.input(Input::Open(self.open.clone()));
         self.input(Input::Network(self.network));
         Ok(())
     }

@@ -67,6 +67,8 @@ pub enum Input {
     Network(bool),
     /// A person looks at the application.
     Foreground,
+    /// A person looks at this conversation, or at none any more.
+    Open(Option<ConversationId>),
 }
 
 /// Why there is no connection.
@@ -108,6 +110,8 @@ struct Rules {
     tuning: Tuning,
     rng: StdRng,
     link: Link,
+    /// The conversation on the screen.
+    open: Option<ConversationId>,
     /// Failed connections in a row.
     failures: u32,
     /// Tokens refused in a row.
@@ -133,6 +137,7 @@ impl Engine {
             tuning,
             rng: StdRng::seed_from_u64(seed),
             link: Link::Off,
+            open: None,
             failures: 0,
             refused_tokens: 0,
             told: Connection::Off,
@@ -260,6 +265,7 @@ impl Rules {
             Input::Tick => {}
             Input::Network(on) => self.on_network(turn, on),
             Input::Foreground => self.on_foreground(turn),
+            Input::Open(id) => self.open = id,
         }
         Ok(())
     }

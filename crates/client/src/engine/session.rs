@@ -53,6 +53,8 @@ pub(super) struct Sync {
     /// Fetches in a row that brought nothing.
     pub(super) idle: u32,
     pub(super) active_at: u64,
+    /// The person has not read everything.
+    pub(super) unread: bool,
     /// Cells that came before what is between them and the cursor.
     pub(super) beyond: BTreeMap<Seq, Cell>,
 }
@@ -68,6 +70,7 @@ impl Default for Sync {
             written: Seq::ZERO,
             idle: 0,
             active_at: 0,
+            unread: false,
             beyond: BTreeMap::new(),
         }
     }

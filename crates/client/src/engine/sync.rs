@@ -1,6 +1,8 @@
 //! Taking in the log: the list of conversations, pages from the cursor, and realtime cells that fit on to it. The
 //! cursor is a contiguous prefix; nothing of others is shown beyond it.
 
+use std::cmp::Reverse;
+
 use poste_protocol::{Cell, ConversationId, DeliveryItem, Fetch, List, ListPage, Page, Refusal, Request, Seq, Summary};
 
 use super::Rules;
@@ -58,7 +60,7 @@ impl Rules {
         for mark in &summary.marks {
             self.on_member_mark(turn, id, mark)?;
         }
-        let cursor = turn.tx.conversation(id)?.map_or(Seq::ZERO, |row| row.cursor);
+        let (cursor, read) = turn.tx.conversation(id)?.map_or((Seq::ZERO, Seq::ZERO), |row| (row.cursor, row.read));
         if summary.head < cursor {
             // Never so with a server that keeps its promises: another one, or one that has lost its log.
             tracing::error!(conversation = %id, head = %summary.head, %cursor, "the server's log ends before the cursor");
@@ -66,6 +68,7 @@ impl Rules {
         if let Some(session) = self.session_mut() {
             let sync = session.sync(id);
             sync.active_at = summary.active_at;
+            sync.unread = summary.head > read;
             if summary.head > cursor {
                 sync.want(turn.now.mono);
             }
@@ -73,7 +76,8 @@ impl Rules {
         Ok(())
     }
 
-    /// Asks for the pages that are wanted, what was active last first, a few at a time.
+    /// Asks for the pages that are wanted, a few at a time: of the conversation that is open, then of those that are
+    /// unread, then of the rest; each time what was active last first.
     pub(super) fn pump_fetches(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
         let now = turn.now.mono;
         let limit = self.tuning.fetches;
@@ -83,10 +87,13 @@ impl Rules {
             .sync
             .iter()
             .filter(|(_, sync)| sync.wanted && !sync.in_flight && sync.not_before <= now)
-            .map(|(id, sync)| (std::cmp::Reverse(sync.active_at), id.clone()))
+            .map(|(id, sync)| {
+                let open = self.open.as_ref() == Some(id);
+                (Reverse(open), Reverse(sync.unread), Reverse(sync.active_at), id.clone())
+            })
             .collect();
         due.sort();
-        for (_, conversation) in due.into_iter().take(limit.saturating_sub(under_way)) {
+        for (_, _, _, conversation) in due.into_iter().take(limit.saturating_sub(under_way)) {
             let Some(row) = turn.tx.conversation(&conversation)? else { continue };
             if let Some(session) = self.session_mut() {
                 session.sync(&conversation).in_flight = true;
@@ -218,6 +225,7 @@ impl Rules {
         let Some(session) = self.session_mut() else { return };
         let sync = session.sync(id);
         sync.active_at = sync.active_at.max(cell.at);
+        sync.unread = true;
         sync.know_written(cell.last());
         sync.beyond.insert(cell.seq, cell);
         if sync.beyond.len() > limit {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{SinkExt, StreamExt};
-use poste_protocol::{DeviceId, UserId};
+use poste_protocol::{ConversationId, DeviceId, UserId};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
@@ -249,8 +249,13 @@ async fn the_network_may_be_cut_and_come_back_while_the_client_is_suspended() {
     let client = Client::open(config).await.unwrap();
     client.suspend().await.unwrap();
     client.set_network(true).await.unwrap();
+    // Hints do no harm meanwhile.
+    client.foreground().await.unwrap();
+    let shown = ConversationId::new("shown").unwrap();
+    client.open_conversation(shown.clone()).await.unwrap();
     client.resume().await.unwrap();
     request(&mut server.next().await.unwrap(), "list").await;
+    client.close_conversation(shown).await.unwrap();
     client.suspend().await.unwrap();
     client.close().await;
     assert!(matches!(client.resume().await, Err(Error::Closed)));

@@ -36,6 +36,62 @@ fn on_connect_the_list_then_whatever_is_missing_a_few_at_a_time() {
     assert!(rig.has_sent("fetch"));
 }
 
+/// O2: what a person looks at, then what they have not read, then the rest; never more than four at a time.
+#[test]
+fn the_open_conversation_comes_first_then_the_unread_ones() {
+    let mut rig = Rig::new();
+    rig.connect();
+    let read = |peer: &str, head: u64| {
+        let mut summary = summary(peer, head);
+        summary["marks"] = json!([{"user": "alice", "device": "tablet", "delivered": head, "read": head}]);
+        summary
+    };
+    // Four that are read take all the places; then everything else comes to be known.
+    let busy: Vec<_> = (0..4).map(|n| read(&format!("busy{n}"), 1000 + n)).collect();
+    let list = rig.next("list");
+    rig.hears(&json!({"type": "list", "ref": list["ref"], "conversations": busy, "next": with("busy3")}));
+    let under_way: Vec<_> = (0..4).map(|_| rig.next("fetch")).collect();
+    let list = rig.next("list");
+    let rest = json!([
+        read("old", 30),
+        summary("unread", 20),
+        summary("unread2", 40),
+        summary("shown", 10),
+        read("recent", 90)
+    ]);
+    rig.hears(&json!({"type": "list", "ref": list["ref"], "conversations": rest}));
+    rig.input(Input::Open(Some(with("shown"))));
+    assert!(!rig.has_sent("fetch"));
+    for (fetch, head) in under_way.iter().zip([1003, 1002, 1001]) {
+        rig.page(fetch, head, &json!([]), false);
+    }
+    let mut next = || rig.next("fetch")["conversation"].clone();
+    assert_eq!([next(), next(), next()], [json!(with("shown")), json!(with("unread2")), json!(with("unread"))]);
+    rig.input(Input::Open(None));
+    rig.page(&under_way[3], 1000, &json!([]), false);
+    assert_eq!(rig.next("fetch")["conversation"], json!(with("recent")));
+    assert!(!rig.has_sent("fetch"));
+}
+
+#[test]
+fn further_pages_of_the_open_conversation_come_before_others() {
+    let mut rig = Rig::new();
+    rig.input(Input::Open(Some(with("shown"))));
+    rig.connect();
+    let others: Vec<_> = (0..8).map(|n| summary(&format!("friend{n}"), 100 + n)).collect();
+    let mut all = vec![summary("shown", 3)];
+    all.extend(others);
+    rig.answer_list(&json!(all));
+    for after in 0..3 {
+        let fetch = rig.next("fetch");
+        assert_eq!((&fetch["conversation"], &fetch["after"]), (&json!(with("shown")), &json!(after)));
+        // Those of others that are under way stay under way.
+        rig.sent.clear();
+        rig.page(&fetch, after + 1, &json!([cell(after + 1, "shown", "laptop", after + 1, &["x"])]), after < 2);
+    }
+    assert_ne!(rig.next("fetch")["conversation"], json!(with("shown")));
+}
+
 #[test]
 fn pages_follow_each_other_and_each_is_kept() {
     let mut rig = Rig::new();
