@@ -8,8 +8,12 @@ use tokio::sync::{broadcast, oneshot};
 use crate::engine::{Engine, Input};
 use crate::runtime::{Driver, Runtime};
 use crate::{
-    ClientConfig, Connection, Conversation, Counters, Error, Event, Message, OutboxEntry, Recovery, StoreError, Target,
+    ClientConfig, Connection, Conversation, Counters, Error, Event, Message, OutboxEntry, Recovery, Start, StoreError,
+    Target, Window,
 };
+
+/// Messages that a window holds at most.
+const MOST_IN_WINDOW: usize = 1_000;
 
 /// An account on this device. Clones are handles of the same client; it ends with [`Client::close`], or when the last
 /// handle is dropped.
@@ -50,6 +54,20 @@ impl Client {
         limit: usize,
     ) -> Result<Vec<Message>, Error> {
         self.read(move |engine| engine.read()?.history(&conversation, before, limit)).await
+    }
+
+    /// At most `limit` messages of a conversation, and never more than 1,000, from a place in either direction: for lists
+    /// that load more at both ends. A conversation that this device does not know has none.
+    ///
+    /// # Errors
+    /// [`Error::Message`] if the window is to begin at a message that is not in this conversation.
+    pub async fn window(&self, conversation: ConversationId, start: Start, limit: usize) -> Result<Window, Error> {
+        let limit = limit.min(MOST_IN_WINDOW);
+        let window = self.read(move |engine| engine.read()?.window(&conversation, start, limit)).await?;
+        window.ok_or(match start {
+            Start::Before(id) | Start::After(id) => Error::Message { id, why: "is not in this conversation" },
+            _ => Error::UnknownConversation,
+        })
     }
 
     /// Every conversation, the one with the latest activity first.

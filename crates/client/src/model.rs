@@ -62,6 +62,32 @@ pub struct Message {
     pub failure: Option<Failure>,
 }
 
+/// Where a window of a conversation's list begins. The place itself is not in the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the end, going back.
+    Newest,
+    /// At a message, going back. A message keeps its place in the list until it comes into the log.
+    Before(MessageId),
+    /// At a message, going on.
+    After(MessageId),
+    /// At a number of the log, going back.
+    BeforeSeq(Seq),
+    /// At a number of the log, going on.
+    AfterSeq(Seq),
+}
+
+/// A window of a conversation's list: the log's up to the cursor, then own messages that are not in it yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Window {
+    /// In the list's order.
+    pub messages: Vec<Message>,
+    /// This device has older ones.
+    pub older: bool,
+    /// This device has newer ones.
+    pub newer: bool,
+}
+
 /// A conversation at a glance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Conversation {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Tx;
 use super::columns::{int, optional_seq, optional_uint, seq, state, state_code, text};
-use crate::{Failure, Message, State, StoreError};
+use crate::{Failure, Message, Start, State, StoreError, Window};
 
 /// What became of a message of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,21 @@ pub enum Settled {
     Updated(i64),
     /// It was known, with its place.
     Known,
+}
+
+/// A place in a conversation's list.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// In the log, up to the cursor.
+    Log(Seq),
+    /// Not in it yet: by its local number.
+    Tail(i64),
+}
+
+impl Place {
+    fn of(cursor: Seq, local: i64, seq: Option<Seq>) -> Self {
+        seq.filter(|seq| *seq <= cursor).map_or(Self::Tail(local), Self::Log)
+    }
 }
 
 const COLUMNS: &str = "m.local, m.conversation, m.user, m.device, m.id, m.body, m.written_at, m.state, m.seq, m.at,
@@ -253,6 +268,92 @@ impl Tx<'_> {
         }
         newest_first.reverse();
         Ok(newest_first)
+    }
+
+    /// A window of the list, in its order, from a place in either direction. Nothing if this conversation has no such
+    /// message.
+    pub fn window(
+        &self,
+        conversation: &ConversationId,
+        start: Start,
+        limit: usize,
+    ) -> Result<Option<Window>, StoreError> {
+        let cursor = self
+            .sql
+            .prepare_cached("SELECT cursor FROM conversations WHERE id = ?")?
+            .query_row([conversation.as_str()], |row| seq(row, "cursor"))
+            .optional()?
+            .unwrap_or(Seq::ZERO);
+        let (place, older) = match start {
+            Start::Newest => (Place::Tail(i64::MAX), true),
+            Start::BeforeSeq(seq) => (Place::Log(seq.min(cursor.next())), true),
+            Start::AfterSeq(seq) => (Place::Log(seq), false),
+            Start::Before(id) | Start::After(id) => {
+                let found = self
+                    .sql
+                    .prepare_cached(
+                        "SELECT local, seq FROM messages WHERE conversation = ? AND id = ? ORDER BY local LIMIT 1",
+                    )?
+                    .query_row(params![conversation.as_str(), id.0], |row| {
+                        Ok((row.get("local")?, optional_seq(row, "seq")?))
+                    })
+                    .optional()?;
+                let Some((local, seq)) = found else { return Ok(None) };
+                (Place::of(cursor, local, seq), matches!(start, Start::Before(_)))
+            }
+        };
+        let mut found = self.walk(conversation, cursor, place, older, limit)?;
+        if older {
+            found.reverse();
+        }
+        let begin = found.first().map_or(place, |(place, _)| *place);
+        let end = found.last().map_or(place, |(place, _)| *place);
+        Ok(Some(Window {
+            older: !self.walk(conversation, cursor, begin, true, 1)?.is_empty(),
+            newer: !self.walk(conversation, cursor, end, false, 1)?.is_empty(),
+            messages: found.into_iter().map(|(_, message)| message).collect(),
+        }))
+    }
+
+    /// Walks the list from a place, which is not included: up to the cursor it is the log's, in its order; then comes
+    /// what is not in it yet, in local order.
+    fn walk(
+        &self,
+        conversation: &ConversationId,
+        cursor: Seq,
+        from: Place,
+        older: bool,
+        limit: usize,
+    ) -> Result<Vec<(Place, Message)>, StoreError> {
+        let mut walked = Vec::new();
+        let mut part = |condition: &str, order: &str, from: i64| -> Result<(), StoreError> {
+            let rest = limit - walked.len();
+            if rest > 0 {
+                let mut found = self.sql.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM messages m WHERE m.conversation = ?1 AND {condition} ORDER BY {order} LIMIT ?4"
+                ))?;
+                let values = params![conversation.as_str(), int(cursor.get()), from, int(rest as u64)];
+                for found in found.query_map(values, |row| Ok((row.get("local")?, view(row)?)))? {
+                    let (local, message) = found?;
+                    walked.push((Place::of(cursor, local, message.seq), message));
+                }
+            }
+            Ok(())
+        };
+        let tail = "(m.seq IS NULL OR m.seq > ?2)";
+        match (from, older) {
+            (Place::Tail(local), true) => {
+                part(&format!("{tail} AND m.local < ?3"), "m.local DESC", local)?;
+                part("m.seq <= ?2 AND m.seq < ?3", "m.seq DESC", i64::MAX)?;
+            }
+            (Place::Tail(local), false) => part(&format!("{tail} AND m.local > ?3"), "m.local", local)?,
+            (Place::Log(seq), true) => part("m.seq <= ?2 AND m.seq < ?3", "m.seq DESC", int(seq.get()))?,
+            (Place::Log(seq), false) => {
+                part("m.seq <= ?2 AND m.seq > ?3", "m.seq", int(seq.get()))?;
+                part(&format!("{tail} AND m.local > ?3"), "m.local", 0)?;
+            }
+        }
+        Ok(walked)
     }
 
     /// Own messages that wait, of one conversation, in local order, with their envelopes.

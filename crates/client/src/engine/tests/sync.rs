@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{Rig, cell, list_of, own_cell, submissions, with};
 use crate::engine::Input;
-use crate::{Event, State};
+use crate::{Event, Start, State};
 
 const GOT: State = State::Received;
 
@@ -340,4 +340,52 @@ fn history_reads_backwards_in_windows() {
     assert_eq!(bodies(None, 3), ["m9", "m10", "mine"]);
     assert_eq!(bodies(Some(super::seq(9)), 3), ["m6", "m7", "m8"]);
     assert_eq!(bodies(Some(super::seq(1)), 3), [""; 0]);
+}
+
+/// C5: a list that loads more at both ends, by messages and by numbers, with own messages that are not in the log yet.
+#[test]
+fn windows_page_both_ways_over_log_and_outbox() {
+    let mut rig = Rig::online();
+    let cells: Vec<_> = (1..=7).map(|n| cell(n, "bob", "laptop", n, &[&format!("m{n}")])).collect();
+    rig.deliver("bob", &json!(cells));
+    let mut all = rig.messages("bob");
+    for body in ["own 1", "own 2", "own 3"] {
+        all.push(rig.write("bob", body));
+    }
+    // One has its place already, beyond what has been taken in: it stays where it is shown.
+    let frame = rig.next("send");
+    rig.accept(&frame, &[9]);
+    let all: Vec<_> = all.into_iter().map(|message| (message.id, message.body)).collect();
+    let mut window = |start, limit| {
+        let tx = rig.engine().read().unwrap();
+        let window = tx.window(&with("bob"), start, limit).unwrap().expect("the message is there");
+        let shown: Vec<_> = window.messages.into_iter().map(|message| (message.id, message.body)).collect();
+        (shown, window.older, window.newer)
+    };
+    for limit in 1..=11 {
+        // From the end to the beginning, and on to the end again.
+        let (mut found, mut older, newer) = window(Start::Newest, limit);
+        assert!(!newer);
+        while older {
+            let (page, more, newer) = window(Start::Before(found[0].0), limit);
+            assert!(newer && page.len() <= limit);
+            found.splice(0..0, page);
+            older = more;
+        }
+        assert_eq!(found, all);
+        let (mut found, _, mut newer) = window(Start::AfterSeq(super::seq(0)), limit);
+        while newer {
+            let (page, older, more) = window(Start::After(found.last().unwrap().0), limit);
+            assert!(older && page.len() <= limit);
+            found.extend(page);
+            newer = more;
+        }
+        assert_eq!(found, all);
+    }
+    assert_eq!(window(Start::BeforeSeq(super::seq(4)), 2), (all[1..3].to_vec(), true, true));
+    assert_eq!(window(Start::AfterSeq(super::seq(4)), 4), (all[4..8].to_vec(), true, true));
+    assert_eq!(window(Start::BeforeSeq(super::seq(1)), 4), (Vec::new(), false, true));
+    let tx = rig.engine().read().unwrap();
+    assert_eq!(tx.window(&with("bob"), Start::After(poste_protocol::MessageId::fresh()), 4).unwrap(), None);
+    assert_eq!(tx.window(&with("nobody"), Start::Newest, 4).unwrap().unwrap().messages, []);
 }
