@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Lost, Rig, list_of};
+use super::{Lost, Rig, cell, list_of, with};
 use crate::engine::Input;
 use crate::{Connection, Event, State};
 
@@ -67,6 +67,36 @@ fn idle_it_does_nothing_but_keep_alive_and_renew() {
     assert!((90..=110).contains(&minutes), "renewed after {minutes} minutes");
     assert!((17..=22).contains(&hellos), "{hellos} hellos");
     assert_eq!(rig.connects.len(), 2, "and connected again at once");
+}
+
+/// What an idle hour costs a phone: one timer runs, well under the gateway's idle limit of ten minutes. A message that
+/// was refused, and one that it holds back, cost nothing while they wait for a person.
+#[test]
+fn an_idle_hour_costs_twelve_wake_ups_and_as_many_frames_each_way() {
+    const HOUR: u64 = 3_600_000;
+    let mut rig = Rig::online();
+    rig.deliver("carol", &json!([cell(1, "carol", "laptop", 1, &["hello"])]));
+    let mark = rig.next("mark");
+    rig.hears(&json!({"type": "marked", "ref": mark["ref"], "results": [{"conversation": with("carol")}]}));
+    rig.write("bob", "refused");
+    let frame = rig.next("send");
+    rig.write("bob", "held back");
+    rig.refuse(&frame, &json!({"code": "not_member", "message": "", "retryable": false}));
+
+    let (before, end) = (rig.engine().counters(), rig.now.mono + HOUR);
+    let mut wakes = 0;
+    while rig.engine().next_wake().is_some_and(|wake| wake <= end) {
+        rig.wait_for_wake();
+        wakes += 1;
+        let hello = rig.next("hello");
+        rig.hears(&json!({"type": "welcome", "ref": hello["ref"], "user": "alice", "device": "phone", "now": 1}));
+        assert!(rig.sent.is_empty(), "nothing else is sent: {:?}", rig.sent);
+    }
+    let after = rig.engine().counters();
+    let (sent, received) = (after.frames_sent - before.frames_sent, after.frames_received - before.frames_received);
+    println!("an idle hour: {wakes} wake-ups, {sent} frames sent, {received} received");
+    assert_eq!((wakes, sent, received), (12, 12, 12));
+    assert!(rig.tuning.keep_alive <= 10 * 60_000 / 2);
 }
 
 #[test]
