@@ -8,12 +8,15 @@ use tokio::sync::{broadcast, oneshot};
 use crate::engine::{Engine, Input};
 use crate::runtime::{Driver, Runtime};
 use crate::{
-    ClientConfig, Connection, Conversation, Counters, Error, Event, Message, OutboxEntry, Recovery, Start, StoreError,
-    Target, Window,
+    ClientConfig, Connection, Conversation, Counters, Error, Event, Found, FoundPlace, Message, OutboxEntry, Recovery,
+    Start, StoreError, Target, Window,
 };
 
 /// Messages that a window holds at most.
 const MOST_IN_WINDOW: usize = 1_000;
+
+/// Hits that a search gives at a time.
+const MOST_FOUND: usize = 200;
 
 /// An account on this device. Clones are handles of the same client; it ends with [`Client::close`], or when the last
 /// handle is dropped.
@@ -68,6 +71,22 @@ impl Client {
             Start::Before(id) | Start::After(id) => Error::Message { id, why: "is not in this conversation" },
             _ => Error::UnknownConversation,
         })
+    }
+
+    /// Messages on this device that have all of these words, the newest first, with the part of each in which they are;
+    /// of one conversation, or of all. Accents and upper case make no difference, and the last word may be the beginning
+    /// of one. Any text is good: what is no word in it is left aside, and a text without words finds nothing. At most
+    /// `limit` at a time, and never more than 200; `before` is [`Found::next`] of the page before. Needs no network.
+    pub async fn search(
+        &self,
+        text: impl Into<String>,
+        conversation: Option<ConversationId>,
+        before: Option<FoundPlace>,
+        limit: usize,
+    ) -> Result<Found, Error> {
+        let text = text.into();
+        let limit = limit.min(MOST_FOUND);
+        self.read(move |engine| engine.read()?.search(&text, conversation.as_ref(), before, limit)).await
     }
 
     /// Every conversation, the one with the latest activity first.

@@ -88,6 +88,42 @@ pub struct Window {
     pub newer: bool,
 }
 
+/// Where a search goes on: after this message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct FoundPlace {
+    /// When the server stored it, or else when it was written, in Unix milliseconds.
+    pub at: u64,
+    /// Its place on this device.
+    pub local: i64,
+}
+
+/// A part of a text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Piece {
+    /// The part.
+    pub text: String,
+    /// Whether it is what was searched for.
+    pub hit: bool,
+}
+
+/// A message that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Hit {
+    /// As it is now.
+    pub message: Message,
+    /// A part of its body around what was found, piece by piece; `…` stands where something is left out.
+    pub snippet: Vec<Piece>,
+}
+
+/// What a search found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Found {
+    /// The newest first, by the server's time where it is known.
+    pub hits: Vec<Hit>,
+    /// Where to go on, if there is more.
+    pub next: Option<FoundPlace>,
+}
+
 /// A conversation at a glance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Conversation {

@@ -10,6 +10,7 @@ mod messages;
 mod outbox;
 mod replace;
 mod salvage;
+mod search;
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -32,6 +33,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("schema_2.sql")),
     M::up(include_str!("schema_3.sql")),
     M::up(include_str!("schema_4.sql")).foreign_key_check(),
+    M::up(include_str!("schema_5.sql")),
 ];
 
 /// The format that this version writes: the number of migrations.

@@ -2,6 +2,7 @@
 
 mod damage;
 mod formats;
+mod search;
 
 use poste_protocol::{ConversationId, DeviceId, Seq, UserId};
 

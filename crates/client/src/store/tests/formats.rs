@@ -88,6 +88,8 @@ fn format_1_is_brought_up_to_date_with_everything_in_it() {
             ("waits".into(), State::Pending, None)
         ]
     );
+    let found = tx.search("theatre", None, None, 10).unwrap();
+    assert_eq!(found.hits[0].message.body, "théâtre", "what was there is indexed");
     let mut entries = tx.outbox_entries().unwrap();
     entries.sort_by_key(|entry| (entry.peer.clone(), entry.number.is_none()));
     let states: Vec<_> = entries.iter().map(|e| (e.peer.as_ref().unwrap().as_str(), e.state, e.attempts)).collect();
