@@ -16,6 +16,7 @@ mod many_writers;
 mod marks;
 mod order;
 mod permissions;
+mod python;
 mod repeats;
 mod retention;
 mod retries;

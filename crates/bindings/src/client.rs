@@ -1,0 +1,174 @@
+//! The handle that applications use. What each call promises is written at [`poste_client::Client`].
+
+use std::sync::Arc;
+
+use poste_client::{Client, ClientConfig, Events, Target, Tuning};
+use poste_protocol::{ConversationId, DeviceId, UserId};
+use tokio::sync::Mutex;
+
+use crate::model::{list, message_id, number};
+use crate::tokens::Tokens;
+use crate::{
+    Config, Connection, Conversation, Event, Found, FoundPlace, Message, OutboxEntry, PosteError, Recovery, Start,
+    TokenSource, Window,
+};
+
+/// An account on this device.
+#[derive(uniffi::Object)]
+pub struct PosteClient {
+    client: Client,
+}
+
+fn user(text: &str) -> Result<UserId, PosteError> {
+    UserId::new(text).map_err(|wrong| PosteError::invalid("a user's id", wrong))
+}
+
+fn conversation_id(text: &str) -> Result<ConversationId, PosteError> {
+    ConversationId::new(text).map_err(|wrong| PosteError::invalid("a conversation's id", wrong))
+}
+
+fn count(limit: u32) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+#[uniffi::export]
+impl PosteClient {
+    /// Opens the account's file, and connects unless the configuration says otherwise.
+    #[uniffi::constructor]
+    pub async fn open(config: Config, tokens: Arc<dyn TokenSource>) -> Result<Self, PosteError> {
+        let device = DeviceId::new(&config.device).map_err(|wrong| PosteError::invalid("a device's id", wrong))?;
+        let tokens = Arc::new(Tokens(tokens));
+        let mut opened = ClientConfig::new(config.path, config.socket_url, user(&config.user)?, device, tokens);
+        opened.network = config.network;
+        opened.tuning = Tuning { hold_back: config.hold_back, ..Tuning::default() };
+        Ok(Self { client: Client::open(opened).await? })
+    }
+
+    /// Writes a message to a person. It is on the disk when this returns; the network is not waited for.
+    pub async fn send_to_user(&self, to: String, body: String) -> Result<Message, PosteError> {
+        Ok(self.client.send(Target::User(user(&to)?), body).await?.into())
+    }
+
+    /// Writes a message to a conversation that this device knows.
+    pub async fn send(&self, conversation: String, body: String) -> Result<Message, PosteError> {
+        Ok(self.client.send(Target::Conversation(conversation_id(&conversation)?), body).await?.into())
+    }
+
+    /// A part of a conversation's list, from a place in either direction.
+    pub async fn window(&self, conversation: String, start: Start, limit: u32) -> Result<Window, PosteError> {
+        let id = conversation_id(&conversation)?;
+        Ok(self.client.window(id, start.try_into()?, count(limit)).await?.into())
+    }
+
+    /// Messages on this device that have all of these words, the newest first; of one conversation, or of all.
+    pub async fn search(
+        &self,
+        text: String,
+        conversation: Option<String>,
+        before: Option<FoundPlace>,
+        limit: u32,
+    ) -> Result<Found, PosteError> {
+        let conversation = conversation.as_deref().map(conversation_id).transpose()?;
+        let before = before.map(|place| poste_client::FoundPlace { at: place.at, local: place.local });
+        Ok(self.client.search(text, conversation, before, count(limit)).await?.into())
+    }
+
+    /// Every conversation, the one with the latest activity first.
+    pub async fn conversations(&self) -> Result<Vec<Conversation>, PosteError> {
+        Ok(list(self.client.conversations().await?))
+    }
+
+    /// One conversation, if this device knows it.
+    pub async fn conversation(&self, id: String) -> Result<Option<Conversation>, PosteError> {
+        Ok(self.client.conversation(conversation_id(&id)?).await?.map(Into::into))
+    }
+
+    /// What is not acknowledged yet.
+    pub async fn outbox(&self) -> Result<Vec<OutboxEntry>, PosteError> {
+        Ok(list(self.client.outbox().await?))
+    }
+
+    /// Sends a failed message again, with everything that was refused in the same envelope.
+    pub async fn retry(&self, message: String) -> Result<(), PosteError> {
+        Ok(self.client.retry(message_id(&message)?).await?)
+    }
+
+    /// Drops an own message that failed, or that waits and is not on its way yet.
+    pub async fn drop_message(&self, message: String) -> Result<(), PosteError> {
+        Ok(self.client.drop_message(message_id(&message)?).await?)
+    }
+
+    /// The person has read a conversation up to a number.
+    pub async fn mark_read(&self, conversation: String, upto: u64) -> Result<(), PosteError> {
+        Ok(self.client.mark_read(conversation_id(&conversation)?, number(upto)?).await?)
+    }
+
+    /// What changes from now on.
+    pub fn events(&self) -> PosteEvents {
+        PosteEvents { events: Mutex::new(self.client.events()) }
+    }
+
+    /// Cuts the network, or brings it back.
+    pub async fn set_network(&self, on: bool) -> Result<(), PosteError> {
+        Ok(self.client.set_network(on).await?)
+    }
+
+    /// A person looks at the application: nothing waits for a backoff any longer.
+    pub async fn foreground(&self) -> Result<(), PosteError> {
+        Ok(self.client.foreground().await?)
+    }
+
+    /// A person looks at this conversation: its part of what is missing here is fetched first.
+    pub async fn open_conversation(&self, conversation: String) -> Result<(), PosteError> {
+        Ok(self.client.open_conversation(conversation_id(&conversation)?).await?)
+    }
+
+    /// A person looks at this conversation no longer.
+    pub async fn close_conversation(&self, conversation: String) -> Result<(), PosteError> {
+        Ok(self.client.close_conversation(conversation_id(&conversation)?).await?)
+    }
+
+    /// Lets go of the file until the client is resumed.
+    pub async fn suspend(&self) -> Result<(), PosteError> {
+        Ok(self.client.suspend().await?)
+    }
+
+    /// Opens the file again, and goes on.
+    pub async fn resume(&self) -> Result<(), PosteError> {
+        Ok(self.client.resume().await?)
+    }
+
+    /// What was saved of a damaged file, until it is noted.
+    pub async fn recovery(&self) -> Result<Option<Recovery>, PosteError> {
+        Ok(self.client.recovery().await?.map(Into::into))
+    }
+
+    /// The application has taken note of what became of a damaged file.
+    pub async fn recovery_noted(&self) -> Result<(), PosteError> {
+        Ok(self.client.recovery_noted().await?)
+    }
+
+    /// The connection as it is now.
+    pub async fn connection(&self) -> Result<Connection, PosteError> {
+        Ok(self.client.connection().await?.into())
+    }
+
+    /// Closes the connection and the file. What is in the outbox stays there.
+    pub async fn close(&self) {
+        self.client.close().await;
+    }
+}
+
+/// A stream of what changed.
+#[derive(uniffi::Object)]
+pub struct PosteEvents {
+    events: Mutex<Events>,
+}
+
+#[uniffi::export]
+impl PosteEvents {
+    /// The next change; nothing when the client is closed.
+    pub async fn next(&self) -> Option<Event> {
+        self.events.lock().await.next().await.map(Into::into)
+    }
+}

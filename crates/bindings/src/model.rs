@@ -1,0 +1,422 @@
+//! What crosses the border: the library's values, with ids as strings and numbers as integers.
+
+use poste_client as lib;
+use poste_protocol::{MessageId, Seq};
+
+use crate::PosteError;
+
+/// What a client is opened with.
+#[derive(Debug, Clone, uniffi::Record)]
+pub struct Config {
+    /// The account's file. Its folder is made if it is missing.
+    pub path: String,
+    /// `ws://` or `wss://`, without the query.
+    pub socket_url: String,
+    /// Who the account belongs to.
+    pub user: String,
+    /// This installation.
+    pub device: String,
+    /// Whether to connect at once.
+    #[uniffi(default = true)]
+    pub network: bool,
+    /// Whether a refused envelope holds back what was written after it in its conversation.
+    #[uniffi(default = true)]
+    pub hold_back: bool,
+}
+
+/// How far a message has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, uniffi::Enum)]
+pub enum State {
+    /// On this device's disk, not yet acknowledged.
+    Pending,
+    /// Stored by the server.
+    Sent,
+    /// Stored by a device of somebody else.
+    Delivered,
+    /// Opened by somebody else.
+    Read,
+    /// Refused. It waits for a retry or to be dropped.
+    Failed,
+    /// Written by somebody else.
+    Received,
+}
+
+impl From<lib::State> for State {
+    fn from(state: lib::State) -> Self {
+        match state {
+            lib::State::Pending => Self::Pending,
+            lib::State::Sent => Self::Sent,
+            lib::State::Delivered => Self::Delivered,
+            lib::State::Read => Self::Read,
+            lib::State::Failed => Self::Failed,
+            lib::State::Received => Self::Received,
+        }
+    }
+}
+
+/// Why the server refused an envelope.
+#[derive(Debug, Clone, uniffi::Record)]
+pub struct Failure {
+    /// For programs: the code as the wire has it, such as `not_member`.
+    pub code: String,
+    /// For people who read logs.
+    pub message: String,
+}
+
+impl From<lib::Failure> for Failure {
+    fn from(failure: lib::Failure) -> Self {
+        let code = serde_json::to_value(failure.code).ok().and_then(|code| Some(code.as_str()?.to_owned()));
+        Self { code: code.unwrap_or_default(), message: failure.message }
+    }
+}
+
+/// A message, with its place in the list and how far it has come.
+#[derive(Debug, Clone, uniffi::Record)]
+pub struct Message {
+    /// Made when it was written.
+    pub id: String,
+    /// Where it belongs.
+    pub conversation: String,
+    /// Who wrote it.
+    pub user: String,
+    /// On which device.
+    pub device: String,
+    /// What was written.
+    pub body: String,
+    /// What the author's clock said, in Unix milliseconds. For display only.
+    pub written_at: Option<u64>,
+    /// How far it has come.
+    pub state: State,
+    /// Its place in the log, once it has one.
+    pub seq: Option<u64>,
+    /// When the server stored it, in Unix milliseconds.
+    pub at: Option<u64>,
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
+}
+
+impl From<lib::Message> for Message {
+    fn from(message: lib::Message) -> Self {
+        Self {
+            id: message.id.to_string(),
+            conversation: message.conversation.to_string(),
+            user: message.user.to_string(),
+            device: message.device.to_string(),
+            body: message.body,
+            written_at: message.written_at,
+            state: message.state.into(),
+            seq: message.seq.map(Seq::get),
+            at: message.at,
+            failure: message.failure.map(Into::into),
+        }
+    }
+}
+
+/// Where a window of a conversation's list begins. The place itself is not in the window.
+#[derive(Debug, Clone, uniffi::Enum)]
+pub enum Start {
+    /// At the end, going back.
+    Newest,
+    /// At a message, going back.
+    Before {
+        /// Its id.
+        message: String,
+    },
+    /// At a message, going on.
+    After {
+        /// Its id.
+        message: String,
+    },
+    /// At a number of the log, going back.
+    BeforeSeq {
+        /// The number.
+        seq: u64,
+    },
+    /// At a number of the log, going on.
+    AfterSeq {
+        /// The number.
+        seq: u64,
+    },
+}
+
+impl TryFrom<Start> for lib::Start {
+    type Error = PosteError;
+
+    fn try_from(start: Start) -> Result<Self, PosteError> {
+        Ok(match start {
+            Start::Newest => Self::Newest,
+            Start::Before { message } => Self::Before(message_id(&message)?),
+            Start::After { message } => Self::After(message_id(&message)?),
+            Start::BeforeSeq { seq } => Self::BeforeSeq(number(seq)?),
+            Start::AfterSeq { seq } => Self::AfterSeq(number(seq)?),
+        })
+    }
+}
+
+pub(crate) fn message_id(text: &str) -> Result<MessageId, PosteError> {
+    text.parse().map(MessageId).map_err(|wrong: uuid::Error| PosteError::invalid("a message's id", wrong))
+}
+
+pub(crate) fn number(seq: u64) -> Result<Seq, PosteError> {
+    Seq::new(seq).map_err(|wrong| PosteError::invalid("a number of the log", wrong))
+}
+
+/// A window of a conversation's list.
+#[derive(Debug, Clone, uniffi::Record)]
+pub struct Window {
+    /// In the list's order.
+    pub messages: Vec<Message>,
+    /// This device has older ones.
+    pub older: bool,
+    /// This device has newer ones.
+    pub newer: bool,
+}
+
+impl From<lib::Window> for Window {
+    fn from(window: lib::Window) -> Self {
+        Self { messages: list(window.messages), older: window.older, newer: window.newer }
+    }
+}
+
+pub(crate) fn list<T, U: From<T>>(values: Vec<T>) -> Vec<U> {
+    values.into_iter().map(Into::into).collect()
+}
+
+/// Where a search goes on.
+#[derive(Debug, Clone, Copy, uniffi::Record)]
+pub struct FoundPlace {
+    /// When the server stored the last message that was found, or else when it was written.
+    pub at: u64,
+    /// Its place on this device.
+    pub local: i64,
+}
+
+/// A part of a text.
+#[derive(Debug, Clone, uniffi::Record)]
+pub struct Piece {
+    /// The part.
+    pub text: String,
+    /// Whether it is what was searched for.
+    pub hit: bool,
+}
+
+/// A message that was found.
+#[derive(Debug, Clone, uniffi::Record)]
+pub struct Hit {
+    /// As it is now.
+    pub message: Message,
+    /// A part of its body around what was found, piece by piece.
+    pub snippet: Vec<Piece>,
+}
+
+/// What a search found.
+#[derive(Debug, Clone, uniffi::Record)]
+pub struct Found {
+    /// The newest first.
+    pub hits: Vec<Hit>,
+    /// Where to go on, if there is more.
+    pub next: Option<FoundPlace>,
+}
+
+impl From<lib::Hit> for Hit {
+    fn from(hit: lib::Hit) -> Self {
+        let piece = |piece: lib::Piece| Piece { text: piece.text, hit: piece.hit };
+        Self { message: hit.message.into(), snippet: hit.snippet.into_iter().map(piece).collect() }
+    }
+}
+
+impl From<lib::Found> for Found {
+    fn from(found: lib::Found) -> Self {
+        let next = found.next.map(|place| FoundPlace { at: place.at, local: place.local });
+        Self { hits: list(found.hits), next }
+    }
+}
+
+/// A conversation at a glance.
+#[derive(Debug, Clone, uniffi::Record)]
+pub struct Conversation {
+    /// Which.
+    pub id: String,
+    /// The other user of a direct conversation, where known.
+    pub peer: Option<String>,
+    /// Everything up to here has been taken in.
+    pub cursor: u64,
+    /// The highest number known to be reserved.
+    pub head: u64,
+    /// Messages of others beyond what was read.
+    pub unread: u64,
+    /// How far the person has read.
+    pub read: u64,
+    /// Own messages without an acknowledgement.
+    pub unsettled: u64,
+    /// When somebody last wrote, in Unix milliseconds.
+    pub active_at: u64,
+}
+
+impl From<lib::Conversation> for Conversation {
+    fn from(conversation: lib::Conversation) -> Self {
+        Self {
+            id: conversation.id.to_string(),
+            peer: conversation.peer.map(|peer| peer.to_string()),
+            cursor: conversation.cursor.get(),
+            head: conversation.head.get(),
+            unread: conversation.unread,
+            read: conversation.read.get(),
+            unsettled: conversation.unsettled,
+            active_at: conversation.active_at,
+        }
+    }
+}
+
+/// What an envelope of the outbox is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, uniffi::Enum)]
+pub enum OutboxState {
+    /// Written, not yet in an envelope; or retried, and waiting for its turn.
+    Queued,
+    /// Sent until it is acknowledged or refused.
+    UnderWay,
+    /// Refused.
+    Failed,
+}
+
+/// Messages of one conversation that wait together.
+#[derive(Debug, Clone, uniffi::Record)]
+pub struct OutboxEntry {
+    /// Where they go.
+    pub conversation: String,
+    /// The other user of a direct conversation.
+    pub peer: Option<String>,
+    /// Their envelope, once they are in one.
+    pub envelope: Option<String>,
+    /// Its number.
+    pub number: Option<u64>,
+    /// How often it was sent.
+    pub attempts: u32,
+    /// When it was first sent, in Unix milliseconds by the device's clock.
+    pub first_try: Option<u64>,
+    /// When it is sent at the earliest, if it waits for a time.
+    pub next_try: Option<u64>,
+    /// What is being done with them.
+    pub state: OutboxState,
+    /// Why it was refused, if it was.
+    pub failure: Option<Failure>,
+    /// In the order in which they were written.
+    pub messages: Vec<Message>,
+}
+
+impl From<lib::OutboxEntry> for OutboxEntry {
+    fn from(entry: lib::OutboxEntry) -> Self {
+        Self {
+            conversation: entry.conversation.to_string(),
+            peer: entry.peer.map(|peer| peer.to_string()),
+            envelope: entry.envelope.map(|envelope| envelope.to_string()),
+            number: entry.number.map(u64::from),
+            attempts: entry.attempts,
+            first_try: entry.first_try,
+            next_try: entry.next_try,
+            state: match entry.state {
+                lib::OutboxState::Queued => OutboxState::Queued,
+                lib::OutboxState::UnderWay => OutboxState::UnderWay,
+                lib::OutboxState::Failed => OutboxState::Failed,
+            },
+            failure: entry.failure.map(Into::into),
+            messages: list(entry.messages),
+        }
+    }
+}
+
+/// The connection, as the application may show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, uniffi::Enum)]
+pub enum Connection {
+    /// The network was cut, or the client is suspended or closed.
+    Off,
+    /// Waiting before the next attempt.
+    Waiting,
+    /// Shaking hands.
+    Connecting,
+    /// Connected.
+    Online,
+    /// The server takes neither the token nor a fresh one.
+    SignInRefused,
+}
+
+impl From<lib::Connection> for Connection {
+    fn from(connection: lib::Connection) -> Self {
+        match connection {
+            lib::Connection::Off => Self::Off,
+            lib::Connection::Waiting => Self::Waiting,
+            lib::Connection::Connecting => Self::Connecting,
+            lib::Connection::Online => Self::Online,
+            lib::Connection::SignInRefused => Self::SignInRefused,
+        }
+    }
+}
+
+/// What was saved when the account's file was found damaged and a new one took its place.
+#[derive(Debug, Clone, uniffi::Record)]
+pub struct Recovery {
+    /// Where the damaged file is kept.
+    pub kept: String,
+    /// Own messages without an acknowledgement that were saved.
+    pub messages: u64,
+    /// Something could not be read: messages that were not yet acknowledged may be lost.
+    pub incomplete: bool,
+}
+
+impl From<lib::Recovery> for Recovery {
+    fn from(recovery: lib::Recovery) -> Self {
+        Self { kept: recovery.kept, messages: recovery.messages, incomplete: recovery.incomplete }
+    }
+}
+
+/// What changed.
+#[derive(Debug, Clone, uniffi::Enum)]
+pub enum Event {
+    /// A message came into the list.
+    Added {
+        /// As it is now.
+        message: Message,
+    },
+    /// A message changed: its state, or its place.
+    Updated {
+        /// As it is now.
+        message: Message,
+    },
+    /// A message was dropped.
+    Removed {
+        /// From where.
+        conversation: String,
+        /// Which.
+        message: String,
+    },
+    /// A conversation is new, or its cursor, unread count or marks changed.
+    Changed {
+        /// As it is now.
+        conversation: Conversation,
+    },
+    /// The connection changed.
+    Connected {
+        /// What it is now.
+        state: Connection,
+    },
+    /// Read anew what is shown.
+    Missed {
+        /// How many events; 0 when it is not known what changed.
+        count: u64,
+    },
+}
+
+impl From<lib::Event> for Event {
+    fn from(event: lib::Event) -> Self {
+        match event {
+            lib::Event::Added { message } => Self::Added { message: message.into() },
+            lib::Event::Updated { message } => Self::Updated { message: message.into() },
+            lib::Event::Removed { conversation, id } => {
+                Self::Removed { conversation: conversation.to_string(), message: id.to_string() }
+            }
+            lib::Event::Conversation { conversation } => Self::Changed { conversation: conversation.into() },
+            lib::Event::Connection { state } => Self::Connected { state: state.into() },
+            lib::Event::Missed { count } => Self::Missed { count },
+        }
+    }
+}
