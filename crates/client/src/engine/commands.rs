@@ -95,7 +95,12 @@ impl Rules {
         match (message.state, envelope) {
             (State::Pending, None) => {}
             // Each of what has waited too long is decided by itself: the others may be as unwelcome now.
-            (State::Failed, Some(_)) if expired(&message) => turn.tx.take_out(id)?,
+            (State::Failed, Some(envelope)) if expired(&message) => {
+                turn.tx.take_out(id)?;
+                if turn.tx.is_settled(envelope)? {
+                    turn.tx.dissolve(envelope)?;
+                }
+            }
             (State::Failed, Some(envelope)) => {
                 // The others of the refused envelope go into a new one.
                 turn.updated(turn.tx.locals_of_envelope(envelope)?);
@@ -107,7 +112,6 @@ impl Rules {
         if turn.tx.delete_waiting(&message.conversation, id)? {
             turn.removed(&message.conversation, id);
         }
-        turn.tx.free_if_settled(&message.conversation)?;
         turn.conversation_changed(&message.conversation);
         Ok(Ok(()))
     }

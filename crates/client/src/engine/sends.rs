@@ -215,11 +215,13 @@ impl Rules {
             (code, _) if code.retryable() || refusal.retryable => self.send_later(turn, id, refusal.retry_after_ms),
             _ => {
                 tracing::warn!(code = ?refusal.code, conversation = %id, "an envelope was refused");
-                // What was seen in the log is stored, whatever a repeat of long after is told.
-                if turn.tx.free_if_settled(id)?.is_none() {
+                if turn.tx.is_settled(row.envelope)? {
+                    // It is in the log all the same: nothing failed, and nothing is to be held back.
+                    turn.tx.dissolve(row.envelope)?;
+                } else {
                     turn.tx.fail(row.envelope, refusal)?;
-                    turn.updated(turn.tx.locals_of_envelope(row.envelope)?);
                 }
+                turn.updated(turn.tx.locals_of_envelope(row.envelope)?);
                 turn.conversation_changed(id);
                 if row.is_under_way() {
                     self.forget_sending(id);

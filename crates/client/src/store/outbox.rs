@@ -194,6 +194,13 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Whether all messages of an envelope have their places.
+    pub fn is_settled(&self, envelope: EnvelopeId) -> Result<bool, StoreError> {
+        let mut waiting =
+            self.sql.prepare_cached("SELECT 1 FROM messages WHERE envelope = ? AND seq IS NULL LIMIT 1")?;
+        Ok(!waiting.exists([envelope.0])?)
+    }
+
     /// Frees the conversation's envelopes of which no message waits any more, but for the one that wants a verdict.
     /// Returns what was freed.
     pub fn free_settled(&self, conversation: &ConversationId, wants: EnvelopeId) -> Result<Vec<Row>, StoreError> {
@@ -202,11 +209,7 @@ impl Tx<'_> {
             if row.envelope == wants && row.failure.is_none() {
                 continue;
             }
-            let waiting = self
-                .sql
-                .prepare_cached("SELECT 1 FROM messages WHERE envelope = ? AND seq IS NULL LIMIT 1")?
-                .exists([row.envelope.0])?;
-            if !waiting {
+            if self.is_settled(row.envelope)? {
                 self.dissolve(row.envelope)?;
                 freed.push(row);
             }

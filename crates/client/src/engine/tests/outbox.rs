@@ -271,18 +271,6 @@ fn what_waited_too_long_is_decided_message_by_message_and_goes_in_another_envelo
 }
 
 #[test]
-fn what_is_in_the_log_has_not_failed_whatever_a_late_repeat_is_told() {
-    let mut rig = Rig::online();
-    rig.write("bob", "there");
-    let frame = rig.next("send");
-    rig.deliver("bob", &json!([own_cell(1, &submissions(&frame)[0])]));
-    rig.refuse(&frame, &json!({"code": "expired", "message": "gone", "retryable": false}));
-    assert_eq!(rig.list("bob"), list_of(&[("there", State::Sent)]));
-    rig.write("bob", "next");
-    assert!(rig.has_sent("send"), "nothing holds it back");
-}
-
-#[test]
 fn what_was_refused_once_and_stored_by_another_attempt_is_sent() {
     // Failure mode 9: a delivered message shown as failed.
     let mut rig = Rig::online();
@@ -294,6 +282,19 @@ fn what_was_refused_once_and_stored_by_another_attempt_is_sent() {
     assert_eq!(rig.list("bob"), list_of(&[("there after all", State::Sent)]));
     rig.write("bob", "next");
     assert!(rig.has_sent("send"), "nothing holds it back any more");
+}
+
+#[test]
+fn what_is_in_the_log_and_refused_afterwards_holds_nothing_back() {
+    let mut rig = Rig::online();
+    rig.write("bob", "stored");
+    let frame = rig.next("send");
+    rig.write("bob", "behind it");
+    rig.deliver("bob", &json!([own_cell(1, &submissions(&frame)[0])]));
+    rig.refuse(&frame, &not_member());
+    assert_eq!(bodies(&submissions(&rig.next("send"))[0]), ["behind it"]);
+    assert_eq!(rig.list("bob"), list_of(&[("stored", State::Sent), ("behind it", State::Pending)]));
+    assert_eq!(rig.outbox().len(), 1);
 }
 
 #[test]
