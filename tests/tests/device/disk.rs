@@ -148,8 +148,6 @@ async fn a_disk_that_takes_nothing() {
         trouble.write(LONG).expect("the disk works again");
         trouble.check_screen();
     }
-    // Every refusal has made the library wait longer before it connects again; the network's return ends the wait.
-    trouble.does(&Order::Network { on: true });
     trouble.settles(0).await;
 }
 

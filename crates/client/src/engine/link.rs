@@ -5,7 +5,7 @@ use rand::RngExt;
 
 use super::session::{Question, Session};
 use super::turn::Turn;
-use super::{Lost, Output, Rules};
+use super::{Lost, Output, Rules, STORE_RETRY};
 use crate::{Connection, StoreError};
 
 #[derive(Debug)]
@@ -128,7 +128,8 @@ impl Rules {
         // Said in any case: the output that made the link what it is may have been lost with the failed turn.
         turn.outputs.push(Output::Disconnect);
         if !matches!(self.link, Link::Off) {
-            self.wait_to_connect(turn, false);
+            // No failure of the network: soon, and without a backoff that grows.
+            self.link = Link::Waiting { until: turn.now.mono + STORE_RETRY, fresh_token: false };
         }
     }
 
