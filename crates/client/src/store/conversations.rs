@@ -94,7 +94,8 @@ impl Tx<'_> {
             "SELECT id, peer, cursor, head, floor, read, active_at,
                     (SELECT count(*) FROM messages m WHERE m.conversation = c.id AND m.seq > c.read AND m.seq <= c.cursor
                         AND m.state = 9) AS unread,
-                    (SELECT count(*) FROM messages m WHERE m.conversation = c.id AND m.seq IS NULL) AS unsettled
+                    (SELECT count(*) FROM messages m INDEXED BY messages_waiting
+                        WHERE m.conversation = c.id AND m.seq IS NULL) AS unsettled
              FROM conversations c WHERE :id IS NOT NULL {which}"
         );
         let mut found = self.sql.prepare_cached(&text_of)?;

@@ -251,7 +251,11 @@ impl Tx<'_> {
         if before.is_none() {
             let mut found = self.sql.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM messages m
-                 WHERE m.conversation = ?1 AND (m.seq IS NULL OR m.seq > ?2) ORDER BY m.local DESC LIMIT ?3"
+                 WHERE m.local IN (
+                    SELECT local FROM messages INDEXED BY messages_waiting WHERE conversation = ?1 AND seq IS NULL
+                    UNION ALL
+                    SELECT local FROM messages INDEXED BY messages_by_seq WHERE conversation = ?1 AND seq > ?2)
+                 ORDER BY m.local DESC LIMIT ?3"
             ))?;
             for message in found.query_map(params![conversation.as_str(), int(cursor.get()), limit], view)? {
                 newest_first.push(message?);
@@ -340,7 +344,11 @@ impl Tx<'_> {
             }
             Ok(())
         };
-        let tail = "(m.seq IS NULL OR m.seq > ?2)";
+        // By their indexes: a condition with OR would walk the whole conversation.
+        let tail = "m.local IN (
+            SELECT local FROM messages INDEXED BY messages_waiting WHERE conversation = ?1 AND seq IS NULL
+            UNION ALL
+            SELECT local FROM messages INDEXED BY messages_by_seq WHERE conversation = ?1 AND seq > ?2)";
         match (from, older) {
             (Place::Tail(local), true) => {
                 part(&format!("{tail} AND m.local < ?3"), "m.local DESC", local)?;
