@@ -162,6 +162,8 @@ impl World {
                 envelope: failed.then_some(EnvelopeId(Uuid::from_u128(1))),
                 number: None,
                 attempts: if failed { 2 } else { 0 },
+                first_try: None,
+                next_try: None,
                 state: if failed { OutboxState::Failed } else { OutboxState::Queued },
                 failure: message.failure.clone(),
                 messages: vec![message.clone()],
