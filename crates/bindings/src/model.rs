@@ -243,6 +243,8 @@ pub struct Conversation {
     pub cursor: u64,
     /// The highest number known to be reserved.
     pub head: u64,
+    /// Everything up to here is gone from the log; what this device had fetched it keeps.
+    pub floor: u64,
     /// Messages of others beyond what was read.
     pub unread: u64,
     /// How far the person has read.
@@ -260,6 +262,7 @@ impl From<lib::Conversation> for Conversation {
             peer: conversation.peer.map(|peer| peer.to_string()),
             cursor: conversation.cursor.get(),
             head: conversation.head.get(),
+            floor: conversation.floor.get(),
             unread: conversation.unread,
             read: conversation.read.get(),
             unsettled: conversation.unsettled,
