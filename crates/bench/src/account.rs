@@ -22,7 +22,7 @@ pub(crate) struct Account {
 /// Every tenth conversation has so many messages that were not read yet.
 const UNREAD: u64 = 10;
 /// How a message reads that is neither short nor long: 100 bytes.
-const WORDS: &str =
+pub(crate) const WORDS: &str =
     "We meet at the station at six, under the clock. Bring the tickets, and something against the rain!!";
 
 /// Whose account it is.

@@ -12,6 +12,7 @@ use poste_client::engine::{Engine, Input, Now, Output};
 use poste_client::store::Store;
 use poste_client::{Client, ClientConfig, Target, TokenError, TokenProvider, Tuning};
 use poste_protocol::{Author, DeviceId, Number, Seq};
+use uuid::Uuid;
 
 use crate::account::{self, Account, body, conversation, me, peer};
 use crate::disk;
@@ -24,6 +25,9 @@ const SUBJECT: &str = "client";
 const SCREEN: usize = 50;
 /// Messages in a page: about what fits into a frame of 32 KiB.
 const PAGE: u64 = 80;
+
+/// Searches that every message answers.
+const SEARCHES_FOR_ALL: usize = 20;
 
 /// How much of everything.
 #[derive(Debug, Clone, Copy)]
@@ -174,6 +178,31 @@ impl Measurement<'_> {
             times.push(began.elapsed());
         }
         self.report.add(SUBJECT, format!("list of {conversations} conversations"), times);
+
+        // A word that one message has, and the words that all have.
+        let (mut rare, mut common) = (Vec::new(), Vec::new());
+        for n in 0..self.size.reads as u64 / 4 {
+            let wanted = n * 7 % self.size.account.messages;
+            let began = Instant::now();
+            let found = client.search(wanted.to_string(), None, None, SCREEN).await?;
+            rare.push(began.elapsed());
+            ensure!(!found.hits.is_empty(), "{wanted} is not found");
+            let began = Instant::now();
+            let found = client.search(body(wanted), Some(longest.clone()), None, SCREEN).await?;
+            common.push(began.elapsed());
+            ensure!(found.hits.len() <= SCREEN, "{} hits", found.hits.len());
+        }
+        self.report.add(SUBJECT, format!("search for a rare word: newest {SCREEN}"), rare);
+        self.report.add(SUBJECT, "search for a whole message in one conversation", common);
+
+        let mut times = Vec::new();
+        for _ in 0..SEARCHES_FOR_ALL {
+            let began = Instant::now();
+            let found = client.search(account::WORDS, None, None, SCREEN).await?;
+            times.push(began.elapsed());
+            ensure!(found.hits.len() == SCREEN, "{} hits", found.hits.len());
+        }
+        self.report.add(SUBJECT, "search for the words that every message has", times);
         client.close().await;
         Ok(())
     }
@@ -321,7 +350,11 @@ impl Device {
         let me = me()?;
         let store = Store::open(path, &me.user, &me.device)?;
         let engine = Engine::new(store, me, Tuning::default(), 1);
-        Ok(Self { engine, server: Server::default(), now: Now { wall: 1_000_000, mono: 0 } })
+        Ok(Self {
+            engine,
+            server: Server::default(),
+            now: Now { wall: 1_000_000, mono: 0, boot: Uuid::nil(), since_boot: 0 },
+        })
     }
 
     /// Connects, and answers until the engine has nothing to say any more. Gives the time of each turn.

@@ -61,6 +61,7 @@ impl Server {
                     after: fetch.after,
                     through,
                     cells,
+                    floor: Seq::ZERO,
                     head,
                     more,
                     retry_after_ms: None,
@@ -83,6 +84,13 @@ impl Server {
 
     fn summary(&self, id: &ConversationId) -> Summary {
         let head = self.heads.get(id).copied().unwrap_or(Seq::ZERO);
-        Summary { conversation: id.clone(), peer: None, head, active_at: head.get(), marks: Vec::new() }
+        Summary {
+            conversation: id.clone(),
+            peer: None,
+            head,
+            floor: Seq::ZERO,
+            active_at: head.get(),
+            marks: Vec::new(),
+        }
     }
 }
