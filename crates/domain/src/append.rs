@@ -39,6 +39,14 @@ pub struct Settings {
     pub retention: Retention,
 }
 
+impl Settings {
+    /// Whether an envelope that waited so long is still taken. What waited for longer than messages are kept is not:
+    /// a device that was put back to a backup looks in the log for what it has written, and would not find it there.
+    fn accepts(&self, age_ms: u64) -> bool {
+        age_ms <= self.acceptance_ms && self.retention.keeps(0, age_ms)
+    }
+}
+
 impl Default for Settings {
     /// 30 days; for ever.
     fn default() -> Self {
@@ -88,7 +96,7 @@ impl Append {
         envelope.check()?;
         self.authorise(author, envelope).await?;
         let attempt = Attempt { author, envelope, key: LaneKey::of(author), claim: Claim::of(envelope) };
-        let expired = submission.age_ms > self.settings.acceptance_ms;
+        let expired = !self.settings.accepts(submission.age_ms);
         let placed = match &submission.resolved {
             _ if expired => self.place_expired(&attempt).await?,
             Some(resolved) => self.place_over(&attempt, resolved).await?,

@@ -579,3 +579,13 @@ async fn messages_without_end_are_kept_for_ever() {
     let page = server.page(&bob, 0, None).await;
     assert_eq!((seqs(&page), page.floor), (vec![1], Seq::ZERO));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_waited_longer_than_messages_are_kept_is_refused() {
+    let server = Server::keeping(10, Retention::of(10 * DAY_MS));
+    let alice = author("alice", "phone");
+    let aged = |age_ms| Submission { age_ms, ..submission(1, 1, 1) };
+    assert_eq!(server.refusal(&alice, &aged(10 * DAY_MS)).await.code, Code::Expired);
+    let server = Server::keeping(10, Retention::of(10 * DAY_MS));
+    assert_eq!(server.send(&alice, &aged(10 * DAY_MS - 1)).await, (1, false));
+}
