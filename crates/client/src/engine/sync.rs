@@ -60,7 +60,11 @@ impl Rules {
         for mark in &summary.marks {
             self.on_member_mark(turn, id, mark)?;
         }
-        let (cursor, read) = turn.tx.conversation(id)?.map_or((Seq::ZERO, Seq::ZERO), |row| (row.cursor, row.read));
+        let (mut cursor, read) = turn.tx.conversation(id)?.map_or((Seq::ZERO, Seq::ZERO), |row| (row.cursor, row.read));
+        if summary.floor > cursor {
+            // Nothing of it will ever come, and the end of a log may be gone without a trace in any page.
+            cursor = self.advance(turn, id, summary.floor, false)?;
+        }
         if summary.head < cursor {
             // Never so with a server that keeps its promises: another one, or one that has lost its log.
             tracing::error!(conversation = %id, head = %summary.head, %cursor, "the server's log ends before the cursor");

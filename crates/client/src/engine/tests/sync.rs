@@ -389,3 +389,24 @@ fn windows_page_both_ways_over_log_and_outbox() {
     assert_eq!(tx.window(&with("bob"), Start::After(poste_protocol::MessageId::fresh()), 4).unwrap(), None);
     assert_eq!(tx.window(&with("nobody"), Start::Newest, 4).unwrap().unwrap().messages, []);
 }
+
+/// L8: what is gone is told by the list or by a page; the cursor steps over it, and nothing waits for it.
+#[test]
+fn what_is_gone_is_stepped_over_and_known() {
+    let mut rig = Rig::new();
+    rig.connect();
+    let list = rig.next("list");
+    let mut gone = summary("bob", 4);
+    gone["floor"] = json!(4);
+    let mut part = summary("carol", 9);
+    part["floor"] = json!(5);
+    rig.hears(&json!({"type": "list", "ref": list["ref"], "conversations": [gone, part]}));
+    let fetch = rig.next("fetch");
+    assert_eq!((&fetch["conversation"], &fetch["after"]), (&json!(with("carol")), &json!(5)));
+    assert!(!rig.has_sent("fetch"), "there is nothing left to fetch of the other");
+    rig.hears(&json!({"type": "page", "ref": fetch["ref"], "conversation": with("carol"), "after": 5, "through": 9,
+        "cells": [cell(9, "carol", "phone", 1, &["still there"])], "floor": 8, "head": 9, "more": false}));
+    let known = rig.engine().read().unwrap().conversation_view(&with("carol")).unwrap().unwrap();
+    assert_eq!((known.floor.get(), known.cursor.get()), (8, 9));
+    assert_eq!(rig.list("carol"), list_of(&[("still there", GOT)]));
+}
