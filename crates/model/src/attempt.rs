@@ -74,11 +74,7 @@ impl Attempt {
                 let condition = shared.may_place(poste, envelope);
                 bind(poste, envelope, first, condition, false, shared)
             }
-            Self::Found { first } => match shared.log.put(first, Slot::Void) {
-                None | Some(Slot::Void) => Ok(Self::Voided { old: first }),
-                Some(Slot::Cell(other)) if other == envelope => Ok(Self::Answering { first }),
-                Some(Slot::Cell(_)) => Err(Finding::Broken),
-            },
+            Self::Found { first } => take_up(poste, envelope, first, shared),
             Self::Placed { first } => write(poste, envelope, first, shared),
             Self::Voided { old } if poste.home(envelope) == Home::Outside => {
                 Ok(Self::ReservedAnew { old, first: shared.reserve(envelope) })
@@ -131,6 +127,20 @@ fn bind(
         }
         Recorded::Standing(Standing::Conflict(_)) => Err(Finding::Conflict),
         Recorded::Standing(Standing::New | Standing::Refused) => Err(Finding::Broken),
+    }
+}
+
+/// Decides the place that an earlier attempt was given: the cell is there, or will never be.
+fn take_up(poste: &Poste, envelope: Envelope, first: Place, shared: &mut Shared) -> Result<Attempt, Finding> {
+    let there = match poste.fault {
+        Some(Fault::RepeatsPutNoVoid) => shared.log.at(first),
+        _ => shared.log.put(first, Slot::Void),
+    };
+    match there {
+        None | Some(Slot::Void) => Ok(Attempt::Voided { old: first }),
+        Some(Slot::Cell(other)) if other != envelope => Err(Finding::Broken),
+        Some(Slot::Cell(_)) if poste.fault == Some(Fault::RepeatsIgnoreCells) => Ok(Attempt::Voided { old: first }),
+        Some(Slot::Cell(_)) => Ok(Attempt::Answering { first }),
     }
 }
 

@@ -108,6 +108,10 @@ pub enum Fault {
     AnewWithoutCondition,
     /// An envelope with a smaller number than the lane's is given a place.
     LateStored,
+    /// A repeat takes another place at once, and puts no void at the old one.
+    RepeatsPutNoVoid,
+    /// A repeat takes another place also if its cell is at the old one.
+    RepeatsIgnoreCells,
     /// The lane is recorded when the cell is written, not when the numbers are reserved.
     LaneAfterCell,
     /// A cell is put over whatever is there.
@@ -128,10 +132,12 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::PlacedWithoutCondition,
         Self::AnewWithoutCondition,
         Self::LateStored,
+        Self::RepeatsPutNoVoid,
+        Self::RepeatsIgnoreCells,
         Self::LaneAfterCell,
         Self::CellsOverwrite,
         Self::VoidsOverwrite,

@@ -6,7 +6,7 @@ use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::{
     ATTEMPTS, Action, Attempt, Poste, State,
-    shared::{Envelope, Place},
+    shared::{Envelope, Place, Slot},
 };
 
 /// A state, and the step that led out of it.
@@ -104,6 +104,9 @@ fn tell_call(poste: &Poste, state: &State, envelope: Envelope, index: usize) -> 
         (_, Ok(Attempt::Placed { first })) if changed => format!("is bound to {}", range(envelope, first)),
         (_, Ok(Attempt::Placed { first } | Attempt::Found { first })) => format!("has its place at {first} already"),
         (Attempt::Found { .. }, Ok(Attempt::Voided { old })) if changed => format!("puts a void on {old}"),
+        (Attempt::Found { .. }, Ok(Attempt::Voided { old })) if shared.log.at(old) != Some(Slot::Void) => {
+            format!("gives {old} up")
+        }
         (_, Ok(Attempt::Voided { old })) => format!("finds a void at {old}"),
         (_, Ok(Attempt::Answering { first })) if changed => format!("is written at {}", range(envelope, first)),
         (Attempt::Placed { .. }, Ok(Attempt::Answering { first })) => format!("is in the log at {first} already"),

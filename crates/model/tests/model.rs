@@ -134,7 +134,12 @@ fn reducing_leaves_nothing_out() {
 fn broken_by(fault: Fault) -> &'static str {
     let starts = match fault {
         Fault::AnsweredBeforeWritten | Fault::VoidsOverwrite => "I1",
-        Fault::PlacedWithoutCondition | Fault::AnewWithoutCondition | Fault::LateStored | Fault::LaneAfterCell => "I2",
+        Fault::PlacedWithoutCondition
+        | Fault::AnewWithoutCondition
+        | Fault::LateStored
+        | Fault::RepeatsPutNoVoid
+        | Fault::RepeatsIgnoreCells
+        | Fault::LaneAfterCell => "I2",
         Fault::CellsOverwrite | Fault::CursorSkips => "I3",
         Fault::VoidsDescending | Fault::VoidsAnywhere => "a number of the log is decided once",
         Fault::NextBeforeAnswer => "nothing is broken",
