@@ -1,34 +1,51 @@
 //! States that behave alike, made one.
 //!
-//! Lanes outside the head burn numbers: whoever reserves and is refused leaves numbers that nobody will write. States
-//! that differ only in how many of them there are, and where exactly, behave alike; so do attempts that will be
-//! refused, whatever they hold. Without this the model with lanes outside has a hundred times as many states.
+//! Whoever reserves numbers outside the head and is refused burns them; whoever finds a void leaves one behind. States
+//! that differ only in such numbers behave alike. So do attempts that will come to the same, whatever they hold.
+//! Without this there are far too many states for three attempts each, also with lanes in the head.
 //!
-//! *Attempts.* A lane never goes back: placing raises its number, placing anew raises its place. So
+//! *Attempts.* A lane never goes back: placing raises its number, placing anew raises its place. A slot never changes.
+//! So the outcome of some calls is decided, and all that they may still change is the counter. They are made at once:
 //!
-//! - who would be refused now will be refused later, and nothing but the attempt itself changes by that: it goes at once
-//!   to where the lane says. Only who has yet to reserve numbers outside the head does something by it: leaves a hole.
-//!   Where such an attempt's void was makes no difference;
-//! - a put that would find something will find the same later, because slots do not change. It is made at once;
-//! - of several attempts that bring the device the same answer, one is enough;
-//! - a filler whose number is taken has nothing to do any more.
+//! - a put at a place where there is a slot;
+//! - placing anew from a place that the lane has left. It leads to the place that the lane has. If the lane leaves that
+//!   one too, there is a void there, and it leads on: it makes no difference when the attempt learned of it;
+//! - placing what the lane refuses, if the envelope's cell is at the lane's place (then the lane keeps it until its
+//!   device moves on), or if the device has moved on: it leads to the cell.
 //!
-//! *Numbers.* A number that no attempt, lane, acknowledgement or cell refers to can never be referred to again,
-//! because the counter is past it. So
+//! Placing what the lane refuses *otherwise* is not decided: it leads to [`Attempt::Found`] at the place that the lane
+//! has then. Such an attempt waits; only what it has reserved meanwhile is forgotten. Who would find its own numbers in
+//! the lane (an answer was lost) is no such attempt, and waits with its numbers.
 //!
-//! - a void on such a number is taken out: all that anyone ever does with it is step over it;
-//! - of several such numbers in a row that are still missing, one is kept: they hold up readers as one does, until a
-//!   filler has put voids on them all. A filler that has chosen any of them has chosen that one.
+//! Of several attempts that bring the device the same answer, one is enough.
+//!
+//! *Numbers.* A number that no attempt, lane, acknowledgement or cell refers to can never be referred to again, because
+//! the counter is past it. Whether it is a void or still missing, it is taken out:
+//!
+//! - a void is only stepped over. So readers are also taken past voids that something refers to;
+//! - a missing one holds up readers and fillers until there is a void on it. Nobody else will put anything there, and
+//!   who wants to get past it can always put one first: a filler chooses the first missing number, and this is the
+//!   first when all before it are decided. So whatever may happen without the number may happen with it, after one more
+//!   step that changes nothing else; and whatever may happen with it may happen without it;
+//! - the last slot also says how far fillers go. If that is a void that nobody refers to, and there are numbers between
+//!   the slot before it and it that something refers to, it is kept;
+//! - a filler that has chosen a number that is decided, or that nobody refers to, has nothing to do any more.
 //!
 //! What is left moves together and keeps its order.
 //!
-//! These are arguments about the rules as they are, so nothing of it is used where a rule is broken on purpose. A test
-//! holds the states that come about with all this against what it makes of the states that come about without.
+//! These are arguments about the rules as they are, so nothing of it is used where a rule is broken on purpose. They
+//! say that every step of a state is a step of the state that stands for it, or none; and that every step of that one
+//! is one of the state, after some that change nothing. So the states that come about with all this are exactly those
+//! that it makes of the states that come about without; a test holds the ones against the others for small bounds.
+//! Another holds that a state in which something is not as it must be is made one of which the same can be said.
 
 use crate::{
     Attempt, Home, LAST, Place, Poste, Slot, State, Taken,
-    shared::{Envelope, Held, Log},
+    shared::{Envelope, Held, Log, length},
 };
+
+/// An attempt that has yet to hear from its lane, outside the head, that it is refused.
+const FORGOTTEN: Attempt = Attempt::Reserved { first: 0 };
 
 impl State {
     /// The state that stands for all that behave like this one.
@@ -46,89 +63,74 @@ impl State {
                 self.attempts[envelope as usize][index] = if again { Attempt::Ended } else { attempt };
             }
         }
-        if self.shared.log.at(self.chosen).is_some() {
-            self.chosen = 0;
-        }
-        self.renumbered().sorted()
+        self.with_repeats_ended().renumbered().with_voids_passed().sorted()
     }
 
     /// The attempt that stands for all that behave like this one.
-    fn settled(&self, poste: &Poste, envelope: Envelope, attempt: Attempt) -> Attempt {
-        let lane = self.shared.lane(envelope);
-        let elsewhere = |old| lane != Some(Held { envelope, first: old });
-        let in_head = poste.home(envelope) == Home::InHead;
+    fn settled(&self, poste: &Poste, envelope: Envelope, mut attempt: Attempt) -> Attempt {
+        // All that these calls do is to burn numbers.
+        let mut shared = self.shared;
+        while self.is_certain(poste, envelope, attempt) {
+            match attempt.call(poste, envelope, &mut shared) {
+                Ok(next) => attempt = next,
+                // To be found.
+                Err(_) => return attempt,
+            }
+        }
+        let outside = poste.home(envelope) == Home::Outside;
         match attempt {
-            Attempt::Placed { first } => match self.shared.log.at(first) {
-                Some(Slot::Cell(other)) if other == envelope && self.acknowledged[envelope as usize] == first => {
-                    Attempt::Ended
-                }
-                Some(Slot::Cell(other)) if other == envelope => Attempt::Answering { first },
-                Some(Slot::Void) => self.settled(poste, envelope, Attempt::Voided { old: first }),
-                _ => attempt,
-            },
-            Attempt::Found { first } if self.shared.log.at(first).is_some() => {
-                self.settled(poste, envelope, Attempt::Placed { first })
-            }
-            Attempt::Reserved { first } if lane == Some(Held { envelope, first }) => {
-                self.settled(poste, envelope, Attempt::Placed { first })
-            }
-            Attempt::Sent if in_head && !self.shared.may_place(poste, envelope) => {
-                self.refused(poste, envelope, |first| Attempt::Found { first })
-            }
-            Attempt::Reserved { .. } if !self.shared.may_place(poste, envelope) => {
-                self.refused(poste, envelope, |first| Attempt::Found { first })
-            }
-            Attempt::Voided { old } if elsewhere(old) && !in_head => Attempt::Voided { old: 0 },
-            Attempt::Voided { old } | Attempt::ReservedAnew { old, .. } if elsewhere(old) => {
-                self.refused(poste, envelope, |first| Attempt::Placed { first })
+            Attempt::Sent if outside && self.is_refused(poste, envelope) => FORGOTTEN,
+            // Whose own numbers the lane has, and does not know it, is not told of a repeat.
+            Attempt::Reserved { first }
+                if self.is_refused(poste, envelope) && self.shared.lane(envelope) != Some(Held { envelope, first }) =>
+            {
+                FORGOTTEN
             }
             _ => attempt,
         }
     }
 
-    /// Where an attempt is that the lane has refused: at the place that the lane has for it, or, if its device has moved
-    /// on, at its cell.
-    fn refused(&self, poste: &Poste, envelope: Envelope, found: impl Fn(Place) -> Attempt) -> Attempt {
-        let next = match self.shared.lane(envelope) {
-            Some(held) if held.envelope == envelope => found(held.first),
-            Some(held) => match self.shared.look_back(envelope, held.first) {
-                Some(first) => Attempt::Placed { first },
-                None => return Attempt::Sent,
-            },
-            None => return Attempt::Sent,
-        };
-        self.settled(poste, envelope, next)
+    /// Whether what the next call comes to is decided, whenever it is made, and whatever else is done before.
+    fn is_certain(&self, poste: &Poste, envelope: Envelope, attempt: Attempt) -> bool {
+        let lane = self.shared.lane(envelope);
+        match attempt {
+            Attempt::Sent | Attempt::Reserved { .. } => {
+                self.is_refused(poste, envelope)
+                    && lane.is_some_and(|held| {
+                        held.envelope != envelope || matches!(self.shared.log.at(held.first), Some(Slot::Cell(_)))
+                    })
+            }
+            Attempt::Found { first } | Attempt::Placed { first } => self.shared.log.at(first).is_some(),
+            Attempt::Voided { old } | Attempt::ReservedAnew { old, .. } => lane != Some(Held { envelope, first: old }),
+            Attempt::Answering { .. } | Attempt::Ended => false,
+        }
     }
 
-    /// The same state with as few numbers as will do.
+    /// The lane does not take the envelope as a new one, and never will.
+    fn is_refused(&self, poste: &Poste, envelope: Envelope) -> bool {
+        !self.shared.may_place(poste, envelope)
+    }
+
+    /// The same state without the numbers that nobody refers to.
     fn renumbered(mut self) -> Self {
-        let referred = self.referred();
-        let voids = self.shared.log.slots().filter(|(_, slot)| *slot == Slot::Void);
-        let voids = voids.fold(0_u32, |voids, (place, _)| voids | 1 << place);
+        let kept = self.kept();
         // New places by old ones.
         let mut places = [0; LAST as usize + 1];
         let mut last = 0;
-        let mut after_missing = false;
         for old in 1..=self.shared.head {
-            let bit = 1_u32 << old;
-            if referred & bit != 0 {
-                last += 1;
-                after_missing = false;
-            } else if voids & bit == 0 && !after_missing {
-                last += 1;
-                after_missing = true;
-            }
+            last += u8::from(kept & 1 << old != 0);
             places[usize::from(old)] = last;
+        }
+        if kept & 1 << self.chosen == 0 || self.shared.log.at(self.chosen).is_some() {
+            self.chosen = 0;
         }
         if last == self.shared.head {
             return self;
         }
         let moved = |place: Place| places[usize::from(place)];
         let mut log = Log::default();
-        for (place, slot) in self.shared.log.slots() {
-            if slot != Slot::Void || referred & 1 << place != 0 {
-                log.overwrite(moved(place), slot);
-            }
+        for (place, slot) in self.shared.log.slots().filter(|(place, _)| kept & 1 << place != 0) {
+            log.overwrite(moved(place), slot);
         }
         self.shared.log = log;
         self.shared.head = last;
@@ -157,11 +159,38 @@ impl State {
         self
     }
 
+    /// The readers have passed the voids that they are at.
+    fn with_voids_passed(mut self) -> Self {
+        for reader in &mut self.readers {
+            while self.shared.log.at(reader.cursor + 1) == Some(Slot::Void) {
+                reader.cursor += 1;
+            }
+        }
+        self
+    }
+
+    /// The numbers that matter, a bit for each: those that something refers to, and the last void, if it is what lets
+    /// fillers at one of them.
+    fn kept(&self) -> u32 {
+        let referred = self.referred();
+        let through = |place: Place| (2 << place) - 1;
+        let (mut shown, mut end) = (0, 0);
+        for (first, slot) in self.shared.log.slots() {
+            end = first + length(slot) - 1;
+            if referred & 1 << first != 0 {
+                shown = end;
+            }
+        }
+        if referred & through(end) & !through(shown) == 0 { referred } else { referred | 1 << end }
+    }
+
     /// The numbers that something refers to, a bit for each.
     fn referred(&self) -> u32 {
-        let range = |envelope: Envelope, first: Place| match first {
-            0 => 0,
-            _ => ((1 << envelope.count()) - 1) << first,
+        // Of numbers that begin with a void only the first is of interest.
+        let range = |envelope: Envelope, first: Place| match self.shared.log.at(first) {
+            Some(Slot::Void) => 1 << first,
+            _ if first == 0 => 0,
+            _ => ((1_u32 << envelope.count()) - 1) << first,
         };
         let mut referred = 0;
         for held in self.shared.lanes.into_iter().flatten().chain(self.shared.log.cells(0, LAST)) {
@@ -171,10 +200,11 @@ impl State {
             referred |= 1 << self.acknowledged[envelope as usize];
             for attempt in self.attempts[envelope as usize] {
                 referred |= match attempt {
-                    Attempt::Reserved { first } | Attempt::Placed { first } | Attempt::Answering { first } => {
-                        range(envelope, first)
-                    }
-                    Attempt::Found { first: old } | Attempt::Voided { old } => 1 << old,
+                    Attempt::Reserved { first }
+                    | Attempt::Found { first }
+                    | Attempt::Placed { first }
+                    | Attempt::Answering { first } => range(envelope, first),
+                    Attempt::Voided { old } => 1 << old,
                     Attempt::ReservedAnew { old, first } => 1 << old | range(envelope, first),
                     Attempt::Sent | Attempt::Ended => 0,
                 };
@@ -183,7 +213,7 @@ impl State {
         for held in self.readers.iter().flat_map(|reader| reader.taken.cells()) {
             referred |= range(held.envelope, held.first);
         }
-        referred
+        referred & !1
     }
 }
 
@@ -191,6 +221,8 @@ impl State {
 mod tests {
     use super::*;
     use crate::Reader;
+
+    const OUTSIDE: [Home; 2] = [Home::Outside; 2];
 
     #[test]
     fn numbers_that_nobody_refers_to_are_taken_out() {
@@ -203,30 +235,54 @@ mod tests {
         shared.lanes[0] = Some(Held { envelope: Envelope::X, first: 2 });
         // 4 and 5 are burnt, 6 to 7 are reserved, 8 and 9 are burnt.
         state.attempts[1][0] = Attempt::Reserved { first: 6 };
+        state.chosen = 4;
         state.readers[0] = Reader { cursor: 3, taken: Taken::of(shared.log.cells(0, 3)) };
         let state = state.reduced(&Poste::default());
         assert_eq!(state.shared.log.to_string(), "1:X");
-        assert_eq!(state.shared.head, 5);
+        assert_eq!((state.shared.head, state.chosen), (3, 0));
         assert_eq!(state.shared.lanes[0], Some(Held { envelope: Envelope::X, first: 1 }));
-        assert!(state.attempts[1].contains(&Attempt::Reserved { first: 3 }));
+        assert!(state.attempts[1].contains(&Attempt::Reserved { first: 2 }));
+        assert_eq!(state.readers[0], Reader::default());
         assert_eq!(state.readers[1], Reader { cursor: 1, taken: Taken::of(state.shared.log.cells(0, 1)) });
         assert_eq!(state.reduced(&Poste::default()), state);
     }
 
     #[test]
-    fn attempts_that_will_be_refused_are_alike() {
+    fn the_last_void_is_kept_where_it_lets_fillers_at_a_number() {
+        let mut state = State::default();
+        let shared = &mut state.shared;
+        shared.head = 5;
+        shared.lanes[1] = Some(Held { envelope: Envelope::Z, first: 1 });
+        shared.log.put(3, Slot::Void);
+        shared.log.put(5, Slot::Void);
+        let kept = state.reduced(&Poste::default());
+        assert_eq!((kept.shared.log.to_string().as_str(), kept.shared.head), ("2:void", 2));
+        state.shared.log.put(1, Slot::Cell(Envelope::Z));
+        let taken_out = state.reduced(&Poste::default());
+        assert_eq!((taken_out.shared.log.to_string().as_str(), taken_out.shared.head), ("1:Z", 1));
+    }
+
+    #[test]
+    fn attempts_that_will_come_to_the_same_are_alike() {
+        let poste = Poste { homes: OUTSIDE, ..Poste::default() };
         let mut state = State::default();
         let shared = &mut state.shared;
         shared.head = 4;
         shared.log.put(1, Slot::Void);
         shared.lanes[1] = Some(Held { envelope: Envelope::Z, first: 4 });
         let [x, _, z] = &mut state.attempts;
-        *z = [Attempt::Placed { first: 1 }, Attempt::ReservedAnew { old: 1, first: 2 }, Attempt::Reserved { first: 3 }];
-        *x = [Attempt::Reserved { first: 2 }, Attempt::Ended, Attempt::Ended];
-        let state = state.reduced(&Poste::default());
-        let (found, placed) = (Attempt::Found { first: 3 }, Attempt::Placed { first: 3 });
-        assert_eq!(state.attempts[2], [found, placed, placed]);
-        assert!(state.attempts[0].contains(&Attempt::Reserved { first: 1 }));
-        assert_eq!(state.shared.lanes[1], Some(Held { envelope: Envelope::Z, first: 3 }));
+        z[0] = Attempt::Placed { first: 1 };
+        z[1] = Attempt::ReservedAnew { old: 1, first: 2 };
+        z[2] = Attempt::Reserved { first: 3 };
+        x[0] = Attempt::Reserved { first: 2 };
+        let reduced = state.reduced(&poste);
+        let placed = Attempt::Placed { first: 2 };
+        assert_eq!(reduced.attempts[2][..3], [FORGOTTEN, placed, placed]);
+        assert!(reduced.attempts[0].contains(&Attempt::Reserved { first: 1 }));
+        assert_eq!(reduced.shared.lanes[1], Some(Held { envelope: Envelope::Z, first: 2 }));
+        assert_eq!(reduced.reduced(&poste), reduced);
+        state.shared.log.put(4, Slot::Cell(Envelope::Z));
+        let reduced = state.reduced(&poste);
+        assert_eq!(reduced.attempts[2][..2], [Attempt::Answering { first: 2 }, Attempt::Ended]);
     }
 }
