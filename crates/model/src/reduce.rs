@@ -36,7 +36,8 @@
 //! These are arguments about the rules as they are, so nothing of it is used where a rule is broken on purpose. They
 //! say that every step of a state is a step of the state that stands for it, or none; and that every step of that one
 //! is one of the state, after some that change nothing. So the states that come about with all this are exactly those
-//! that it makes of the states that come about without; a test holds the ones against the others for small bounds.
+//! that it makes of the states that come about without. For small bounds a test follows step by step, and holds the
+//! states that come about in the two ways against each other.
 //! Another holds that a state in which something is not as it must be is made one of which the same can be said.
 
 use crate::{
