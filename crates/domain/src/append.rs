@@ -96,13 +96,16 @@ impl Append {
         envelope.check()?;
         self.authorise(author, envelope).await?;
         let attempt = Attempt { author, envelope, key: LaneKey::of(author), claim: Claim::of(envelope) };
-        let expired = !self.settings.accepts(submission.age_ms);
+        // What waited too long is refused, unless it has its place already: a repeat is a success however old it is. The
+        // lane remembers the refusal, so that no attempt which is still alive stores the envelope.
+        let accepted = self.settings.accepts(submission.age_ms);
+        let claim = if accepted { attempt.claim } else { attempt.claim.of_refusal() };
         let placed = match &submission.resolved {
-            _ if expired => self.place_expired(&attempt).await?,
-            Some(resolved) => self.place_over(&attempt, resolved).await?,
-            None => self.place(&attempt, attempt.claim, Terms::Next).await?,
+            Some(resolved) => self.place_over(&attempt, claim, resolved).await?,
+            None => self.place(&attempt, claim, Terms::Next).await?,
         };
         let (cell, repeat) = match placed {
+            Placed::Fresh(_) if !accepted => return Err(expired().into()),
             Placed::Fresh(lane) => self.write(&attempt, lane).await?,
             Placed::Earlier(lane) => self.take_up(&attempt, lane).await?,
             Placed::Written(cell) => (cell, true),
@@ -149,21 +152,12 @@ impl Append {
         Err(slow())
     }
 
-    /// An envelope that waited too long is refused, unless it has its place already: a repeat is a success however
-    /// old it is. The lane remembers the refusal, so that no attempt which is still alive stores the envelope.
-    async fn place_expired(&self, attempt: &Attempt<'_>) -> Result<Placed, Failure> {
-        match self.place(attempt, attempt.claim.of_refusal(), Terms::Next).await? {
-            Placed::Fresh(_) => Err(expired().into()),
-            standing => Ok(standing),
-        }
-    }
-
     /// A device goes on from the lane that it was told of, with what it has not found in the log. That must not turn up
     /// there later: the lane's last place is decided first, and the lane must not have moved meanwhile, by an attempt
     /// of the device's earlier life that is still alive.
-    async fn place_over(&self, attempt: &Attempt<'_>, resolved: &Resolved) -> Result<Placed, Failure> {
+    async fn place_over(&self, attempt: &Attempt<'_>, claim: Claim, resolved: &Resolved) -> Result<Placed, Failure> {
         let Some(lane) = self.heads.lane(&attempt.envelope.conversation, &attempt.key).await? else {
-            return self.place(attempt, attempt.claim, Terms::Next).await;
+            return self.place(attempt, claim, Terms::Next).await;
         };
         if judge(&attempt.claim, Some(lane)) != Standing::New {
             return self.stand(attempt, lane).await;
@@ -173,11 +167,11 @@ impl Append {
         }
         if resolved.through < lane.first
             && !lane.is_refused()
-            && let Some(Slot::Cell(_)) = self.decide(attempt, lane.first).await?
+            && let Decided::Written(_) = self.decide(attempt, lane.first).await?
         {
             return Err(lane_conflict(lane).into());
         }
-        self.place(attempt, attempt.claim, Terms::Over(lane)).await
+        self.place(attempt, claim, Terms::Over(lane)).await
     }
 
     /// The lane did not take the claim: where does its envelope stand then?
@@ -198,9 +192,11 @@ impl Append {
     /// An earlier attempt was given a place, and is still at it or has ended. Its cell is there, or will never be: then
     /// the envelope gets a place of now. Nothing is ever written at a place that was given long ago.
     async fn take_up(&self, attempt: &Attempt<'_>, lane: Lane) -> Result<(Box<Cell>, bool), Failure> {
-        if let Some(slot) = self.decide(attempt, lane.first).await? {
-            let cell = attempt.own(slot).ok_or_else(foreign)?;
-            return Ok((cell, true));
+        match self.decide(attempt, lane.first).await? {
+            Decided::Written(slot) => return Ok((attempt.own(slot).ok_or_else(foreign)?, true)),
+            // Perhaps it was there and was removed. Nobody can tell any more.
+            Decided::Gone => return Err(expired().into()),
+            Decided::Shut => {}
         }
         match self.place_anew(attempt, lane).await? {
             Placed::Written(cell) => Ok((cell, true)),
@@ -208,22 +204,22 @@ impl Append {
         }
     }
 
-    /// After this nothing can be written at a place any more: returns the cell that is there, if there is one.
-    async fn decide(&self, attempt: &Attempt<'_>, place: Seq) -> Result<Option<Slot>, Failure> {
+    /// After this nothing can be written at a place any more.
+    async fn decide(&self, attempt: &Attempt<'_>, place: Seq) -> Result<Decided, Failure> {
         let conversation = &attempt.envelope.conversation;
-        let there = self.log.before(conversation, place, 1).await?.slots.pop().filter(|slot| slot.seq() == place);
-        let decided = if there.is_some() {
-            there
-        } else {
+        let mut there = self.log.before(conversation, place, 1).await?.slots.pop().filter(|slot| slot.seq() == place);
+        if there.is_none() {
             let head = self.heads.heads(std::slice::from_ref(conversation)).await?.pop();
             let (_, head) = head.ok_or_else(|| Trouble::broken("heads.get", "the head is gone"))?;
             if place <= head.floor(self.clock.now_ms()) {
-                // Perhaps it was there and was removed. Nobody can tell any more.
-                return Err(expired().into());
+                return Ok(Decided::Gone);
             }
-            self.put(conversation, &Slot::Void(place)).await?
-        };
-        Ok(decided.filter(|slot| matches!(slot, Slot::Cell(_))))
+            there = self.put(conversation, &Slot::Void(place)).await?;
+        }
+        Ok(match there {
+            Some(slot @ Slot::Cell(_)) => Decided::Written(slot),
+            Some(Slot::Void(_)) | None => Decided::Shut,
+        })
     }
 
     /// Puts the cell at its place, or finds it there, or places it anew where somebody was first.
@@ -271,6 +267,16 @@ impl Attempt<'_> {
             _ => None,
         }
     }
+}
+
+/// What there is at a place for ever.
+enum Decided {
+    /// A cell.
+    Written(Slot),
+    /// Nothing.
+    Shut,
+    /// Nothing any more, perhaps.
+    Gone,
 }
 
 /// Where an envelope stands after placing.

@@ -18,14 +18,18 @@ impl Rules {
             .sending
             .iter()
             .filter_map(|(id, sending)| sending.conflict.as_ref().map(|c| (id.clone(), c.lane, c.since)))
+            .map(|(id, lane, since)| {
+                let at_end = session.sync.get(&id).is_some_and(|sync| sync.at_end);
+                (id, lane, at_end && now >= since + patience)
+            })
             .collect();
-        for (id, lane, since) in conflicts {
+        for (id, lane, nothing_more) in conflicts {
             let Some(row) = turn.tx.conversation(&id)? else { continue };
             // The lane's last envelope may have been given its number and never been written: then the log ends before
-            // it for as long as nobody writes. Everything older is read by then; and it is not this envelope. Should
-            // it be written after all, the server says so and places nothing: it is told how far was read.
-            let all_but_last = row.cursor.next() >= lane.seq && now >= since + patience;
-            if row.cursor >= lane.seq || all_but_last {
+            // it for as long as nobody writes, perhaps with numbers of others before it that were not written either.
+            // All earlier ones of this device are read by then: each was written before the next was sent. Should the
+            // last be written after all, the server says so and places nothing: it is told how far was read.
+            if row.cursor >= lane.seq || nothing_more {
                 self.settle_conflict(turn, &id, Resolved { lane, through: row.cursor })?;
             } else {
                 self.read_on(turn, &id, row.cursor);

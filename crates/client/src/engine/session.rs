@@ -50,6 +50,8 @@ pub(super) struct Sync {
     pub(super) again: bool,
     /// The highest number that is known to be written, not only reserved.
     pub(super) written: Seq,
+    /// The last page ended where the log did.
+    pub(super) at_end: bool,
     /// Fetches in a row that brought nothing.
     pub(super) idle: u32,
     pub(super) active_at: u64,
@@ -68,6 +70,7 @@ impl Default for Sync {
             told: false,
             again: false,
             written: Seq::ZERO,
+            at_end: false,
             idle: 0,
             active_at: 0,
             unread: false,

@@ -143,6 +143,7 @@ impl Rules {
         let progress = page.through > page.after;
         let Some(session) = self.session_mut() else { return Ok(()) };
         let sync = session.sync(id);
+        sync.at_end = !page.more && page.retry_after_ms.is_none();
         sync.idle = if progress { 0 } else { sync.idle.saturating_add(1) };
         sync.wanted = false;
         let idle = sync.idle;
