@@ -5,6 +5,7 @@ mod check;
 mod chronicle;
 pub mod contract;
 mod device;
+mod functions;
 mod memory;
 mod mutation;
 mod network;

@@ -9,21 +9,16 @@ use std::{
 
 use poste_domain::{
     Claim, LaneKey, Retention,
-    append::{Append, Settings},
-    fanout::Fanout,
-    marks::Marking,
-    membership::Roll,
+    append::Settings,
     ports::{Clock, Courier, Heads, News, Parcel, Placement, Placing, Terms},
-    read::Read,
-    routes::{self, Caller},
-    session::Session,
+    routes::Caller,
 };
 use poste_protocol::{
     Author, Cell, Code, Envelope, EnvelopeId, FromServer, Outcome, Page, SendFrame, Seq, Submission, UserId,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::{memory::World, mutation::Mutation, weather::Weather};
+use crate::{functions::Functions, memory::World, mutation::Mutation, weather::Weather};
 
 /// How long a frame travels at most.
 const TRAVEL: Duration = Duration::from_millis(60);
@@ -56,11 +51,7 @@ fn name(caller: &Caller) -> String {
 /// The deployment: the real rules on ports in memory.
 pub(crate) struct Network {
     pub(crate) world: Arc<World>,
-    append: Append,
-    read: Read,
-    marking: Marking,
-    session: Session,
-    fanout: Fanout,
+    functions: Functions,
     weather: Weather,
     calm: std::sync::atomic::AtomicBool,
     connections: Mutex<u64>,
@@ -75,13 +66,8 @@ pub(crate) struct Network {
 
 impl Network {
     pub(crate) fn new(world: Arc<World>, seed: u64, settings: Settings) -> Self {
-        let w = || world.clone();
         Self {
-            append: Append::new(w(), w(), w(), w(), w(), settings.clone()),
-            read: Read::new(w(), w(), w(), w(), w(), settings.retention),
-            marking: Marking::new(w(), w(), w(), Roll::new(w(), w()), w()),
-            session: Session::new(w(), w()),
-            fanout: Fanout::new(w(), w(), w(), w()),
+            functions: Functions::new(&world, &settings),
             weather: Weather::new(seed, crate::Odds::CALM),
             calm: false.into(),
             connections: Mutex::new(0),
@@ -171,7 +157,7 @@ impl Network {
             connected_at_ms,
             token_expires_at_ms: u64::MAX,
         };
-        if !self.function(self.session.connect(&caller)).await?.ok()? {
+        if !self.function(self.functions.session.connect(&caller)).await?.ok()? {
             return None;
         }
         let socket = self.world.open(&caller.connection);
@@ -185,7 +171,7 @@ impl Network {
         self.travel().await;
         if !self.befalls(0.5) {
             // Best effort: the outcome concerns nobody.
-            let _ = self.function(self.session.disconnect(caller)).await;
+            let _ = self.function(self.functions.session.disconnect(caller)).await;
         }
     }
 
@@ -219,25 +205,14 @@ impl Network {
     }
 
     async fn dispatch(&self, caller: &Caller, text: &str) -> FromServer {
-        let now = self.world.now_ms();
-        let frame: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
-        match frame.get("action").and_then(|action| action.as_str()) {
-            Some("send") => {
-                if self.world.breaks(Mutation::PublishBeforeWrite) {
-                    self.publish_early(caller, text).await;
-                }
-                routes::send(&self.append, caller, now, text).await
+        if self.world.breaks(Mutation::PublishBeforeWrite) {
+            self.publish_early(caller, text).await;
+        }
+        match self.functions.answer(caller, self.world.now_ms(), text).await {
+            FromServer::Page(page) if self.world.breaks(Mutation::CursorSkipsHoles) => {
+                FromServer::Page(Page { through: page.head, ..page })
             }
-            Some("fetch") => match routes::fetch(&self.read, caller, now, text).await {
-                FromServer::Page(page) if self.world.breaks(Mutation::CursorSkipsHoles) => {
-                    FromServer::Page(Page { through: page.head, ..page })
-                }
-                answer => answer,
-            },
-            Some("list") => routes::list(&self.read, caller, now, text).await,
-            Some("mark") => routes::mark(&self.marking, caller, now, text).await,
-            Some("hello") => routes::hello(&self.session, caller, now, text).await,
-            _ => routes::unknown(text),
+            answer => answer,
         }
     }
 
@@ -302,7 +277,7 @@ impl Network {
             if batch.is_empty() {
                 continue;
             }
-            match self.function(self.fanout.deliver(&batch)).await {
+            match self.function(self.functions.fanout.deliver(&batch)).await {
                 Some(failed) => waiting.extend(failed.into_iter().map(|position| batch[position].clone())),
                 None => waiting.append(&mut batch.clone()),
             }

@@ -1,0 +1,51 @@
+//! The deployed functions without AWS: the real rules on the ports in memory, and the routes to them.
+
+use std::sync::Arc;
+
+use poste_domain::{
+    append::{Append, Settings},
+    fanout::Fanout,
+    marks::Marking,
+    membership::Roll,
+    read::Read,
+    routes::{self, Caller},
+    session::Session,
+};
+use poste_protocol::FromServer;
+
+use crate::memory::World;
+
+/// The rules, warm.
+pub(crate) struct Functions {
+    append: Append,
+    read: Read,
+    marking: Marking,
+    pub(crate) session: Session,
+    pub(crate) fanout: Fanout,
+}
+
+impl Functions {
+    pub(crate) fn new(world: &Arc<World>, settings: &Settings) -> Self {
+        let w = || world.clone();
+        Self {
+            append: Append::new(w(), w(), w(), w(), w(), settings.clone()),
+            read: Read::new(w(), w(), w(), w(), w(), settings.retention),
+            marking: Marking::new(w(), w(), w(), Roll::new(w(), w()), w()),
+            session: Session::new(w(), w()),
+            fanout: Fanout::new(w(), w(), w(), w()),
+        }
+    }
+
+    /// A frame in, a frame out, as the gateway routes it.
+    pub(crate) async fn answer(&self, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
+        let frame: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+        match frame.get("action").and_then(|action| action.as_str()) {
+            Some("send") => routes::send(&self.append, caller, now_ms, text).await,
+            Some("fetch") => routes::fetch(&self.read, caller, now_ms, text).await,
+            Some("list") => routes::list(&self.read, caller, now_ms, text).await,
+            Some("mark") => routes::mark(&self.marking, caller, now_ms, text).await,
+            Some("hello") => routes::hello(&self.session, caller, now_ms, text).await,
+            _ => routes::unknown(text),
+        }
+    }
+}
