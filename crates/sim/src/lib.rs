@@ -9,6 +9,7 @@ mod functions;
 mod memory;
 mod mutation;
 mod network;
+pub mod scene;
 mod storm;
 mod weather;
 
@@ -17,4 +18,4 @@ pub use chronicle::Chronicle;
 pub use memory::World;
 pub use mutation::Mutation;
 pub use storm::{Report, Storm};
-pub use weather::{Odds, Weather};
+pub use weather::{Moment, Odds, Weather};

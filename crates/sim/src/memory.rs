@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -62,6 +65,7 @@ pub struct World {
     state: Mutex<State>,
     lanes_in_head: usize,
     began: Instant,
+    wrong_by_ms: AtomicI64,
     mutation: Option<Mutation>,
     /// What befalls its calls.
     pub weather: Weather,
@@ -76,6 +80,7 @@ impl World {
             state: Mutex::default(),
             lanes_in_head,
             began: Instant::now(),
+            wrong_by_ms: AtomicI64::new(0),
             mutation: None,
             weather,
             chronicle: Chronicle::default(),
@@ -86,6 +91,11 @@ impl World {
     #[must_use]
     pub fn with(self, mutation: Option<Mutation>) -> Self {
         Self { mutation, ..self }
+    }
+
+    /// The server's clock is wrong by so many milliseconds from here on.
+    pub fn set_clock_wrong(&self, by_ms: i64) {
+        self.wrong_by_ms.store(by_ms, Ordering::Relaxed);
     }
 
     pub(crate) fn breaks(&self, mutation: Mutation) -> bool {
@@ -127,10 +137,19 @@ impl World {
 
     /// Removes some of what may be removed, as a store does whose removal is late and in no order.
     pub fn remove_some(&self) {
+        self.remove(|| self.weather.chance(REMOVED));
+    }
+
+    /// Removes all that may be removed.
+    pub fn remove_due(&self) {
+        self.remove(|| true);
+    }
+
+    fn remove(&self, goes: impl Fn() -> bool) {
         let now = self.now_ms();
         let due: Vec<_> = self.state().removals.iter().take_while(|(at, ..)| *at <= now).cloned().collect();
         for (at, conversation, seq) in due {
-            if !self.weather.chance(REMOVED) {
+            if !goes() {
                 continue;
             }
             let mut state = self.state();
@@ -314,7 +333,8 @@ impl World {
 
 impl Clock for World {
     fn now_ms(&self) -> u64 {
-        EPOCH_MS + u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        let right = EPOCH_MS + u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        right.saturating_add_signed(self.wrong_by_ms.load(Ordering::Relaxed))
     }
 }
 

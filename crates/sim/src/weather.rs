@@ -1,8 +1,9 @@
-//! What may happen to a call: nothing, a delay, a failure before its effect, a failure after it.
+//! What may happen to a call: nothing, a delay, a failure before its effect, a failure after it. The dice decide, or a
+//! test arranges it.
 
 use std::{
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -10,6 +11,7 @@ use std::{
 
 use poste_domain::{Class, Trouble};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tokio::sync::Notify;
 
 /// How many of the calls that fail without an effect are turned away because there are too many.
 const THROTTLED: f64 = 0.4;
@@ -44,17 +46,83 @@ impl Odds {
     };
 }
 
+/// Just before or just after the effect of a call, for example `log.put`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// The call is made, and has had no effect.
+    Before(&'static str),
+    /// The call has had its effect, and is not answered.
+    After(&'static str),
+}
+
+/// What is arranged for a moment.
+#[derive(Debug)]
+pub(crate) enum Mishap {
+    /// The call fails.
+    Fails(Class),
+    /// The call goes no further, until it is told to.
+    Halts(Arc<Halt>),
+    /// The answer is lost on the way, and the SDK makes the call again.
+    IsMadeAgain,
+}
+
+/// Where a call stands still.
+#[derive(Debug, Default)]
+pub(crate) struct Halt {
+    reached: Notify,
+    released: Notify,
+}
+
+impl Halt {
+    /// Waits until a call has come here.
+    pub(crate) async fn reached(&self) {
+        self.reached.notified().await;
+    }
+
+    /// Lets the call go on.
+    pub(crate) fn release(&self) {
+        self.released.notify_one();
+    }
+
+    async fn stand(&self) {
+        self.reached.notify_one();
+        self.released.notified().await;
+    }
+}
+
 /// Seeded weather. The same seed and the same calls give the same mishaps.
 pub struct Weather {
     odds: Odds,
     calm: AtomicBool,
     dice: Mutex<StdRng>,
+    arranged: Mutex<Vec<(Moment, Mishap)>>,
 }
 
 impl Weather {
     /// By a seed.
     pub fn new(seed: u64, odds: Odds) -> Self {
-        Self { odds, calm: AtomicBool::new(false), dice: Mutex::new(StdRng::seed_from_u64(seed)) }
+        Self {
+            odds,
+            calm: AtomicBool::new(false),
+            dice: Mutex::new(StdRng::seed_from_u64(seed)),
+            arranged: Mutex::default(),
+        }
+    }
+
+    /// Something happens at the next such moment, once, whatever the dice say.
+    pub(crate) fn arrange(&self, moment: Moment, mishap: Mishap) {
+        self.arranged.lock().expect("no panic under the lock").push((moment, mishap));
+    }
+
+    /// Moments that were arranged and have not come.
+    pub(crate) fn outstanding(&self) -> Vec<Moment> {
+        self.arranged.lock().expect("no panic under the lock").iter().map(|(moment, _)| *moment).collect()
+    }
+
+    fn due(&self, moment: Moment) -> Option<Mishap> {
+        let mut arranged = self.arranged.lock().expect("no panic under the lock");
+        let position = arranged.iter().position(|(at, _)| *at == moment)?;
+        Some(arranged.remove(position).1)
     }
 
     /// No mishaps from here on.
@@ -91,10 +159,10 @@ impl Weather {
     }
 
     /// A call with an effect, through the weather.
-    pub(crate) async fn call<T>(
+    pub(crate) async fn call<T: Send>(
         &self,
         part: &'static str,
-        effect: impl FnOnce() -> Result<T, Trouble> + Send,
+        mut effect: impl FnMut() -> Result<T, Trouble> + Send,
     ) -> Result<T, Trouble> {
         let lost = |class, when: &str| Trouble::new(part, class, format!("lost {when} its effect"));
         self.delay().await;
@@ -102,7 +170,18 @@ impl Weather {
             let class = if self.chance(THROTTLED) { Class::Throttled } else { Class::Transient };
             return Err(lost(class, "before"));
         }
-        let outcome = effect();
+        match self.due(Moment::Before(part)) {
+            Some(Mishap::Fails(class)) => return Err(lost(class, "before")),
+            Some(Mishap::Halts(halt)) => halt.stand().await,
+            Some(Mishap::IsMadeAgain) | None => {}
+        }
+        let mut outcome = effect();
+        match self.due(Moment::After(part)) {
+            Some(Mishap::Fails(class)) => return Err(lost(class, "after")),
+            Some(Mishap::Halts(halt)) => halt.stand().await,
+            Some(Mishap::IsMadeAgain) => outcome = effect(),
+            None => {}
+        }
         self.delay().await;
         if self.chance(self.odds().fail_after) {
             return Err(lost(Class::Transient, "after"));

@@ -1,0 +1,521 @@
+//! A scene: a deployment in memory on which a short story is played. The rules are the real ones; the devices speak the
+//! frames of the wire; time passes when it is let; calls go wrong where the story wants it. The examples of
+//! `docs/SEMANTICS.md` and the cases of `tests/rules.rs` are played on it.
+//!
+//! A story halts a function at a [`Moment`] of one of its calls. Where it is dropped then, the function has ended; where
+//! it goes on, it was only slow. Nobody else can tell the two apart.
+
+use std::{
+    cell::{Cell as Counter, RefCell},
+    collections::BTreeMap,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use poste_domain::{
+    Class, Interval, Membership, Retention,
+    append::Settings,
+    ports::{Parcel, Slot},
+    routes::Caller,
+};
+use poste_protocol::{
+    Author, Cell, Code, ConversationId, DeviceId, Envelope, EnvelopeId, Fetch, FromServer, List, Mark, MarkFrame,
+    MemberMark, Message, MessageId, Number, Outcome, Page, Reference, Refusal, Request, SendFrame, Seq, Submission,
+    Summary, UserId,
+};
+use tokio::{runtime::Runtime, sync::mpsc::UnboundedReceiver};
+use uuid::Uuid;
+
+use crate::{
+    functions::Functions,
+    memory::World,
+    weather::{Halt, Mishap, Odds, Weather},
+};
+
+pub use crate::weather::Moment::{self, After, Before};
+
+/// A second.
+pub const SECOND: Duration = Duration::from_secs(1);
+
+/// A day.
+pub const DAY: Duration = Duration::from_hours(24);
+
+/// As many lanes in the head as a deployment has there (`poste-aws`, `LANES_IN_HEAD`).
+pub const LANES_IN_HEAD: usize = 10;
+
+/// A deployment in memory, and the time that passes on it.
+pub struct Scene {
+    stage: Rc<Stage>,
+}
+
+struct Stage {
+    runtime: Runtime,
+    world: Arc<World>,
+    settings: RefCell<Settings>,
+    functions: RefCell<Arc<Functions>>,
+    /// Counts ids and connections.
+    count: Counter<u64>,
+    /// What the delivery queue holds, and how much came into it so far.
+    queue: RefCell<(Vec<Parcel>, usize)>,
+}
+
+impl Default for Scene {
+    fn default() -> Self {
+        Self::new(LANES_IN_HEAD)
+    }
+}
+
+impl Scene {
+    /// Nothing is written yet. So many lanes live in a conversation's head, further ones on their own.
+    pub fn new(lanes_in_head: usize) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let runtime = runtime.expect("a runtime of one thread");
+        let world = {
+            let _clock = runtime.enter();
+            Arc::new(World::new(Weather::new(0, Odds::CALM), lanes_in_head))
+        };
+        let settings = Settings::default();
+        let functions = RefCell::new(Arc::new(Functions::new(&world, &settings)));
+        let (settings, count, queue) = (RefCell::new(settings), Counter::new(0), RefCell::default());
+        Self { stage: Rc::new(Stage { runtime, world, settings, functions, count, queue }) }
+    }
+
+    /// Messages are kept for so long, from here on. The functions start anew, and remember nothing.
+    pub fn keeps(&self, messages_for: Duration) {
+        let mut settings = self.stage.settings.borrow_mut();
+        settings.retention = Retention::of(millis(messages_for));
+        *self.stage.functions.borrow_mut() = Arc::new(Functions::new(&self.stage.world, &settings));
+    }
+
+    /// The ports.
+    pub fn world(&self) -> &World {
+        &self.stage.world
+    }
+
+    /// Anything else on the ports, in the scene's time.
+    pub fn plays<T>(&self, work: impl Future<Output = T>) -> T {
+        self.stage.runtime.block_on(work)
+    }
+
+    /// A user's device. It has written nothing yet.
+    pub fn device(&self, user: &str, device: &str) -> Device {
+        let author = Author { user: user_id(user), device: DeviceId::new(device).expect("a well-formed device") };
+        Device { stage: self.stage.clone(), author, numbers: RefCell::default() }
+    }
+
+    /// The conversation of two users. It is there with the first envelope.
+    pub fn direct(&self, one: &str, other: &str) -> Direct {
+        let users = [user_id(one), user_id(other)];
+        Direct { id: ConversationId::direct(&users[0], &users[1]), users }
+    }
+
+    /// Makes somebody a member who sees these numbers, from the first to the last; to the end without one.
+    pub fn admits(&self, direct: &Direct, user: &str, seen: &[(u64, Option<u64>)]) {
+        let interval = |(from, to): &(u64, Option<u64>)| Interval { from: seq(*from), to: to.map(seq) };
+        self.stage.world.admit(&direct.id, &user_id(user), Membership::new(seen.iter().map(interval).collect()));
+    }
+
+    /// Time passes.
+    pub fn passes(&self, time: Duration) {
+        self.stage.runtime.block_on(tokio::time::advance(time));
+    }
+
+    /// The server's clock is wrong by so much from here on: it has jumped, or another function's clock is asked.
+    pub fn clock_is_wrong_by(&self, seconds: i64) {
+        self.stage.world.set_clock_wrong(seconds * 1_000);
+    }
+
+    /// The server's time, in Unix milliseconds.
+    pub fn now_ms(&self) -> u64 {
+        self.stage.now_ms()
+    }
+
+    /// The next such call fails there: before or after its effect.
+    pub fn fails(&self, moment: Moment, class: Class) {
+        self.stage.world.weather.arrange(moment, Mishap::Fails(class));
+    }
+
+    /// The answer to the next such call is lost, and the SDK makes the call a second time.
+    pub fn is_made_again(&self, call: &'static str) {
+        self.stage.world.weather.arrange(After(call), Mishap::IsMadeAgain);
+    }
+
+    /// The delivery queue hands out what it holds. What could not be posted stays in it.
+    pub fn delivers(&self) {
+        let parcels = self.stage.parcels();
+        let functions = self.stage.functions.borrow().clone();
+        let failed = self.stage.runtime.block_on(functions.fanout.deliver(&parcels));
+        self.stage.queue.borrow_mut().0 = failed.into_iter().map(|position| parcels[position].clone()).collect();
+    }
+
+    /// The same, and the function ends at this moment. Nobody took anything off the queue.
+    pub fn delivers_until(&self, moment: Moment) {
+        let parcels = self.stage.parcels();
+        let functions = self.stage.functions.borrow().clone();
+        drop(self.stage.until(moment, Box::pin(async move { functions.fanout.deliver(&parcels).await })));
+    }
+
+    /// The store removes all that it may remove by now. Returns how many slots it has removed so far.
+    pub fn removes(&self) -> usize {
+        let _clock = self.stage.runtime.enter();
+        self.stage.world.remove_due();
+        self.stage.world.removed()
+    }
+
+    /// What the log holds or held: each cell's place and number of messages, each void's place.
+    pub fn log(&self, direct: &Direct) -> Vec<Slot> {
+        self.stage.world.log_of(&direct.id)
+    }
+
+    /// Voids in the log.
+    pub fn voids(&self, direct: &Direct) -> usize {
+        self.log(direct).iter().filter(|slot| matches!(slot, Slot::Void(_))).count()
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let outstanding = self.world.weather.outstanding();
+        assert!(outstanding.is_empty() || std::thread::panicking(), "these moments never came: {outstanding:?}");
+    }
+}
+
+impl Stage {
+    fn next(&self) -> u64 {
+        self.count.set(self.count.get() + 1);
+        self.count.get()
+    }
+
+    fn now_ms(&self) -> u64 {
+        use poste_domain::ports::Clock;
+        let _clock = self.runtime.enter();
+        self.world.now_ms()
+    }
+
+    /// Everything in the delivery queue. It stays there.
+    fn parcels(&self) -> Vec<Parcel> {
+        let (waiting, taken) = &mut *self.queue.borrow_mut();
+        let fresh = self.world.published_since(*taken);
+        *taken += fresh.len();
+        waiting.extend(fresh);
+        waiting.clone()
+    }
+
+    /// Plays work until a call halts.
+    fn until<T>(self: &Rc<Self>, moment: Moment, mut work: Work<T>) -> Halted<T> {
+        let halt = Arc::new(Halt::default());
+        self.world.weather.arrange(moment, Mishap::Halts(halt.clone()));
+        self.runtime.block_on(async {
+            tokio::select! {
+                _ = &mut work => panic!("it came to its end without {moment:?}"),
+                () = halt.reached() => {}
+            }
+        });
+        Halted { work, halt, stage: self.clone() }
+    }
+}
+
+type Work<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// A function that stands still at a moment. Dropped, it has ended there.
+#[must_use = "a function that is dropped has ended"]
+pub struct Halted<T> {
+    work: Work<T>,
+    halt: Arc<Halt>,
+    stage: Rc<Stage>,
+}
+
+impl<T> Halted<T> {
+    /// It was only slow: it goes on, and comes to its answer.
+    pub fn goes_on(self) -> T {
+        self.halt.release();
+        self.stage.runtime.block_on(self.work)
+    }
+
+    /// The function ends here, without an answer.
+    pub fn ends(self) {}
+}
+
+/// The conversation of two users.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Direct {
+    /// Its id, which follows from the users.
+    pub id: ConversationId,
+    users: [UserId; 2],
+}
+
+/// What a device is told of an envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Stored by this attempt, at this place.
+    Accepted(u64),
+    /// Stored by an earlier attempt, at this place.
+    Repeat(u64),
+    /// Not stored by this attempt.
+    Refused(Refusal),
+}
+
+impl Answer {
+    /// The place of an envelope that this attempt stored.
+    pub fn accepted(self) -> u64 {
+        match self {
+            Self::Accepted(place) => place,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The place of an envelope that is stored.
+    pub fn place(self) -> u64 {
+        match self {
+            Self::Accepted(place) | Self::Repeat(place) => place,
+            Self::Refused(refusal) => panic!("refused: {refusal}"),
+        }
+    }
+
+    /// Why an envelope was refused.
+    pub fn refusal(self) -> Refusal {
+        match self {
+            Self::Refused(refusal) => refusal,
+            stored => panic!("{stored:?}"),
+        }
+    }
+
+    /// The code of a refusal.
+    pub fn code(self) -> Code {
+        self.refusal().code
+    }
+}
+
+/// A device that keeps nothing but its numbers. A clone is a backup: it goes on from the numbers of then.
+#[derive(Clone)]
+pub struct Device {
+    stage: Rc<Stage>,
+    author: Author,
+    numbers: RefCell<BTreeMap<ConversationId, Number>>,
+}
+
+impl Device {
+    /// User and device.
+    pub fn author(&self) -> &Author {
+        &self.author
+    }
+
+    /// Somebody writes: a new envelope with the device's next number, not sent yet.
+    pub fn writes<const N: usize>(&self, direct: &Direct, bodies: [&str; N]) -> Submission {
+        let id = || Uuid::from_u128(self.stage.next().into());
+        let mut numbers = self.numbers.borrow_mut();
+        let number = numbers.get(&direct.id).map_or(Number::FIRST, |number| number.next());
+        numbers.insert(direct.id.clone(), number);
+        let message = |body: &str| Message { id: MessageId(id()), body: body.to_owned(), written_at: None };
+        let [one, other] = &direct.users;
+        let envelope = Envelope {
+            id: EnvelopeId(id()),
+            conversation: direct.id.clone(),
+            to: Some(if *one == self.author.user { other.clone() } else { one.clone() }),
+            number,
+            messages: bodies.into_iter().map(message).collect(),
+        };
+        Submission { envelope, age_ms: 0, attempt: 1, resolved: None }
+    }
+
+    /// Sends an envelope.
+    pub fn sends(&self, submission: &Submission) -> Answer {
+        self.sends_together(&[submission]).remove(0)
+    }
+
+    /// Sends envelopes for several conversations in one frame.
+    pub fn sends_together(&self, submissions: &[&Submission]) -> Vec<Answer> {
+        let (count, asked) = (submissions.len(), self.asks(&self.send_frame(submissions)));
+        verdicts(self.stage.runtime.block_on(asked), count)
+    }
+
+    /// Sends an envelope; the function halts.
+    pub fn sends_until(&self, moment: Moment, submission: &Submission) -> Halted<Answer> {
+        let asked = self.asks(&self.send_frame(&[submission]));
+        self.stage.until(moment, Box::pin(async move { verdicts(asked.await, 1).remove(0) }))
+    }
+
+    /// Fetches the page after a number.
+    pub fn reads(&self, direct: &Direct, after: u64) -> Page {
+        self.fetches(direct, after, None).expect("a page")
+    }
+
+    /// Fetches the page after a number, of about so many messages.
+    ///
+    /// # Errors
+    /// The refusal, if there is one.
+    pub fn fetches(&self, direct: &Direct, after: u64, limit: Option<u32>) -> Result<Page, Refusal> {
+        page(self.stage.runtime.block_on(self.asks(&self.fetch_frame(direct, after, limit))))
+    }
+
+    /// Fetches; the function halts.
+    pub fn reads_until(&self, moment: Moment, direct: &Direct, after: u64) -> Halted<Page> {
+        let asked = self.asks(&self.fetch_frame(direct, after, None));
+        self.stage.until(moment, Box::pin(async move { page(asked.await).expect("a page") }))
+    }
+
+    /// The user's conversations.
+    pub fn lists(&self) -> Vec<Summary> {
+        let list = Request::List(List { reference: self.reference(), after: None });
+        match self.stage.runtime.block_on(self.asks(&list)) {
+            FromServer::List(list) => list.conversations,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Tells how far the device has stored, and its person has read.
+    ///
+    /// # Errors
+    /// The refusal, if there is one.
+    pub fn marks(&self, direct: &Direct, delivered: Option<u64>, read: Option<u64>) -> Result<(), Refusal> {
+        marked(self.stage.runtime.block_on(self.asks(&self.mark_frame(direct, delivered, read))))
+    }
+
+    /// Tells how far the device has stored; the function halts.
+    pub fn marks_until(&self, moment: Moment, direct: &Direct, delivered: u64) -> Halted<Result<(), Refusal>> {
+        let asked = self.asks(&self.mark_frame(direct, Some(delivered), None));
+        self.stage.until(moment, Box::pin(async move { marked(asked.await) }))
+    }
+
+    /// Connects. A device has one connection; the newest counts.
+    pub fn connects(&self) -> Line {
+        let caller = Caller { connection: format!("c{}", self.stage.next()), ..self.caller() };
+        let functions = self.stage.functions.borrow().clone();
+        let registered = self.stage.runtime.block_on(functions.session.connect(&caller));
+        assert_eq!(registered, Ok(true), "the scene connects one after the other");
+        Line {
+            frames: self.stage.world.open(&caller.connection),
+            connection: caller.connection,
+            stage: self.stage.clone(),
+        }
+    }
+
+    fn caller(&self) -> Caller {
+        Caller {
+            author: self.author.clone(),
+            connection: String::new(),
+            connected_at_ms: self.stage.now_ms(),
+            token_expires_at_ms: u64::MAX,
+        }
+    }
+
+    fn reference(&self) -> Reference {
+        Reference::new(self.stage.next().to_string()).expect("digits, and few")
+    }
+
+    fn send_frame(&self, submissions: &[&Submission]) -> Request {
+        let submissions = submissions.iter().map(|submission| (*submission).clone()).collect();
+        Request::Send(SendFrame { reference: self.reference(), submissions })
+    }
+
+    fn fetch_frame(&self, direct: &Direct, after: u64, limit: Option<u32>) -> Request {
+        let (reference, conversation) = (self.reference(), direct.id.clone());
+        Request::Fetch(Fetch { reference, conversation, after: seq(after), limit })
+    }
+
+    fn mark_frame(&self, direct: &Direct, delivered: Option<u64>, read: Option<u64>) -> Request {
+        let mark = Mark { conversation: direct.id.clone(), delivered: delivered.map(seq), read: read.map(seq) };
+        Request::Mark(MarkFrame { reference: self.reference(), marks: vec![mark] })
+    }
+
+    /// A frame on its way to a function.
+    fn asks(&self, request: &Request) -> Work<FromServer> {
+        let text = serde_json::to_string(request).expect("a frame has only plain fields");
+        let (functions, caller, now_ms) = (self.stage.functions.borrow().clone(), self.caller(), self.stage.now_ms());
+        Box::pin(async move { functions.answer(&caller, now_ms, &text).await })
+    }
+}
+
+/// A live connection, seen from the device.
+pub struct Line {
+    connection: String,
+    frames: UnboundedReceiver<String>,
+    stage: Rc<Stage>,
+}
+
+/// What came on a connection.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// What others wrote, in the order of arrival.
+    pub cells: Vec<Cell>,
+    /// How far others are.
+    pub marks: Vec<MemberMark>,
+}
+
+impl Line {
+    /// What has come since it was asked last.
+    pub fn hears(&mut self) -> Heard {
+        let mut heard = Heard::default();
+        while let Ok(frame) = self.frames.try_recv() {
+            let Ok(FromServer::Delivery(delivery)) = serde_json::from_str(&frame) else { continue };
+            for item in delivery.items {
+                heard.cells.extend(item.cells);
+                heard.marks.extend(item.marks);
+            }
+        }
+        heard
+    }
+
+    /// The connection is gone, and nobody has said so.
+    pub fn breaks(self) {
+        self.stage.world.close(&self.connection);
+    }
+}
+
+/// The messages of cells, each with its place.
+pub fn texts<'a>(cells: impl IntoIterator<Item = &'a Cell>) -> Vec<(u64, &'a str)> {
+    let messages =
+        |cell: &'a Cell| (cell.seq.get()..).zip(&cell.messages).map(|(place, message)| (place, message.body.as_str()));
+    cells.into_iter().flat_map(messages).collect()
+}
+
+/// The same envelope, after its device has let it wait.
+pub fn aged(submission: &Submission, by: Duration) -> Submission {
+    Submission { age_ms: submission.age_ms + millis(by), ..submission.clone() }
+}
+
+fn verdicts(answer: FromServer, count: usize) -> Vec<Answer> {
+    match answer {
+        FromServer::Sent(sent) => sent
+            .verdicts
+            .into_iter()
+            .map(|verdict| match verdict.outcome {
+                Outcome::Accepted { seq, repeat: false, .. } => Answer::Accepted(seq.get()),
+                Outcome::Accepted { seq, repeat: true, .. } => Answer::Repeat(seq.get()),
+                Outcome::Refused { error } => Answer::Refused(error),
+            })
+            .collect(),
+        FromServer::Error(error) => vec![Answer::Refused(error.refusal); count],
+        other => panic!("{other:?}"),
+    }
+}
+
+fn page(answer: FromServer) -> Result<Page, Refusal> {
+    match answer {
+        FromServer::Page(page) => Ok(page),
+        FromServer::Error(error) => Err(error.refusal),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn marked(answer: FromServer) -> Result<(), Refusal> {
+    match answer {
+        FromServer::Marked(marked) => marked.results.into_iter().find_map(|result| result.error).map_or(Ok(()), Err),
+        FromServer::Error(error) => Err(error.refusal),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn user_id(name: &str) -> UserId {
+    UserId::new(name).expect("a well-formed user")
+}
+
+fn seq(number: u64) -> Seq {
+    Seq::ZERO.plus(number)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
