@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use poste_domain::{
+    Class,
     fanout::SETTLING_MS,
     ports::{Connections, Log, News, Slot},
     read::GRACE_MS,
@@ -13,7 +14,7 @@ use poste_protocol::{
 };
 use poste_sim::scene::{
     Answer::{Accepted, Repeat},
-    Before, DAY, Device, Direct, LANES_IN_HEAD, Scene, aged,
+    Before, DAY, Device, Direct, LANES_IN_HEAD, Scene, aged, texts,
 };
 use uuid::Uuid;
 
@@ -467,12 +468,81 @@ fn messages_without_end_are_kept_for_ever() {
     assert_eq!((seqs(&page), page.floor), (vec![1], Seq::ZERO));
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_waited_longer_than_messages_are_kept_is_refused() {
-    let server = Server::keeping(10, Retention::of(10 * DAY_MS));
-    let alice = author("alice", "phone");
-    let aged = |age_ms| Submission { age_ms, ..submission(1, 1, 1) };
-    assert_eq!(server.refusal(&alice, &aged(10 * DAY_MS)).await.code, Code::Expired);
-    let server = Server::keeping(10, Retention::of(10 * DAY_MS));
-    assert_eq!(server.send(&alice, &aged(10 * DAY_MS - 1)).await, (1, false));
+#[test]
+fn what_waited_longer_than_messages_are_kept_is_refused() {
+    for (age, taken) in [(10 * DAY, false), (10 * DAY - Duration::from_millis(1), true)] {
+        let scene = Scene::default();
+        scene.keeps(10 * DAY);
+        let (alice, ..) = two(&scene);
+        let answer = alice.sends(&aged(&submission(1, 1, 1), age));
+        assert_eq!(matches!(answer, Accepted(1)), taken, "{answer:?}");
+    }
+}
+
+/// A hot conversation: its head, or its part of the log, takes no more for a while.
+#[test]
+fn what_is_throttled_is_busy_and_stored_once_in_the_end() {
+    for call in ["members.get", "heads.place", "log.put", "queue.publish"] {
+        let scene = Scene::default();
+        let (alice, bob, chat) = two(&scene);
+        let (hello, again) = (alice.writes(&chat, ["hello"]), 5);
+        for _ in 0..again {
+            scene.fails(Before(call), Class::Throttled);
+            let refusal = alice.sends(&hello).refusal();
+            assert_eq!((refusal.code, refusal.retryable), (Code::Busy, true), "{call}");
+            assert!(refusal.retry_after_ms.is_some_and(|wait| wait > 0), "{call}");
+            scene.passes(Duration::from_millis(refusal.retry_after_ms.expect("a wait")));
+        }
+        let place = alice.sends(&hello).place();
+        assert_eq!(alice.sends(&hello), Repeat(place), "{call}");
+        assert_eq!(texts(&bob.reads(&chat, 0).cells), [(place, "hello")], "{call}");
+        let news = scene.world().published();
+        assert!(!news.is_empty() && news.iter().all(|parcel| parcel.news == news[0].news), "{call}");
+    }
+}
+
+#[test]
+fn lanes_outside_a_throttled_head_lose_nothing_either() {
+    for call in ["heads.reserve", "lanes.bind"] {
+        let scene = Scene::new(0);
+        let (alice, bob, chat) = two(&scene);
+        alice.sends(&alice.writes(&chat, ["first"])).place();
+        let hello = alice.writes(&chat, ["hello"]);
+        scene.fails(Before(call), Class::Throttled);
+        assert_eq!(alice.sends(&hello).code(), Code::Busy, "{call}");
+        let place = alice.sends(&hello).accepted();
+        assert_eq!(alice.sends(&hello), Repeat(place), "{call}");
+        scene.passes(grace());
+        assert_eq!(texts(&bob.reads(&chat, 0).cells), [(1, "first"), (place, "hello")], "{call}");
+    }
+}
+
+#[test]
+fn a_throttled_conversation_does_not_hold_up_another_in_the_same_frame() {
+    let scene = Scene::default();
+    let (alice, _, chat) = two(&scene);
+    let other = scene.direct("alice", "carol");
+    let (hot, calm) = (alice.writes(&chat, ["hot"]), alice.writes(&other, ["calm"]));
+    scene.fails(Before("heads.place"), Class::Throttled);
+    let answers = alice.sends_together(&[&hot, &calm]);
+    assert_eq!(answers[0].clone().code(), Code::Busy);
+    assert_eq!(answers[1], Accepted(1));
+    assert_eq!(alice.sends(&hot), Accepted(1));
+}
+
+#[test]
+fn a_reader_of_a_throttled_conversation_is_busy_and_keeps_its_cursor() {
+    let scene = Scene::default();
+    let (alice, bob, chat) = two(&scene);
+    alice.sends(&alice.writes(&chat, ["hello"])).place();
+    stall(&alice, &alice.writes(&chat, ["lost", "with its function"]));
+    bob.sends(&bob.writes(&chat, ["hi"])).place();
+    scene.passes(grace());
+    for call in ["log.after", "heads.get", "log.put"] {
+        scene.fails(Before(call), Class::Throttled);
+        let refusal = bob.fetches(&chat, 0, None).expect_err("a refusal");
+        assert_eq!((refusal.code, refusal.retry_after_ms.is_some()), (Code::Busy, true), "{call}");
+    }
+    let page = bob.reads(&chat, 0);
+    assert_eq!((texts(&page.cells), page.through.get()), (vec![(1, "hello"), (4, "hi")], 4));
 }
