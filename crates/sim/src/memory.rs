@@ -93,6 +93,11 @@ impl World {
         Self { mutation, ..self }
     }
 
+    /// What time it is, whatever the server's clock says.
+    pub(crate) fn right_now_ms(&self) -> u64 {
+        EPOCH_MS + u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// The server's clock is wrong by so many milliseconds from here on.
     pub fn set_clock_wrong(&self, by_ms: i64) {
         self.wrong_by_ms.store(by_ms, Ordering::Relaxed);
@@ -333,8 +338,7 @@ impl World {
 
 impl Clock for World {
     fn now_ms(&self) -> u64 {
-        let right = EPOCH_MS + u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        right.saturating_add_signed(self.wrong_by_ms.load(Ordering::Relaxed))
+        self.right_now_ms().saturating_add_signed(self.wrong_by_ms.load(Ordering::Relaxed))
     }
 }
 

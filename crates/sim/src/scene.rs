@@ -5,6 +5,8 @@
 //! A story halts a function at a [`Moment`] of one of its calls. Where it is dropped then, the function has ended; where
 //! it goes on, it was only slow. Nobody else can tell the two apart.
 
+mod phone;
+
 use std::{
     cell::{Cell as Counter, RefCell},
     collections::BTreeMap,
@@ -17,7 +19,7 @@ use std::{
 use poste_domain::{
     Class, Interval, Membership, Retention,
     append::Settings,
-    ports::{Parcel, Slot},
+    ports::{Clock, Parcel, Slot},
     routes::Caller,
 };
 use poste_protocol::{
@@ -35,6 +37,7 @@ use crate::{
 };
 
 pub use crate::weather::Moment::{self, After, Before};
+pub use phone::Phone;
 
 /// A second.
 pub const SECOND: Duration = Duration::from_secs(1);
@@ -105,6 +108,11 @@ impl Scene {
         Device { stage: self.stage.clone(), author, numbers: RefCell::default() }
     }
 
+    /// A user's device with the device library on it. The network is not there yet.
+    pub fn phone(&self, user: &str, device: &str) -> Phone {
+        Phone::new(self.stage.clone(), self.device(user, device).author)
+    }
+
     /// The conversation of two users. It is there with the first envelope.
     pub fn direct(&self, one: &str, other: &str) -> Direct {
         let users = [user_id(one), user_id(other)];
@@ -125,11 +133,6 @@ impl Scene {
     /// The server's clock is wrong by so much from here on: it has jumped, or another function's clock is asked.
     pub fn clock_is_wrong_by(&self, seconds: i64) {
         self.stage.world.set_clock_wrong(seconds * 1_000);
-    }
-
-    /// The server's time, in Unix milliseconds.
-    pub fn now_ms(&self) -> u64 {
-        self.stage.now_ms()
     }
 
     /// The next such call fails there: before or after its effect.
@@ -164,7 +167,7 @@ impl Scene {
         self.stage.world.removed()
     }
 
-    /// What the log holds or held: each cell's place and number of messages, each void's place.
+    /// What the log holds or held.
     pub fn log(&self, direct: &Direct) -> Vec<Slot> {
         self.stage.world.log_of(&direct.id)
     }
@@ -189,9 +192,39 @@ impl Stage {
     }
 
     fn now_ms(&self) -> u64 {
-        use poste_domain::ports::Clock;
         let _clock = self.runtime.enter();
         self.world.now_ms()
+    }
+
+    /// What time it is, whatever the server's clock says.
+    fn right_now_ms(&self) -> u64 {
+        let _clock = self.runtime.enter();
+        self.world.right_now_ms()
+    }
+
+    fn caller(&self, author: &Author) -> Caller {
+        Caller {
+            author: author.clone(),
+            connection: format!("c{}", self.next()),
+            connected_at_ms: self.now_ms(),
+            token_expires_at_ms: u64::MAX,
+        }
+    }
+
+    /// A device's new connection.
+    fn connects(&self, author: &Author) -> (Caller, UnboundedReceiver<String>) {
+        let caller = self.caller(author);
+        let functions = self.functions.borrow().clone();
+        let registered = self.runtime.block_on(functions.session.connect(&caller));
+        assert_eq!(registered, Ok(true), "a scene connects one after the other");
+        let frames = self.world.open(&caller.connection);
+        (caller, frames)
+    }
+
+    /// A frame on its way to a function.
+    fn answers(&self, caller: Caller, text: String) -> Work<FromServer> {
+        let (functions, now_ms) = (self.functions.borrow().clone(), self.now_ms());
+        Box::pin(async move { functions.answer(&caller, now_ms, &text).await })
     }
 
     /// Everything in the delivery queue. It stays there.
@@ -381,24 +414,8 @@ impl Device {
 
     /// Connects. A device has one connection; the newest counts.
     pub fn connects(&self) -> Line {
-        let caller = Caller { connection: format!("c{}", self.stage.next()), ..self.caller() };
-        let functions = self.stage.functions.borrow().clone();
-        let registered = self.stage.runtime.block_on(functions.session.connect(&caller));
-        assert_eq!(registered, Ok(true), "the scene connects one after the other");
-        Line {
-            frames: self.stage.world.open(&caller.connection),
-            connection: caller.connection,
-            stage: self.stage.clone(),
-        }
-    }
-
-    fn caller(&self) -> Caller {
-        Caller {
-            author: self.author.clone(),
-            connection: String::new(),
-            connected_at_ms: self.stage.now_ms(),
-            token_expires_at_ms: u64::MAX,
-        }
+        let (caller, frames) = self.stage.connects(&self.author);
+        Line { frames, connection: caller.connection, stage: self.stage.clone() }
     }
 
     fn reference(&self) -> Reference {
@@ -420,11 +437,9 @@ impl Device {
         Request::Mark(MarkFrame { reference: self.reference(), marks: vec![mark] })
     }
 
-    /// A frame on its way to a function.
     fn asks(&self, request: &Request) -> Work<FromServer> {
         let text = serde_json::to_string(request).expect("a frame has only plain fields");
-        let (functions, caller, now_ms) = (self.stage.functions.borrow().clone(), self.caller(), self.stage.now_ms());
-        Box::pin(async move { functions.answer(&caller, now_ms, &text).await })
+        self.stage.answers(self.stage.caller(&self.author), text)
     }
 }
 

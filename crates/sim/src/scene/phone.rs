@@ -1,0 +1,146 @@
+//! A device with the real engine of the device library over its real store, in memory. What a kill leaves is the store.
+
+use std::{collections::VecDeque, rc::Rc, time::Duration};
+
+use poste_client::{
+    Conversation, Message, State, StoreError, Target, Tuning,
+    engine::{Engine, Input, Now, Output},
+    store::{Store, Tx},
+};
+use poste_domain::routes::Caller;
+use poste_protocol::Author;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::{Direct, Stage, millis, user_id};
+
+/// What a phone's clock is behind the server's, in milliseconds. The two have nothing to do with each other.
+const BEHIND_MS: u64 = 10_000_000_000;
+
+/// Messages that a list shows.
+const SHOWN: usize = 100;
+
+/// A device of the device library. It does what it has to do at once, and waits only when it is told to.
+pub struct Phone {
+    stage: Rc<Stage>,
+    me: Author,
+    /// Nothing only while it is killed.
+    engine: Option<Engine>,
+    line: Option<(Caller, UnboundedReceiver<String>)>,
+}
+
+impl Phone {
+    pub(super) fn new(stage: Rc<Stage>, me: Author) -> Self {
+        let store = Store::in_memory(&me.user, &me.device).expect("a store in memory");
+        let engine = Some(Engine::new(store, me.clone(), Tuning::default(), 0));
+        Self { stage, me, engine, line: None }
+    }
+
+    /// The person writes to somebody.
+    pub fn writes(&mut self, to: &str, body: &str) {
+        let (now, to) = (self.now(), Target::User(user_id(to)));
+        let (_, outputs) = self.engine().send(now, to, body.to_owned()).expect("a store in memory");
+        self.carries_out(outputs);
+    }
+
+    /// The network is there: the phone connects, sends and fetches.
+    pub fn goes_online(&mut self) {
+        self.happens(Input::Network(true));
+    }
+
+    /// The network is gone.
+    pub fn goes_offline(&mut self) {
+        self.happens(Input::Network(false));
+    }
+
+    /// Time passes, and the phone does what is due.
+    pub fn waits(&mut self, time: Duration) {
+        let until = self.now().mono + millis(time);
+        loop {
+            let next = self.engine().next_wake().unwrap_or(u64::MAX).min(until);
+            let step = next.saturating_sub(self.now().mono);
+            self.stage.runtime.block_on(tokio::time::advance(Duration::from_millis(step)));
+            self.happens(Input::Tick);
+            if next == until {
+                return;
+            }
+        }
+    }
+
+    /// The process is killed and started again, without the network. Only the disk is as it was.
+    pub fn is_killed(&mut self) {
+        self.hangs_up();
+        let store = self.engine.take().expect("an engine").into_store();
+        self.engine = Some(Engine::new(store, self.me.clone(), Tuning::default(), self.stage.next()));
+    }
+
+    /// What the list of a conversation shows, in its order.
+    pub fn shows(&mut self, direct: &Direct) -> Vec<(String, State)> {
+        let shown: Vec<Message> = self.reads(|store| store.history(&direct.id, None, SHOWN));
+        shown.into_iter().map(|message| (message.body, message.state)).collect()
+    }
+
+    /// Up to where it has taken the conversation in.
+    pub fn cursor(&mut self, direct: &Direct) -> u64 {
+        let known: Option<Conversation> = self.reads(|store| store.conversation_view(&direct.id));
+        known.map_or(0, |known| known.cursor.get())
+    }
+
+    fn engine(&mut self) -> &mut Engine {
+        self.engine.as_mut().expect("an engine")
+    }
+
+    fn reads<T>(&mut self, look: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>) -> T {
+        self.engine().read().and_then(|store| look(&store)).expect("a store in memory")
+    }
+
+    fn now(&self) -> Now {
+        let wall = self.stage.right_now_ms() - BEHIND_MS;
+        Now { wall, mono: wall }
+    }
+
+    fn happens(&mut self, input: Input) {
+        let now = self.now();
+        let outputs = self.engine().handle(now, input).expect("a store in memory");
+        self.carries_out(outputs);
+    }
+
+    /// Until there is nothing left to do.
+    fn carries_out(&mut self, outputs: Vec<Output>) {
+        let mut outputs = VecDeque::from(outputs);
+        loop {
+            let input = match outputs.pop_front() {
+                Some(Output::Connect { .. }) => {
+                    self.hangs_up();
+                    self.line = Some(self.stage.connects(&self.me));
+                    Some(Input::Connected)
+                }
+                Some(Output::Disconnect) => {
+                    self.hangs_up();
+                    None
+                }
+                Some(Output::Frame(text)) => self.is_answered(text),
+                Some(Output::Event(_)) => None,
+                None => match self.line.as_mut().and_then(|(_, frames)| frames.try_recv().ok()) {
+                    Some(frame) => Some(Input::Frame(frame)),
+                    None => return,
+                },
+            };
+            if let Some(input) = input {
+                let now = self.now();
+                outputs.extend(self.engine().handle(now, input).expect("a store in memory"));
+            }
+        }
+    }
+
+    fn is_answered(&mut self, text: String) -> Option<Input> {
+        let (caller, _) = self.line.as_ref()?;
+        let answer = self.stage.runtime.block_on(self.stage.answers(caller.clone(), text));
+        Some(Input::Frame(serde_json::to_string(&answer).expect("a frame has only plain fields")))
+    }
+
+    fn hangs_up(&mut self) {
+        if let Some((caller, _)) = self.line.take() {
+            self.stage.world.close(&caller.connection);
+        }
+    }
+}
