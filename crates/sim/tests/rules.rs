@@ -546,3 +546,30 @@ fn a_reader_of_a_throttled_conversation_is_busy_and_keeps_its_cursor() {
     let page = bob.reads(&chat, 0);
     assert_eq!((texts(&page.cells), page.through.get()), (vec![(1, "hello"), (4, "hi")], 4));
 }
+
+#[test]
+fn a_call_that_is_made_twice_has_one_effect() {
+    let founding = ["members.found", "heads.create", "log.put", "queue.publish"];
+    let turning: &[&str] = &["heads.turn"];
+    for (lanes_in_head, placing) in [(LANES_IN_HEAD, ["heads.place"].as_slice()), (0, &["heads.reserve", "lanes.bind"])]
+    {
+        let scene = Scene::new(lanes_in_head);
+        scene.keeps(400 * DAY);
+        let (alice, bob, chat) = two(&scene);
+        for calls in [&founding, placing, turning] {
+            let message = alice.writes(&chat, ["hello"]);
+            for call in calls {
+                scene.is_made_again(call);
+            }
+            let place = alice.sends(&message).place();
+            assert_eq!(alice.sends(&message), Repeat(place), "{calls:?}");
+            // The epoch is over after a hundred.
+            scene.passes(60 * DAY);
+        }
+        let page = bob.reads(&chat, 0);
+        assert_eq!(page.cells.len(), 3);
+        scene.is_made_again("marks.advance");
+        bob.marks(&chat, Some(page.through.get()), None).expect("taken");
+        assert_eq!(alice.lists()[0].marks[0].delivered, page.through);
+    }
+}
