@@ -3,23 +3,25 @@
 
 use std::{fs, path::Path};
 
+use poste_client::State::{Failed, Pending, Sent};
 use poste_domain::Class;
 use poste_protocol::{Code, Resolved};
 use poste_sim::scene::{
     After,
-    Answer::{Accepted, Repeat},
+    Answer::{Accepted, Refused, Repeat},
     Before, DAY, SECOND, Scene, aged, texts,
 };
 
 include!(concat!(env!("OUT_DIR"), "/semantics.rs"));
 
+const DOCUMENT: &str = include_str!("../../../docs/SEMANTICS.md");
+
 /// Rows of tables that name a file of tests and, behind a colon each, tests in it.
 #[test]
 fn the_tests_that_it_names_are_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let document = fs::read_to_string(root.join("docs/SEMANTICS.md")).expect("the document");
     let mut named = 0;
-    for row in document.lines().filter(|line| line.starts_with('|')) {
+    for row in DOCUMENT.lines().filter(|line| line.starts_with('|')) {
         let mut file = None;
         for quoted in row.split('`').skip(1).step_by(2) {
             if Path::new(quoted).extension().is_some_and(|extension| extension == "rs") {
@@ -32,4 +34,18 @@ fn the_tests_that_it_names_are_there() {
         }
     }
     assert!(named > 0, "it names tests");
+}
+
+/// What is printed bold at the beginning of a paragraph is a promise.
+#[test]
+fn every_promise_has_an_example() {
+    let mut open: Option<&str> = None;
+    for line in DOCUMENT.lines() {
+        if line == "```rust" {
+            open = None;
+        } else if line.starts_with("**") || line.starts_with('#') {
+            assert_eq!(open, None, "without an example");
+            open = line.starts_with("**").then_some(line);
+        }
+    }
 }
