@@ -10,6 +10,7 @@ use poste_client::{
 use poste_domain::routes::Caller;
 use poste_protocol::Author;
 use tokio::sync::mpsc::UnboundedReceiver;
+use uuid::Uuid;
 
 use super::{Direct, Stage, millis, user_id};
 
@@ -95,7 +96,7 @@ impl Phone {
 
     fn now(&self) -> Now {
         let wall = self.stage.right_now_ms() - BEHIND_MS;
-        Now { wall, mono: wall }
+        Now { wall, mono: wall, boot: Uuid::nil(), since_boot: wall }
     }
 
     fn happens(&mut self, input: Input) {
