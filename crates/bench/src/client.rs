@@ -182,7 +182,7 @@ impl Measurement<'_> {
         // A word that one message has, and the words that all have.
         let (mut rare, mut common) = (Vec::new(), Vec::new());
         for n in 0..self.size.reads as u64 / 4 {
-            let wanted = n * 7 % self.size.account.messages;
+            let wanted = length - n % (length / 2);
             let began = Instant::now();
             let found = client.search(wanted.to_string(), None, None, SCREEN).await?;
             rare.push(began.elapsed());
