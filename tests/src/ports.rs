@@ -8,13 +8,15 @@ use std::{
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::config::{
-    BehaviorVersion, ConfigBag, Intercept, Region, RuntimeComponents, interceptors::FinalizerInterceptorContextMut,
+    BehaviorVersion, ConfigBag, Intercept, Region, RuntimeComponents,
+    interceptors::{BeforeTransmitInterceptorContextMut, FinalizerInterceptorContextMut},
     retry::RetryConfig,
 };
 use aws_smithy_runtime_api::{
     box_error::BoxError,
     client::{orchestrator::OrchestratorError, result::ConnectorError},
 };
+use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use poste_aws::{ConnectionsTable, DeliveryQueue, GatewayCallback, HeadsTable, LogTable, MarksTable, MembersTable};
 use poste_domain::ports::Parcel;
 use poste_protocol::Delivery;
@@ -89,22 +91,40 @@ impl Intercept for LostAnswers {
         "LostAnswers"
     }
 
+    fn modify_before_transmit(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        operation: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let header = |name| context.request().headers().get(name).unwrap_or_default();
+        let writes = ["PutItem", "UpdateItem"].iter().any(|write| header("x-amz-target").ends_with(write));
+        let first = header("amz-sdk-request").starts_with("attempt=1;");
+        operation.interceptor_state().store_put(AnswerLost(writes && first));
+        Ok(())
+    }
+
     fn modify_before_attempt_completion(
         &self,
         context: &mut FinalizerInterceptorContextMut<'_>,
         _: &RuntimeComponents,
-        _: &mut ConfigBag,
+        operation: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let header = |name| context.request().and_then(|request| request.headers().get(name)).unwrap_or_default();
-        let writes = ["PutItem", "UpdateItem"].iter().any(|write| header("x-amz-target").ends_with(write));
-        if writes
-            && header("amz-sdk-request").starts_with("attempt=1;")
+        if operation.load::<AnswerLost>().is_some_and(|lost| lost.0)
             && let Some(answer) = context.output_or_error_mut()
         {
             *answer = Err(OrchestratorError::connector(ConnectorError::io("the answer was lost".into())));
         }
         Ok(())
     }
+}
+
+/// Whether the answer to the present attempt is lost.
+#[derive(Debug)]
+struct AnswerLost(bool);
+
+impl Storable for AnswerLost {
+    type Storer = StoreReplace<Self>;
 }
 
 /// The other end: a queue that is looked into, and devices on sockets.
