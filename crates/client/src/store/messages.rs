@@ -240,38 +240,17 @@ impl Tx<'_> {
         before: Option<Seq>,
         limit: usize,
     ) -> Result<Vec<Message>, StoreError> {
-        let cursor = self
-            .sql
-            .prepare_cached("SELECT cursor FROM conversations WHERE id = ?")?
-            .query_row([conversation.as_str()], |row| seq(row, "cursor"))
-            .optional()?;
-        let Some(cursor) = cursor else { return Ok(Vec::new()) };
-        let limit = int(limit as u64);
-        let mut newest_first: Vec<Message> = Vec::new();
-        if before.is_none() {
-            let mut found = self.sql.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM messages m
-                 WHERE m.local IN (
-                    SELECT local FROM messages INDEXED BY messages_waiting WHERE conversation = ?1 AND seq IS NULL
-                    UNION ALL
-                    SELECT local FROM messages INDEXED BY messages_by_seq WHERE conversation = ?1 AND seq > ?2)
-                 ORDER BY m.local DESC LIMIT ?3"
-            ))?;
-            for message in found.query_map(params![conversation.as_str(), int(cursor.get()), limit], view)? {
-                newest_first.push(message?);
-            }
-        }
-        let rest = limit - int(newest_first.len() as u64);
-        let below = before.map_or(cursor.next(), |before| before.min(cursor.next()));
-        let mut found = self.sql.prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM messages m
-             WHERE m.conversation = ?1 AND m.seq < ?2 ORDER BY m.seq DESC LIMIT ?3"
-        ))?;
-        for message in found.query_map(params![conversation.as_str(), int(below.get()), rest], view)? {
-            newest_first.push(message?);
-        }
-        newest_first.reverse();
-        Ok(newest_first)
+        let cursor = self.cursor(conversation)?;
+        let place = before.map_or(Place::Tail(i64::MAX), |before| Place::Log(before.min(cursor.next())));
+        let newest_first = self.walk(conversation, cursor, place, true, limit)?;
+        Ok(newest_first.into_iter().rev().map(|(_, message)| message).collect())
+    }
+
+    /// Up to where the log was taken in; nothing of a conversation that is not known.
+    fn cursor(&self, conversation: &ConversationId) -> Result<Seq, StoreError> {
+        let mut found = self.sql.prepare_cached("SELECT cursor FROM conversations WHERE id = ?")?;
+        let cursor = found.query_row([conversation.as_str()], |row| seq(row, "cursor")).optional()?;
+        Ok(cursor.unwrap_or(Seq::ZERO))
     }
 
     /// A window of the list, in its order, from a place in either direction. Nothing if this conversation has no such
@@ -282,12 +261,7 @@ impl Tx<'_> {
         start: Start,
         limit: usize,
     ) -> Result<Option<Window>, StoreError> {
-        let cursor = self
-            .sql
-            .prepare_cached("SELECT cursor FROM conversations WHERE id = ?")?
-            .query_row([conversation.as_str()], |row| seq(row, "cursor"))
-            .optional()?
-            .unwrap_or(Seq::ZERO);
+        let cursor = self.cursor(conversation)?;
         let (place, older) = match start {
             Start::Newest => (Place::Tail(i64::MAX), true),
             Start::BeforeSeq(seq) => (Place::Log(seq.min(cursor.next())), true),
