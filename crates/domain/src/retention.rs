@@ -115,7 +115,7 @@ impl Epochs {
         let mut ended = self.ended.clone();
         ended.extend(gone_at.map(|gone_at| Epoch { last: head, gone_at }));
         let noted = Self { retention, since: now_ms, floor: self.floor, ended };
-        let floor = noted.floor(Seq::ZERO, now_ms, now_ms).max(self.floor(head, active_at, now_ms));
+        let floor = noted.floor(head, active_at, now_ms);
         let mut ended: Vec<_> = noted.ended.into_iter().filter(|epoch| epoch.last > floor).collect();
         if ended.len() > NOTED
             && let Some(youngest) = ended.pop()
