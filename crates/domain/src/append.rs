@@ -209,8 +209,8 @@ impl Append {
         let conversation = &attempt.envelope.conversation;
         let mut there = self.log.before(conversation, place, 1).await?.slots.pop().filter(|slot| slot.seq() == place);
         if there.is_none() {
-            let head = self.heads.heads(std::slice::from_ref(conversation)).await?.pop();
-            let (_, head) = head.ok_or_else(|| Trouble::broken("heads.get", "the head is gone"))?;
+            let head = self.heads.head(conversation).await?;
+            let head = head.ok_or_else(|| Trouble::broken("heads.get", "the head is gone"))?;
             if place <= head.floor(self.clock.now_ms()) {
                 return Ok(Decided::Gone);
             }

@@ -63,8 +63,7 @@ impl Marking {
         if let Some(known) = self.known.get(conversation, now).filter(|known| *known >= needed) {
             return Ok(known);
         }
-        let found = self.heads.heads(std::slice::from_ref(conversation)).await?;
-        let head = found.first().map_or(Seq::ZERO, |(_, head)| head.head);
+        let head = self.heads.head(conversation).await?.map_or(Seq::ZERO, |head| head.head);
         self.known.put(conversation.clone(), head, now);
         Ok(head)
     }

@@ -102,6 +102,11 @@ pub trait Heads: Send + Sync {
     /// The heads of those conversations that exist, in no order. Consistent. At most 100.
     async fn heads(&self, conversations: &[ConversationId]) -> Result<Vec<(ConversationId, Head)>>;
 
+    /// The head of one conversation, if it exists. Consistent.
+    async fn head(&self, conversation: &ConversationId) -> Result<Option<Head>> {
+        Ok(self.heads(std::slice::from_ref(conversation)).await?.pop().map(|(_, head)| head))
+    }
+
     /// Makes the head of a conversation, at 0, if there is none.
     async fn create(&self, conversation: &ConversationId, retention: Retention, now_ms: u64) -> Result<()>;
 

@@ -122,7 +122,7 @@ impl Read {
         if std::mem::replace(&mut run.knows_floor, true) {
             return Ok(());
         }
-        if let Some((_, head)) = self.heads.heads(std::slice::from_ref(&fetch.conversation)).await?.pop() {
+        if let Some(head) = self.heads.head(&fetch.conversation).await? {
             run.now_ms = self.clock.now_ms();
             run.gone(head.floor(run.now_ms));
         }

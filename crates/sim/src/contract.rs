@@ -155,7 +155,7 @@ async fn create(ports: &Ports, conversation: &ConversationId) {
 }
 
 async fn whole_head(ports: &Ports, conversation: &ConversationId) -> Option<Head> {
-    ports.heads.heads(std::slice::from_ref(conversation)).await.expect("heads").pop().map(|(_, head)| head)
+    ports.heads.head(conversation).await.expect("a look")
 }
 
 async fn head_of(ports: &Ports, conversation: &ConversationId) -> u64 {

@@ -22,8 +22,7 @@ fn claim(n: u64, count: u64) -> Claim {
 }
 
 async fn head(ports: &Ports, conversation: &ConversationId) -> Head {
-    let heads = ports.heads.heads(std::slice::from_ref(conversation)).await.expect("heads");
-    heads.into_iter().next().expect("a head").1
+    ports.heads.head(conversation).await.expect("a look").expect("a head")
 }
 
 /// L2: in the head numbers are reserved once, and the second call finds the claim standing; outside, numbers are
