@@ -36,6 +36,9 @@ use crate::{
 /// Lanes that a function remembers to be outside the head, to save the look at the head that finds it out.
 const OUTSIDE_ENTRIES: usize = 10_000;
 
+/// Records a claim in its lane inside the head, beside the move of the counter.
+const RECORD: &str = ", lanes.#lane = :lane, places.#lane = #head + :to_first";
+
 /// Heads and lanes in DynamoDB.
 pub struct HeadsTable {
     client: Client,
@@ -88,45 +91,26 @@ impl HeadsTable {
     /// Places in the head item, if the lane's home is there.
     async fn place_in_head(&self, placement: &Placement<'_>) -> Result<Option<Placing>> {
         let Placement { lane, claim, .. } = placement;
-        let record = ", lanes.#lane = :lane, places.#lane = #head + :to_first";
-        let update = match placement.terms {
-            Terms::Next => self
-                .advance(
-                    placement,
-                    record,
-                    "((lanes.#lane.n < :n AND lanes.#lane.id <> :id) OR \
-                     (attribute_not_exists(lanes.#lane) AND size(lanes) < :room))",
-                )
-                .expression_attribute_values(":room", number(Self::LANES_IN_HEAD as u64)),
-            Terms::Over(over) => self
-                .advance(
-                    placement,
-                    record,
-                    "lanes.#lane.n < :n AND lanes.#lane.id <> :id AND \
-                     lanes.#lane.n = :over_n AND lanes.#lane.id = :over_id AND places.#lane = :over_first",
-                )
-                .expression_attribute_values(":over_n", number(over.number))
-                .expression_attribute_values(":over_id", bytes(over.id))
-                .expression_attribute_values(":over_first", number(over.first)),
-            Terms::Anew(old) => self
-                .advance(
-                    placement,
-                    record,
-                    "lanes.#lane.n = :n AND lanes.#lane.id = :id AND lanes.#lane.k = :count AND places.#lane = :old",
-                )
-                .expression_attribute_values(":old", number(old)),
-        };
         let as_lane = Item::from([
             ("n".to_owned(), number(claim.number)),
             ("id".to_owned(), bytes(claim.id)),
             ("k".to_owned(), number(claim.count)),
         ]);
-        let update = update
+        let condition = condition(placement.terms, "lanes.#lane.", "places.#lane");
+        let update = match placement.terms {
+            Terms::Next => self
+                .advance(
+                    placement,
+                    RECORD,
+                    &format!("(({condition}) OR (attribute_not_exists(lanes.#lane) AND size(lanes) < :room))"),
+                )
+                .expression_attribute_values(":room", number(Self::LANES_IN_HEAD as u64)),
+            Terms::Over(_) | Terms::Anew(_) => self.advance(placement, RECORD, &condition),
+        };
+        let update = with_terms(update, placement)
             .expression_attribute_names("#lane", lane.as_str())
             .expression_attribute_values(":lane", AttributeValue::M(as_lane))
-            .expression_attribute_values(":to_first", number(claim.count.min(1)))
-            .expression_attribute_values(":n", number(claim.number))
-            .expression_attribute_values(":id", bytes(claim.id));
+            .expression_attribute_values(":to_first", number(claim.count.min(1)));
         match updated("heads.place", update).await? {
             Updated::Done(item) => Ok(Some(Placing::Placed(first_of(&item, claim)?))),
             Updated::Refused(None) => Ok(Some(Placing::NoConversation)),
@@ -155,30 +139,23 @@ impl HeadsTable {
                 return over.ok_or_else(|| Trouble::broken("heads.reserve", "refused without a reason"));
             }
         };
+        let condition = condition(placement.terms, "", "#first");
         let bind = self
             .client
             .update_item()
             .table_name(&self.lanes)
             .key("conversation", text(conversation.as_str()))
             .key("lane", text(lane.as_str()))
-            .update_expression("SET n = :n, id = :id, k = :k, #first = :first")
+            .update_expression("SET n = :n, id = :id, k = :count, #first = :first")
+            .condition_expression(match placement.terms {
+                Terms::Next => format!("attribute_not_exists(n) OR ({condition})"),
+                Terms::Over(_) | Terms::Anew(_) => condition,
+            })
             .expression_attribute_names("#first", "first")
-            .expression_attribute_values(":n", number(claim.number))
-            .expression_attribute_values(":id", bytes(claim.id))
-            .expression_attribute_values(":k", number(claim.count))
+            .expression_attribute_values(":count", number(claim.count))
             .expression_attribute_values(":first", number(first))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let bind = match placement.terms {
-            Terms::Next => bind.condition_expression("attribute_not_exists(n) OR (n < :n AND id <> :id)"),
-            Terms::Over(over) => bind
-                .condition_expression("n < :n AND id <> :id AND n = :over_n AND id = :over_id AND #first = :over_first")
-                .expression_attribute_values(":over_n", number(over.number))
-                .expression_attribute_values(":over_id", bytes(over.id))
-                .expression_attribute_values(":over_first", number(over.first)),
-            Terms::Anew(old) => bind
-                .condition_expression("n = :n AND id = :id AND k = :k AND #first = :old")
-                .expression_attribute_values(":old", number(old)),
-        };
+        let bind = with_terms(bind, placement);
         match updated("lanes.bind", bind).await? {
             Updated::Done(_) => Ok(Placing::Placed(first)),
             Updated::Refused(Some(item)) => {
@@ -293,6 +270,33 @@ impl Heads for HeadsTable {
             Err(error) if lost_condition(&error) => Ok(()),
             Err(error) => Err(trouble("heads.turn", &error)),
         }
+    }
+}
+
+/// What a lane must hold, where its fields have this prefix and its place this name: [`Terms::allow`], as the table asks
+/// it.
+fn condition(terms: Terms, lane: &str, first: &str) -> String {
+    match terms {
+        Terms::Next => format!("{lane}n < :n AND {lane}id <> :id"),
+        Terms::Over(_) => format!(
+            "{lane}n < :n AND {lane}id <> :id AND {lane}n = :over_n AND {lane}id = :over_id AND {first} = :over_first"
+        ),
+        Terms::Anew(_) => format!("{lane}n = :n AND {lane}id = :id AND {lane}k = :count AND {first} = :old"),
+    }
+}
+
+/// The values that [`condition`] speaks of, but for the count.
+fn with_terms(update: UpdateItemFluentBuilder, placement: &Placement<'_>) -> UpdateItemFluentBuilder {
+    let update = update
+        .expression_attribute_values(":n", number(placement.claim.number))
+        .expression_attribute_values(":id", bytes(placement.claim.id));
+    match placement.terms {
+        Terms::Next => update,
+        Terms::Over(over) => update
+            .expression_attribute_values(":over_n", number(over.number))
+            .expression_attribute_values(":over_id", bytes(over.id))
+            .expression_attribute_values(":over_first", number(over.first)),
+        Terms::Anew(old) => update.expression_attribute_values(":old", number(old)),
     }
 }
 
