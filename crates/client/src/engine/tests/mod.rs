@@ -187,6 +187,19 @@ impl Rig {
         rig
     }
 
+    /// The answer to the first envelope in the talk with bob is lost with the connection; on the next one the log has its
+    /// cell. Gives the frame that repeats the envelope.
+    fn finds_after_a_lost_answer(&mut self, cell: &Value) -> Value {
+        self.input(Input::Disconnected(Lost::Closed));
+        self.wait_for_wake();
+        self.input(Input::Connected);
+        self.answer_list(&json!([{"conversation": with("bob"), "peer": "bob", "head": 1, "active_at": 1}]));
+        let again = self.next("send");
+        let fetch = self.next("fetch");
+        self.page(&fetch, 1, &json!([cell]), false);
+        again
+    }
+
     fn answer_list(&mut self, conversations: &Value) {
         let list = self.next("list");
         self.hears(&json!({"type": "list", "ref": list["ref"], "conversations": conversations}));

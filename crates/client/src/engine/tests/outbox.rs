@@ -137,13 +137,7 @@ fn a_lost_answer_is_made_up_for_by_the_page() {
     rig.write("bob", "did it arrive?");
     let frame = rig.next("send");
     let cell = own_cell(1, &submissions(&frame)[0]);
-    rig.input(Input::Disconnected(super::Lost::Closed));
-    rig.wait_for_wake();
-    rig.input(Input::Connected);
-    rig.answer_list(&json!([{"conversation": with("bob"), "peer": "bob", "head": 1, "active_at": 1}]));
-    let again = rig.next("send");
-    let fetch = rig.next("fetch");
-    rig.page(&fetch, 1, &json!([cell]), false);
+    let again = rig.finds_after_a_lost_answer(&cell);
     assert_eq!(rig.list("bob"), list_of(&[("did it arrive?", State::Sent)]));
     assert_eq!(rig.updates(), list_of(&[("did it arrive?", State::Sent)]));
     // The answer to the repeat says the same, and changes nothing.
@@ -160,13 +154,7 @@ fn what_is_in_the_log_is_sent_until_there_is_a_verdict() {
     rig.write("bob", "stored, not published");
     let frame = rig.next("send");
     let cell = own_cell(1, &submissions(&frame)[0]);
-    rig.input(Input::Disconnected(super::Lost::Closed));
-    rig.wait_for_wake();
-    rig.input(Input::Connected);
-    rig.answer_list(&json!([{"conversation": with("bob"), "peer": "bob", "head": 1, "active_at": 1}]));
-    let second = rig.next("send");
-    let fetch = rig.next("fetch");
-    rig.page(&fetch, 1, &json!([cell]), false);
+    let second = rig.finds_after_a_lost_answer(&cell);
     rig.refuse(&second, &json!({"code": "unavailable", "message": "", "retryable": true}));
     assert_eq!(rig.list("bob"), list_of(&[("stored, not published", State::Sent)]));
     rig.restart();
