@@ -148,8 +148,8 @@ impl Client {
         self.call(Driver::resume).await
     }
 
-    /// Cuts the network, or brings it back. While the client is suspended it is noted for later. Its return is also worth telling when the system says so: the client
-    /// connects at once instead of waiting for its backoff.
+    /// Cuts the network, or brings it back. While the client is suspended it is noted for later. Its return is also
+    /// worth telling when the system says so: the client connects at once instead of waiting for its backoff.
     pub async fn set_network(&self, on: bool) -> Result<(), Error> {
         self.call(move |driver| {
             driver.set_network(on);

@@ -128,7 +128,12 @@ pub(crate) fn check(network: &Network, devices: &[Device]) -> Result<(), Violati
 /// Whether something that was stored at `at` is certainly to be seen still, `now`: a write may come as much later than
 /// its placing, which counts, as a function lives.
 fn kept(network: &Network, at: u64, now: u64) -> bool {
-    network.retention().keeps(at, now + u64::try_from(LIFE.as_millis()).unwrap_or(u64::MAX))
+    network.retention().keeps(at, now + life_ms())
+}
+
+/// How long a function lives at most, in milliseconds.
+fn life_ms() -> u64 {
+    u64::try_from(LIFE.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What was refused as expired is not stored, nor was it, unless so long before that nobody can tell.
@@ -155,8 +160,7 @@ fn pages_keep_their_promise(network: &Network, logs: &BTreeMap<ConversationId, V
             let there = page.cells.iter().any(|other| other.seq == cell.seq);
             hold(there || !kept(network, cell.at, answered_at), "O4", || format!("{} lacks {}", what(), cell.seq))?;
         }
-        let life = u64::try_from(LIFE.as_millis()).unwrap_or(u64::MAX);
-        let stale = page.cells.iter().find(|cell| !network.retention().keeps(cell.at, answered_at - life));
+        let stale = page.cells.iter().find(|cell| !network.retention().keeps(cell.at, answered_at - life_ms()));
         hold(stale.is_none(), "L8", || format!("{} has {:?}, which is gone", what(), stale.map(|cell| cell.seq)))?;
     }
     Ok(())

@@ -187,7 +187,8 @@ impl Tx<'_> {
     pub fn marks_to_send(&self, limit: usize) -> Result<Vec<MarkToSend>, StoreError> {
         let mut found = self.sql.prepare_cached(
             "SELECT id, max(delivered, min(read, cursor)) AS delivered, min(read, cursor) AS read FROM conversations
-             WHERE delivered > delivered_told OR (read > read_told AND cursor > read_told) ORDER BY active_at DESC, id LIMIT ?",
+             WHERE delivered > delivered_told OR (read > read_told AND cursor > read_told)
+             ORDER BY active_at DESC, id LIMIT ?",
         )?;
         let rows = found.query_map([int(limit as u64)], |row| {
             Ok(MarkToSend {

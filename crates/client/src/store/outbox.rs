@@ -164,7 +164,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// A refused envelope is to go its way again, with the same bytes, when it is its turn; its age counts from now, by the device's own time.
+    /// A refused envelope is to go its way again, with the same bytes, when it is its turn; its age counts from now, by
+    /// the device's own time.
     pub fn put_under_way_again(&self, envelope: EnvelopeId, time: u64) -> Result<(), StoreError> {
         self.sql
             .prepare_cached("UPDATE outbox SET failure = NULL, again = 1 WHERE envelope = ?")?
