@@ -73,7 +73,7 @@ pub(crate) struct Written {
 
 impl Device {
     pub(crate) fn start(network: Arc<Network>, me: Author, seed: u64) -> Self {
-        let store = Store::in_memory(&me.user, &me.device).expect("a store in memory");
+        let store = Store::in_memory(&me.user, &me.device).and_then(Store::without_search).expect("a store in memory");
         let engine = Arc::new(Mutex::new(Some(Engine::new(store, me.clone(), Tuning::default(), seed))));
         let written = Arc::new(Mutex::default());
         let (events, inbox) = unbounded_channel();
