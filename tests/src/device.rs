@@ -300,7 +300,13 @@ impl Device {
         after: Seq,
         limit: Option<u32>,
     ) -> Result<Page, ErrorFrame> {
-        let fetch = Fetch { reference: self.reference(), conversation: conversation.clone(), after, limit };
+        let fetch = Fetch {
+            reference: self.reference(),
+            conversation: conversation.clone(),
+            after: Some(after),
+            before: None,
+            limit,
+        };
         match self.ask(&Request::Fetch(fetch.clone())).await {
             FromServer::Page(page) => {
                 check_page(&fetch, &page);

@@ -127,7 +127,8 @@ impl Replica {
 /// # Panics
 /// When it breaks its promise.
 pub fn check_page(fetch: &Fetch, page: &Page) {
-    assert_eq!((&page.conversation, page.after), (&fetch.conversation, fetch.after), "the page that was asked for");
+    assert_eq!(page.conversation, fetch.conversation, "the page that was asked for");
+    assert_eq!(page.after, fetch.after.unwrap_or(page.after), "the page that was asked for");
     assert!(page.through >= page.after, "a cursor never goes back: {page:?}");
     assert!(page.head >= page.through, "the head is at least as far: {page:?}");
     let mut last = page.after;

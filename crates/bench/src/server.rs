@@ -52,13 +52,14 @@ impl Server {
             }
             Request::Fetch(fetch) => {
                 let (conversation, cells) = self.pages.pop_front().context("nothing is left to fetch")?;
-                let through = cells.last().map_or(fetch.after, Cell::last);
+                let after = fetch.after.unwrap_or_default();
+                let through = cells.last().map_or(after, Cell::last);
                 let head = self.heads.get(&conversation).copied().unwrap_or(through);
                 let more = through < head;
                 FromServer::Page(Page {
                     reference: fetch.reference,
                     conversation,
-                    after: fetch.after,
+                    after,
                     through,
                     cells,
                     floor: Seq::ZERO,

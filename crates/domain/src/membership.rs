@@ -49,6 +49,11 @@ impl Membership {
         self.intervals.iter().any(|i| i.from <= seq && i.to.is_none_or(|to| seq <= to))
     }
 
+    /// The last number up to this one that the user sees, if there is one.
+    pub fn last_seen(&self, upto: Seq) -> Option<Seq> {
+        self.intervals.iter().filter(|i| i.from <= upto).map(|i| i.to.map_or(upto, |to| to.min(upto))).max()
+    }
+
     /// The intervals.
     pub fn intervals(&self) -> &[Interval] {
         &self.intervals
@@ -114,6 +119,8 @@ mod tests {
         let seen: Vec<u64> = (1..=12).filter(|n| twice.sees(seq(*n))).collect();
         assert_eq!(seen, [3, 4, 5, 9, 10, 11, 12]);
         assert!(twice.is_open());
+        let last: Vec<u64> = [2, 3, 7, 9, 12].map(|n| twice.last_seen(seq(n)).map_or(0, Seq::get)).into();
+        assert_eq!(last, [0, 3, 5, 9, 12]);
         assert!(!Membership::new(vec![Interval { from: seq(3), to: Some(seq(5)) }]).is_open());
         assert!(!Membership::new(vec![]).is_open());
     }

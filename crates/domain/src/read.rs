@@ -5,10 +5,14 @@
 //! numbers, in ascending order, and goes on. A writer that comes later finds the void and takes another place.
 //!
 //! A number that retention has removed is no hole. Where a number is missing, the head tells which it is.
+//!
+//! Backwards it is the same, from the end of the range: see [`backwards`].
+
+mod backwards;
 
 use std::sync::Arc;
 
-use poste_protocol::{Author, Cell, Fetch, List, ListPage, Page, Seq, Summary, limits};
+use poste_protocol::{Author, Cell, Code, Fetch, List, ListPage, Page, Refusal, Seq, Summary, limits};
 
 use crate::{
     Failure, Membership, Retention,
@@ -60,13 +64,28 @@ impl Read {
         Self { heads, log, members, marks, roll, clock, retention }
     }
 
-    /// What comes after a cursor.
+    /// What comes after a cursor, or before a number, or last.
     ///
     /// # Errors
-    /// `not_member`; trouble with a part. Nothing is lost by either: the cursor stays.
+    /// `not_member`; `bad_frame` if it is asked in both directions; trouble with a part. Nothing is lost by any: the
+    /// cursor stays.
     pub async fn page(&self, author: &Author, fetch: &Fetch) -> Result<Page, Failure> {
+        let direction = match (fetch.after, fetch.before) {
+            (Some(_), Some(_)) => {
+                return Err(Refusal::new(Code::BadFrame, "a page is after a number or before one").into());
+            }
+            (Some(after), None) => Ok(after),
+            (None, before) => Err(before),
+        };
         let membership = self.roll.require(&fetch.conversation, &author.user).await?;
-        let mut run = Run::new(fetch, &membership, self.retention);
+        match direction {
+            Ok(after) => self.page_after(fetch, after, &membership).await,
+            Err(before) => self.page_before(fetch, before, &membership).await,
+        }
+    }
+
+    async fn page_after(&self, fetch: &Fetch, after: Seq, membership: &Membership) -> Result<Page, Failure> {
+        let mut run = Run::new(fetch, after, membership, self.retention);
         let mut voids = 0;
         'page: while let Some(look) = run.next_look() {
             let found = self.log.after(&fetch.conversation, run.through, look).await?;
@@ -79,8 +98,8 @@ impl Read {
                 run.seen(&slot);
                 if slot.seq() > run.through.next() && run.slots == 0 {
                     // No hole if the cursor is inside a cell (ours never is): a void there would be nonsense.
-                    let before = self.log.before(&fetch.conversation, fetch.after, 1).await?.slots.pop();
-                    if let Some(before) = before.filter(|before| before.last() > fetch.after) {
+                    let before = self.log.before(&fetch.conversation, after, 1).await?.slots.pop();
+                    if let Some(before) = before.filter(|before| before.last() > after) {
                         run.take(before);
                     }
                 }
@@ -113,7 +132,7 @@ impl Read {
                 break;
             }
         }
-        Ok(run.into_page(fetch))
+        Ok(run.into_page(fetch, after))
     }
 
     /// Where a number is missing: what is gone is stepped over, once a page. It was removed before it was found
@@ -173,6 +192,27 @@ impl Read {
     }
 }
 
+/// How many messages a page is asked for.
+fn most_messages(fetch: &Fetch) -> u32 {
+    let largest = u32::try_from(limits::PAGE_MESSAGES).unwrap_or(u32::MAX);
+    fetch.limit.unwrap_or(MESSAGES).clamp(1, largest)
+}
+
+/// What of a page's bytes a cell takes.
+fn bytes_of(cell: &Cell) -> usize {
+    serde_json::to_string(cell).map_or(usize::MAX, |json| json.len() + 1)
+}
+
+/// How many slots to ask for next, so that little is read that does not fit.
+fn look(bytes: usize, slots: u32, messages_left: u32) -> u32 {
+    let room = limits::FRAME_BYTES - PAGE_BYTES - bytes;
+    let by_bytes = match u32::try_from(bytes).unwrap_or(u32::MAX).checked_div(slots) {
+        Some(average) if average > 0 => u32::try_from(room).unwrap_or(u32::MAX) / average + 1,
+        _ => FIRST_LOOK,
+    };
+    messages_left.min(by_bytes).clamp(1, LARGEST_LOOK)
+}
+
 /// How long to wait before a hole in front of this slot may be decided; nothing if it may be now.
 ///
 /// A void was put by a reader that had judged the hole before it to be old already.
@@ -204,20 +244,19 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(fetch: &Fetch, membership: &'a Membership, retention: Retention) -> Self {
-        let largest = u32::try_from(limits::PAGE_MESSAGES).unwrap_or(u32::MAX);
+    fn new(fetch: &Fetch, after: Seq, membership: &'a Membership, retention: Retention) -> Self {
         Self {
             membership,
             retention,
             now_ms: 0,
-            through: fetch.after,
-            head: fetch.after,
+            through: after,
+            head: after,
             floor: Seq::ZERO,
             knows_floor: false,
             cells: Vec::new(),
             bytes: 0,
             messages: 0,
-            most_messages: fetch.limit.unwrap_or(MESSAGES).clamp(1, largest),
+            most_messages: most_messages(fetch),
             slots: 0,
             end: false,
             full: false,
@@ -225,18 +264,9 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// How many slots to ask for next, so that little is read that does not fit.
+    /// How many slots to ask for next; none if the page is full.
     fn next_look(&self) -> Option<u32> {
-        if self.full {
-            return None;
-        }
-        let room = limits::FRAME_BYTES - PAGE_BYTES - self.bytes;
-        let by_messages = self.most_messages - self.messages;
-        let by_bytes = match u32::try_from(self.bytes).unwrap_or(u32::MAX).checked_div(self.slots) {
-            Some(average) if average > 0 => u32::try_from(room).unwrap_or(u32::MAX) / average + 1,
-            _ => FIRST_LOOK,
-        };
-        Some(by_messages.min(by_bytes).clamp(1, LARGEST_LOOK))
+        (!self.full).then(|| look(self.bytes, self.slots, self.most_messages - self.messages))
     }
 
     fn seen(&mut self, slot: &Slot) {
@@ -267,7 +297,7 @@ impl<'a> Run<'a> {
                 self.through = last;
                 return true;
             }
-            let bytes = serde_json::to_string(&cell).map_or(usize::MAX, |json| json.len() + 1);
+            let bytes = bytes_of(&cell);
             let messages = u32::try_from(cell.messages.len()).unwrap_or(u32::MAX);
             let fits = self.bytes.saturating_add(bytes) <= limits::FRAME_BYTES - PAGE_BYTES
                 && self.messages.saturating_add(messages) <= self.most_messages;
@@ -284,11 +314,11 @@ impl<'a> Run<'a> {
         true
     }
 
-    fn into_page(self, fetch: &Fetch) -> Page {
+    fn into_page(self, fetch: &Fetch, after: Seq) -> Page {
         Page {
             reference: fetch.reference.clone(),
             conversation: fetch.conversation.clone(),
-            after: fetch.after,
+            after,
             through: self.through,
             cells: self.cells,
             floor: self.floor,

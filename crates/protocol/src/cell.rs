@@ -48,9 +48,11 @@ pub struct Page {
     pub reference: Reference,
     /// Whose log.
     pub conversation: ConversationId,
-    /// Where the range begins (exclusive): the cursor that was asked from.
+    /// Where the range begins (exclusive): the cursor that was asked from; backwards, where the next page ends, and 0
+    /// when there is nothing further.
     pub after: Seq,
-    /// Where the range ends (inclusive): the device's next cursor. Never less than `after`.
+    /// Where the range ends (inclusive): the device's next cursor; backwards, right before what was asked. Never less
+    /// than `after`.
     pub through: Seq,
     /// Ascending, without overlap.
     pub cells: Vec<Cell>,
@@ -60,9 +62,10 @@ pub struct Page {
     pub floor: Seq,
     /// The highest number that was seen in the log while reading; at least `through`.
     pub head: Seq,
-    /// The next page can be asked for at once.
+    /// The next page in the direction that was asked can be asked for at once.
     pub more: bool,
-    /// A number after `through` is still being written: ask again after so many milliseconds.
+    /// A number after `through` is still being written, or, with `before`, the one at `after`: ask again after so many
+    /// milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }

@@ -59,7 +59,7 @@ pub enum Request {
     Hello(Hello),
     /// Stores envelopes. Answer: [`Sent`].
     Send(SendFrame),
-    /// What comes after a cursor? Answer: [`Page`].
+    /// What comes after a cursor, or before a number, or last? Answer: [`Page`].
     Fetch(Fetch),
     /// Which conversations are there? Answer: [`ListPage`].
     List(List),
@@ -93,8 +93,13 @@ pub struct Fetch {
     pub reference: Reference,
     /// Whose log.
     pub conversation: ConversationId,
-    /// The device's cursor.
-    pub after: Seq,
+    /// What comes after this number: the device's cursor. Not together with `before`; without either it is the newest
+    /// page that is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Seq>,
+    /// The page that ends right before this number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Seq>,
     /// At most so many messages, about; a page ends at a cell's end and never holds more than 500.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,

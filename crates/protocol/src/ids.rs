@@ -227,6 +227,9 @@ impl Seq {
     /// Before the first message.
     pub const ZERO: Self = Self(0);
 
+    /// The furthest place that there can be.
+    pub const LAST: Self = Self(crate::limits::INTEGER);
+
     /// Whether it is before the first message.
     pub const fn is_zero(&self) -> bool {
         self.0 == 0
@@ -242,6 +245,12 @@ impl Seq {
     #[must_use]
     pub const fn next(self) -> Self {
         self.plus(1)
+    }
+
+    /// The place before; nothing is before the beginning.
+    #[must_use]
+    pub const fn back(self) -> Self {
+        Self(self.0.saturating_sub(1))
     }
 }
 

@@ -81,8 +81,23 @@ fn requests() {
         Request::Fetch(Fetch {
             reference: reference(),
             conversation: conversation.clone(),
-            after: Seq::ZERO,
+            after: Some(Seq::ZERO),
+            before: None,
             limit: Some(100),
+        }),
+        Request::Fetch(Fetch {
+            reference: reference(),
+            conversation: conversation.clone(),
+            after: None,
+            before: Some(seq(12)),
+            limit: None,
+        }),
+        Request::Fetch(Fetch {
+            reference: reference(),
+            conversation: conversation.clone(),
+            after: None,
+            before: None,
+            limit: None,
         }),
         Request::List(List { reference: reference(), after: Some(conversation.clone()) }),
         Request::Mark(MarkFrame {

@@ -429,7 +429,7 @@ impl Device {
 
     fn fetch_frame(&self, direct: &Direct, after: u64, limit: Option<u32>) -> Request {
         let (reference, conversation) = (self.reference(), direct.id.clone());
-        Request::Fetch(Fetch { reference, conversation, after: seq(after), limit })
+        Request::Fetch(Fetch { reference, conversation, after: Some(seq(after)), before: None, limit })
     }
 
     fn mark_frame(&self, direct: &Direct, delivered: Option<u64>, read: Option<u64>) -> Request {

@@ -101,7 +101,8 @@ async fn odd_cursors() {
     let fetch = poste_protocol::Request::Fetch(poste_protocol::Fetch {
         reference: phone.reference(),
         conversation: five.conversation.clone(),
-        after: seq(3),
+        after: Some(seq(3)),
+        before: None,
         limit: None,
     });
     let poste_protocol::FromServer::Page(page) = phone.ask(&fetch).await else { panic!("a page") };

@@ -238,11 +238,12 @@ fn fetches_lists_and_marks() -> Vec<Case> {
     let marks = |marks: Value| json!({ "action": "mark", "ref": "r", "marks": marks });
     vec![
         bad("fetch of nothing", json!({ "action": "fetch" })),
-        bad("fetch without a cursor", json!({ "action": "fetch", "conversation": "d_x" })),
+        bad("fetch in both directions", json!({ "action": "fetch", "conversation": "d_x", "after": 0, "before": 9 })),
+        bad("fetch before a negative number", json!({ "action": "fetch", "conversation": "d_x", "before": -1 })),
+        bad("fetch before a text", json!({ "action": "fetch", "conversation": "d_x", "before": "9" })),
         bad("fetch with a negative cursor", json!({ "action": "fetch", "conversation": "d_x", "after": -1 })),
         bad("fetch with a cursor of 2^53", json!({ "action": "fetch", "conversation": "d_x", "after": 1_u64 << 53 })),
         bad("fetch with a cursor as text", json!({ "action": "fetch", "conversation": "d_x", "after": "0" })),
-        bad("fetch with a cursor null", json!({ "action": "fetch", "conversation": "d_x", "after": null })),
         bad("fetch of a bad id", json!({ "action": "fetch", "conversation": "d x", "after": 0 })),
         bad("fetch of a list", json!({ "action": "fetch", "conversation": ["d_x"], "after": 0 })),
         bad(

@@ -104,7 +104,13 @@ impl Rules {
             }
             let after = row.cursor;
             self.ask(turn, Question::Fetch(conversation.clone()), |reference| {
-                serde_json::to_string(&Request::Fetch(Fetch { reference, conversation, after, limit: None }))
+                serde_json::to_string(&Request::Fetch(Fetch {
+                    reference,
+                    conversation,
+                    after: Some(after),
+                    before: None,
+                    limit: None,
+                }))
             });
         }
         Ok(())
