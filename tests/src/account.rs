@@ -33,7 +33,10 @@ impl TokenProvider for Issued {
 pub fn account(socket_url: &str, folder: &Path, user: &UserId, device: &str) -> ClientConfig {
     let tokens = Arc::new(Issued { deployment: OnceLock::new(), user: user.clone() });
     let device = DeviceId::new(device).expect("well formed");
-    ClientConfig::new(folder.join("account"), socket_url, user.clone(), device, tokens)
+    let mut config = ClientConfig::new(folder.join("account"), socket_url, user.clone(), device, tokens);
+    // A second device has everything without asking for it.
+    config.tuning.lazy_history = false;
+    config
 }
 
 /// Opens the account of a user on a device, with its file in `folder`.

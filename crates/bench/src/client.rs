@@ -349,7 +349,7 @@ impl Device {
     fn open(path: &Path) -> anyhow::Result<Self> {
         let me = me()?;
         let store = Store::open(path, &me.user, &me.device)?;
-        let engine = Engine::new(store, me, Tuning::default(), 1);
+        let engine = Engine::new(store, me, Tuning { lazy_history: false, ..Tuning::default() }, 1);
         Ok(Self {
             engine,
             server: Server::default(),

@@ -54,6 +54,12 @@ impl PosteClient {
         Ok(self.client.send(Target::Conversation(conversation_id(&conversation)?), body).await?.into())
     }
 
+    /// Asks for the next page of history before what is on this device. A change of the conversation tells when it is
+    /// here. Says whether there is any.
+    pub async fn older(&self, conversation: String) -> Result<bool, PosteError> {
+        Ok(self.client.older(conversation_id(&conversation)?).await?)
+    }
+
     /// A part of a conversation's list, from a place in either direction.
     pub async fn window(&self, conversation: String, start: Start, limit: u32) -> Result<Window, PosteError> {
         let id = conversation_id(&conversation)?;

@@ -241,6 +241,8 @@ pub struct Conversation {
     pub peer: Option<String>,
     /// Everything up to here has been taken in.
     pub cursor: u64,
+    /// As far back as here (exclusive). While it is greater than 0 there is older history on the server.
+    pub oldest: u64,
     /// The highest number known to be reserved.
     pub head: u64,
     /// Everything up to here is gone from the log; what this device had fetched it keeps.
@@ -261,6 +263,7 @@ impl From<lib::Conversation> for Conversation {
             id: conversation.id.to_string(),
             peer: conversation.peer.map(|peer| peer.to_string()),
             cursor: conversation.cursor.get(),
+            oldest: conversation.oldest.get(),
             head: conversation.head.get(),
             floor: conversation.floor.get(),
             unread: conversation.unread,

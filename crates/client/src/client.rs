@@ -120,6 +120,19 @@ impl Client {
         self.call(move |driver| driver.command(|engine, now| engine.mark_read(now, &conversation, upto))).await
     }
 
+    /// Asks for the next page of a conversation's history, before what is on this device, unless one is asked for
+    /// already. When it is here, [`Event::Conversation`] tells a smaller `oldest`, and [`Self::window`] and
+    /// [`Self::history`] have more; its messages are no news and are not told one by one. Without a connection it is
+    /// fetched on the next one. Says whether there is any: not if `oldest` is 0.
+    ///
+    /// What came is kept, whatever happens next. Only the wish is not: after a restart it is asked again.
+    ///
+    /// # Errors
+    /// [`Error::UnknownConversation`], or trouble with the file.
+    pub async fn older(&self, conversation: ConversationId) -> Result<bool, Error> {
+        self.call(move |driver| driver.command(|engine, now| engine.older(now, &conversation))).await
+    }
+
     /// What changes from now on.
     pub fn events(&self) -> Events {
         Events { receiver: self.runtime.events() }

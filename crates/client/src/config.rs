@@ -83,7 +83,13 @@ pub struct Tuning {
     pub mark_interval: u64,
     /// How long a cell that leaves a gap waits for what is missing before the gap is fetched.
     pub gap_wait: u64,
-    /// Fetches under way at a time.
+    /// Whether a conversation of which nothing is on this device is entered at its end, and its history is fetched
+    /// when the application asks for it ([`Client::older`](crate::Client::older)). If not, every conversation is read
+    /// from its beginning, without being asked. What has begun one way goes on that way.
+    pub lazy_history: bool,
+    /// Messages that a page of history is asked for, about.
+    pub history_page: u32,
+    /// Fetches under way at a time; those of history are besides, as many again.
     pub fetches: usize,
     /// `send` frames under way at a time.
     pub send_frames: usize,
@@ -109,6 +115,8 @@ impl Default for Tuning {
             renew_between: (90 * MINUTE, 110 * MINUTE),
             mark_interval: 200,
             gap_wait: 50,
+            lazy_history: true,
+            history_page: 100,
             fetches: 4,
             send_frames: 4,
             hold_back: true,

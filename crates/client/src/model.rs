@@ -82,7 +82,7 @@ pub enum Start {
 pub struct Window {
     /// In the list's order.
     pub messages: Vec<Message>,
-    /// This device has older ones.
+    /// This device has older ones. If not, there may be more on the server: see [`Conversation::oldest`].
     pub older: bool,
     /// This device has newer ones.
     pub newer: bool,
@@ -133,11 +133,14 @@ pub struct Conversation {
     pub peer: Option<UserId>,
     /// Everything up to here has been taken in.
     pub cursor: Seq,
+    /// As far back as here (exclusive). While it is greater than 0 there is older history on the server:
+    /// [`Client::older`](crate::Client::older) fetches the next page of it.
+    pub oldest: Seq,
     /// The highest number known to be reserved.
     pub head: Seq,
     /// Everything up to here is gone from the log. What this device had fetched it keeps; the rest it will not get.
     pub floor: Seq,
-    /// Messages of others beyond what was read.
+    /// Messages of others beyond what was read, of those that are here.
     pub unread: u64,
     /// How far the person has read.
     pub read: Seq,

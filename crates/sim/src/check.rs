@@ -261,6 +261,8 @@ fn one_order(
         // What was removed before the device asked for it, it was told of.
         let log: Vec<_> =
             log.into_iter().filter(|entry| entry.0 > conversation.floor || seen.contains(entry)).collect();
+        // What is before the device's oldest it has not asked for; everything after that is of one piece.
+        let log: Vec<_> = log.into_iter().filter(|entry| entry.0 > conversation.oldest).collect();
         hold(seen == log, "I3/I4/I6", || {
             let missing: Vec<_> = log.iter().filter(|entry| !seen.contains(entry)).collect();
             format!("{} shows {} of {} in {}; misses {missing:?}", name(device), seen.len(), log.len(), conversation.id)

@@ -21,6 +21,11 @@ use uuid::Uuid;
 
 use crate::{mutation::Mutation, network::Network};
 
+/// Pages of history are small, so that there are many.
+fn tuning() -> Tuning {
+    Tuning { history_page: 6, ..Tuning::default() }
+}
+
 /// What happens to a device from outside.
 #[derive(Debug, Clone)]
 pub(crate) enum Fate {
@@ -38,6 +43,8 @@ pub(crate) enum Fate {
     RollBack,
     /// The clock on the wall jumps, by so many milliseconds.
     Clock(i64),
+    /// The person looks at older messages, everywhere.
+    Older,
     /// The person sees that a message has failed, and has it sent again or drops it.
     Decide(MessageId),
 }
@@ -74,7 +81,7 @@ pub(crate) struct Written {
 impl Device {
     pub(crate) fn start(network: Arc<Network>, me: Author, seed: u64) -> Self {
         let store = Store::in_memory(&me.user, &me.device).and_then(Store::without_search).expect("a store in memory");
-        let engine = Arc::new(Mutex::new(Some(Engine::new(store, me.clone(), Tuning::default(), seed))));
+        let engine = Arc::new(Mutex::new(Some(Engine::new(store, me.clone(), tuning(), seed))));
         let written = Arc::new(Mutex::default());
         let (events, inbox) = unbounded_channel();
         let life = Life {
@@ -190,6 +197,14 @@ impl Life {
                     self.live(store);
                 }
             }
+            Event::Fate(Fate::Older) => {
+                let now = self.now();
+                let known = self.with(|engine| engine.read().and_then(|tx| tx.conversations()));
+                for conversation in known.expect("a store in memory") {
+                    let asked = self.with(|engine| engine.older(now, &conversation.id));
+                    self.carry_out(asked.expect("it is known").1);
+                }
+            }
             Event::Fate(Fate::Decide(id)) => self.decide(id),
             Event::Fate(Fate::Clock(by)) => self.wall_offset = self.wall_offset.saturating_add(by),
             Event::Shaken(link, shaken) if link == self.link => match shaken {
@@ -259,7 +274,7 @@ impl Life {
     /// The process starts on a disk.
     fn live(&mut self, store: Store) {
         self.seed += 1_000_003;
-        let engine = Engine::new(store, self.me.clone(), Tuning::default(), self.seed);
+        let engine = Engine::new(store, self.me.clone(), tuning(), self.seed);
         *self.engine.lock().expect("no panic under the lock") = Some(engine);
         let waiting = self.with(|engine| engine.read().and_then(|tx| tx.outbox_entries())).expect("a store in memory");
         waiting.iter().flat_map(|entry| &entry.messages).for_each(|message| self.show(message));

@@ -96,6 +96,7 @@ impl Storm {
             acceptance_ms: [30 * DAY, 30 * DAY, 20_000][dice.random_range(0..3)],
             retention: Retention::of([0, 0, 60_000, 100_000][dice.random_range(0..4)]),
         };
+        let late = settings.retention == Retention::FOREVER && settings.acceptance_ms == 30 * DAY;
         let network = Arc::new(Network::new(world.clone(), dice.random(), settings));
         tokio::spawn(network.clone().deliver());
         tokio::spawn(network.clone().remove());
@@ -113,7 +114,7 @@ impl Storm {
             })
             .into();
 
-        let mut fates = fates(&mut dice, &users, &names);
+        let mut fates = fates(&mut dice, &users, &names, late);
         fates.sort_by_key(|(at, ..)| *at);
         let began = tokio::time::Instant::now();
         for (at, device, fate) in fates {
@@ -161,8 +162,9 @@ impl Storm {
     }
 }
 
-/// What befalls which device when.
-fn fates(dice: &mut StdRng, users: &[UserId], names: &[(usize, &str)]) -> Vec<(Duration, usize, Fate)> {
+/// What befalls which device when. `late`: some come when there is something already. Not where times are short: what is
+/// in a backup from before its first connection would be gone, or expired, before the device can find it in the log.
+fn fates(dice: &mut StdRng, users: &[UserId], names: &[(usize, &str)], late: bool) -> Vec<(Duration, usize, Fate)> {
     let mut fates = Vec::new();
     let end = u64::try_from(STORM.as_millis()).unwrap_or(u64::MAX);
     for (device, (user, name)) in names.iter().enumerate() {
@@ -175,19 +177,24 @@ fn fates(dice: &mut StdRng, users: &[UserId], names: &[(usize, &str)]) -> Vec<(D
                 fates.push((at, device, Fate::Write(to.clone(), format!("{name} {n}.{i}"))));
             }
         }
+        if late && dice.random_bool(0.4) {
+            fates.push((Duration::ZERO, device, Fate::Network(false)));
+            fates.push((Duration::from_millis(dice.random_range(0..end)), device, Fate::Network(true)));
+        }
         let mut at = 0;
         loop {
             at += dice.random_range(500..30_000);
             if at >= end {
                 break;
             }
-            let fate = match dice.random_range(0..12) {
+            let fate = match dice.random_range(0..15) {
                 0..3 => Fate::Network(false),
                 3..6 => Fate::Network(true),
                 6..8 => Fate::Break,
                 8 => Fate::Kill,
                 9 => Fate::Backup,
                 10 => Fate::RollBack,
+                11..14 => Fate::Older,
                 _ => Fate::Clock(dice.random_range(-86_400_000..86_400_000)),
             };
             fates.push((Duration::from_millis(at), device, fate));

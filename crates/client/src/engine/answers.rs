@@ -22,6 +22,12 @@ impl Rules {
             (FromServer::Page(page), Some(Question::Fetch(id))) if page.conversation == id => {
                 self.on_page(turn, &page, true)
             }
+            (FromServer::Page(page), Some(Question::Enter(id))) if page.conversation == id => {
+                self.on_newest_page(turn, &page)
+            }
+            (FromServer::Page(page), Some(Question::Older(id))) if page.conversation == id => {
+                self.on_older_page(turn, &page)
+            }
             (FromServer::Page(page), None) => self.on_page(turn, &page, false),
             (FromServer::List(page), Some(Question::List)) => self.on_list(turn, page),
             (FromServer::Marked(marked), Some(Question::Mark(asked))) => self.on_marked(turn, &marked, &asked),
@@ -106,7 +112,10 @@ impl Rules {
                     self.send_later(turn, &conversation, refusal.and_then(|no| no.retry_after_ms));
                 }
             }
-            Question::Fetch(conversation) => self.fetch_refused(turn, &conversation, refusal),
+            Question::Fetch(conversation) | Question::Enter(conversation) => {
+                self.fetch_refused(turn, &conversation, refusal);
+            }
+            Question::Older(conversation) => self.older_refused(turn, &conversation, refusal),
             Question::List => self.list_refused(turn, refusal),
             Question::Mark(_) => self.marks_later(turn, refusal),
         }

@@ -37,6 +37,18 @@ impl Engine {
         })
     }
 
+    /// The application wants the next page of history. Says whether there is any.
+    pub fn older(&mut self, now: Now, conversation: &ConversationId) -> Done<bool> {
+        self.command(now, |rules, turn| {
+            let Some(row) = turn.tx.conversation(conversation)? else { return Ok(Err(Error::UnknownConversation)) };
+            let any = row.oldest.is_some_and(|oldest| oldest > Seq::ZERO);
+            if any {
+                rules.want_older(turn, conversation);
+            }
+            Ok(Ok(any))
+        })
+    }
+
     /// The application has taken note of what became of a damaged file.
     pub fn forget_recovery(&mut self, now: Now) -> Done<()> {
         self.command(now, |_, turn| Ok(Ok(turn.tx.forget_recovery()?)))

@@ -81,6 +81,7 @@ impl Rules {
         let now = turn.now.mono;
         let (soonest, latest) = self.tuning.renew_between;
         let renew_at = now + self.rng.random_range(soonest..=latest.max(soonest));
+        self.forget_older_under_way();
         self.link = Link::Up(Box::new(Session::new(now, renew_at, fresh_token)));
         self.refused_tokens = 0;
         self.counters.connections += 1;
@@ -208,6 +209,7 @@ impl Rules {
             at(session.list.not_before);
         }
         session.sync.values().filter(|sync| sync.wanted && !sync.in_flight).for_each(|sync| at(sync.not_before));
+        self.older.values().filter(|wish| !wish.in_flight).for_each(|wish| at(wish.not_before));
         for sending in session.sending.values().filter(|sending| sending.in_flight.is_none()) {
             match &sending.conflict {
                 Some(conflict) => at(conflict.since + self.tuning.conflict_patience),

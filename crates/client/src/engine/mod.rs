@@ -19,6 +19,7 @@ mod form;
 mod incoming;
 mod link;
 mod marks;
+mod older;
 mod sends;
 mod session;
 mod sync;
@@ -27,6 +28,7 @@ mod turn;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use poste_protocol::{Author, ConversationId};
@@ -112,6 +114,8 @@ struct Rules {
     link: Link,
     /// The conversation on the screen.
     open: Option<ConversationId>,
+    /// Conversations of which the application wants a page of history.
+    older: BTreeMap<ConversationId, older::Wish>,
     /// Failed connections in a row.
     failures: u32,
     /// Tokens refused in a row.
@@ -138,6 +142,7 @@ impl Engine {
             rng: StdRng::seed_from_u64(seed),
             link: Link::Off,
             open: None,
+            older: BTreeMap::new(),
             failures: 0,
             refused_tokens: 0,
             told: Connection::Off,
@@ -277,6 +282,7 @@ impl Rules {
             self.pump_list(turn);
             self.pump_conflicts(turn)?;
             self.pump_fetches(turn)?;
+            self.pump_older(turn)?;
             self.pump_sends(turn)?;
             self.pump_marks(turn)?;
             self.pump_keep_alive(turn);

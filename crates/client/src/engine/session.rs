@@ -20,6 +20,10 @@ pub(super) enum Question {
     Hello,
     Send(Vec<(ConversationId, EnvelopeId)>),
     Fetch(ConversationId),
+    /// The newest page of a conversation of which nothing is here.
+    Enter(ConversationId),
+    /// The page before what is here.
+    Older(ConversationId),
     List,
     Mark(Vec<MarkToSend>),
 }

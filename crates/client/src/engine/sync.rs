@@ -86,7 +86,7 @@ impl Rules {
         let now = turn.now.mono;
         let limit = self.tuning.fetches;
         let Some(session) = self.session() else { return Ok(()) };
-        let under_way = session.count_asked(|asked| matches!(asked, Question::Fetch(_)));
+        let under_way = session.count_asked(|asked| matches!(asked, Question::Fetch(_) | Question::Enter(_)));
         let mut due: Vec<_> = session
             .sync
             .iter()
@@ -103,6 +103,19 @@ impl Rules {
                 session.sync(&conversation).in_flight = true;
             }
             let after = row.cursor;
+            let limit = Some(self.tuning.history_page);
+            if self.tuning.lazy_history && turn.tx.is_untouched(&conversation)? {
+                self.ask(turn, Question::Enter(conversation.clone()), |reference| {
+                    serde_json::to_string(&Request::Fetch(Fetch {
+                        reference,
+                        conversation,
+                        after: None,
+                        before: None,
+                        limit,
+                    }))
+                });
+                continue;
+            }
             self.ask(turn, Question::Fetch(conversation.clone()), |reference| {
                 serde_json::to_string(&Request::Fetch(Fetch {
                     reference,
@@ -280,7 +293,7 @@ impl Rules {
     }
 
     /// Moves the cursor, takes in what was kept and fits on now, and notes what this device has stored.
-    fn advance(
+    pub(super) fn advance(
         &mut self,
         turn: &mut Turn<'_>,
         id: &ConversationId,
@@ -315,7 +328,12 @@ impl Rules {
     }
 
     /// Stores a cell's messages. Says whether somebody else wrote them.
-    fn take_cell(&mut self, turn: &mut Turn<'_>, id: &ConversationId, cell: &Cell) -> Result<bool, StoreError> {
+    pub(super) fn take_cell(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: &ConversationId,
+        cell: &Cell,
+    ) -> Result<bool, StoreError> {
         for (message, place) in cell.messages.iter().zip(0..) {
             match turn.tx.settle(id, &self.me.user, cell, message, cell.seq.plus(place))? {
                 Settled::Added(local) => turn.added(local),
@@ -342,7 +360,7 @@ impl Rules {
 }
 
 /// Whether a page keeps its own promise.
-fn is_sound(page: &Page) -> bool {
+pub(super) fn is_sound(page: &Page) -> bool {
     let mut end = page.after;
     for cell in &page.cells {
         if cell.seq <= end || cell.messages.is_empty() {

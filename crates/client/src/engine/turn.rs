@@ -52,6 +52,11 @@ impl<'a> Turn<'a> {
         self.messages.insert(local, true);
     }
 
+    /// What was added is history, and no news: it is not told message by message.
+    pub(super) fn forget_added(&mut self) {
+        self.messages.retain(|_, new| !*new);
+    }
+
     pub(super) fn updated(&mut self, locals: impl IntoIterator<Item = i64>) {
         for local in locals {
             self.messages.entry(local).or_insert(false);

@@ -4,7 +4,7 @@ use poste_protocol::{ConversationId, Mark, MemberMark, Number, Resolved, Seq, Us
 use rusqlite::{OptionalExtension, named_params, params};
 
 use super::Tx;
-use super::columns::{int, number, optional_json, optional_text, seq, text, uint};
+use super::columns::{int, number, optional_json, optional_seq, optional_text, seq, text, uint};
 use crate::{Conversation, StoreError};
 
 /// What the rules need to know of a conversation.
@@ -14,8 +14,10 @@ pub struct Row {
     pub id: ConversationId,
     /// The other user of a direct conversation, where known.
     pub peer: Option<UserId>,
-    /// Everything up to here has been taken in.
+    /// Everything up to here has been taken in,
     pub cursor: Seq,
+    /// as far back as here. Nothing while nothing has.
+    pub oldest: Option<Seq>,
     /// The number of this device's next envelope.
     pub next_number: Number,
     /// After a lane conflict: what the next envelope goes on from.
@@ -49,13 +51,14 @@ impl Tx<'_> {
     /// A conversation, if this device knows it.
     pub fn conversation(&self, id: &ConversationId) -> Result<Option<Row>, StoreError> {
         let mut found = self.sql.prepare_cached(
-            "SELECT id, peer, cursor, next_number, resolved, delivered, read FROM conversations WHERE id = ?",
+            "SELECT id, peer, cursor, oldest, next_number, resolved, delivered, read FROM conversations WHERE id = ?",
         )?;
         let row = found.query_row([id.as_str()], |row| {
             Ok(Row {
                 id: text(row, "id")?,
                 peer: optional_text(row, "peer")?,
                 cursor: seq(row, "cursor")?,
+                oldest: optional_seq(row, "oldest")?,
                 next_number: number(row, "next_number")?,
                 resolved: optional_json(row, "resolved")?,
                 delivered: seq(row, "delivered")?,
@@ -91,7 +94,7 @@ impl Tx<'_> {
     fn views(&self, which: &str, id: &str) -> Result<Vec<Conversation>, StoreError> {
         // `:id` is bound in both cases, so that one mapping serves them.
         let text_of = format!(
-            "SELECT id, peer, cursor, head, floor, read, active_at,
+            "SELECT id, peer, cursor, coalesce(oldest, 0) AS oldest, head, floor, read, active_at,
                     (SELECT count(*) FROM messages m WHERE m.conversation = c.id AND m.seq > c.read AND m.seq <= c.cursor
                         AND m.state = 9) AS unread,
                     (SELECT count(*) FROM messages m INDEXED BY messages_waiting
@@ -104,6 +107,7 @@ impl Tx<'_> {
                 id: text(row, "id")?,
                 peer: optional_text(row, "peer")?,
                 cursor: seq(row, "cursor")?,
+                oldest: seq(row, "oldest")?,
                 head: seq(row, "head")?,
                 floor: seq(row, "floor")?,
                 unread: uint(row, "unread")?,
@@ -136,10 +140,43 @@ impl Tx<'_> {
         Ok(changed > 0)
     }
 
-    /// Moves the cursor forward.
+    /// Whether nothing of a conversation is here: neither of the log, nor anything that was written on this device.
+    pub fn is_untouched(&self, id: &ConversationId) -> Result<bool, StoreError> {
+        Ok(!self
+            .sql
+            .prepare_cached(
+                "SELECT 1 FROM conversations c WHERE id = ?1 AND (cursor > 0 OR oldest IS NOT NULL
+                    OR EXISTS (SELECT 1 FROM messages m WHERE m.conversation = c.id))",
+            )?
+            .exists([id.as_str()])?)
+    }
+
+    /// An untouched conversation is entered somewhere: everything after `oldest` and up to `cursor` is taken in.
+    pub fn enter(&self, id: &ConversationId, oldest: Seq, cursor: Seq) -> Result<(), StoreError> {
+        self.sql
+            .prepare_cached(
+                "UPDATE conversations SET oldest = ?2, cursor = ?3, head = max(head, ?3)
+                 WHERE id = ?1 AND oldest IS NULL AND cursor = 0",
+            )?
+            .execute(params![id.as_str(), int(oldest.get()), int(cursor.get())])?;
+        Ok(())
+    }
+
+    /// What has been taken in reaches further back now.
+    pub fn lower_oldest(&self, id: &ConversationId, oldest: Seq) -> Result<(), StoreError> {
+        self.sql
+            .prepare_cached("UPDATE conversations SET oldest = ?2 WHERE id = ?1 AND oldest > ?2")?
+            .execute(params![id.as_str(), int(oldest.get())])?;
+        Ok(())
+    }
+
+    /// Moves the cursor forward. Where nothing was taken in before, it begins at the beginning.
     pub fn raise_cursor(&self, id: &ConversationId, cursor: Seq) -> Result<(), StoreError> {
         self.sql
-            .prepare_cached("UPDATE conversations SET cursor = ?2, head = max(head, ?2) WHERE id = ?1 AND cursor < ?2")?
+            .prepare_cached(
+                "UPDATE conversations SET cursor = ?2, oldest = coalesce(oldest, 0), head = max(head, ?2)
+                 WHERE id = ?1 AND cursor < ?2",
+            )?
             .execute(params![id.as_str(), int(cursor.get())])?;
         Ok(())
     }

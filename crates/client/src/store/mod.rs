@@ -35,6 +35,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("schema_3.sql")),
     M::up(include_str!("schema_4.sql")).foreign_key_check(),
     M::up(include_str!("schema_5.sql")),
+    M::up(include_str!("schema_6.sql")),
 ];
 
 /// The format that this version writes: the number of migrations.

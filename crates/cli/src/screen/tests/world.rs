@@ -40,6 +40,7 @@ impl Log {
             id: self.id.clone(),
             peer: Some(self.peer.clone()),
             cursor: self.head,
+            oldest: Seq::ZERO,
             head: self.head,
             floor: Seq::ZERO,
             unread: count(&|message| message.state == MessageState::Received && message.seq > Some(self.read)),

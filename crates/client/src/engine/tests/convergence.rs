@@ -110,12 +110,21 @@ impl Server {
     }
 
     fn page(&self, conversation: &ConversationId, fetch: &Fetch) -> Value {
-        let mut cells: Vec<_> = self.cells.iter().filter(|cell| cell.seq > fetch.after).collect();
-        let more = cells.len() > PAGE;
-        cells.truncate(PAGE);
-        let through = cells.last().map_or(fetch.after, |cell| cell.last());
-        json!({"type": "page", "ref": fetch.reference, "conversation": conversation, "after": fetch.after,
-            "through": through, "cells": cells, "head": self.head, "more": more})
+        let mut cells: Vec<_> = self.cells.iter().collect();
+        if let Some(after) = fetch.after {
+            cells.retain(|cell| cell.seq > after);
+            let more = cells.len() > PAGE;
+            cells.truncate(PAGE);
+            let through = cells.last().map_or(after, |cell| cell.last());
+            return json!({"type": "page", "ref": fetch.reference, "conversation": conversation, "after": after,
+                "through": through, "cells": cells, "head": self.head, "more": more});
+        }
+        cells.retain(|cell| fetch.before.is_none_or(|before| cell.seq < before));
+        let cells = &cells[cells.len().saturating_sub(PAGE)..];
+        let through = cells.last().map_or(Seq::ZERO, |cell| cell.last());
+        let after = cells.first().map_or(Seq::ZERO, |cell| cell.seq.back());
+        json!({"type": "page", "ref": fetch.reference, "conversation": conversation, "after": after,
+            "through": through, "cells": cells, "head": self.head, "more": after > Seq::ZERO})
     }
 }
 
@@ -216,6 +225,21 @@ impl Device {
         self.kill(now);
     }
 
+    fn older(&mut self, now: Now, conversation: &ConversationId) {
+        let engine = self.engine.as_mut().expect("alive");
+        // Not known yet: then there is nothing older.
+        if let Ok((_, outputs)) = engine.older(now, conversation) {
+            self.take(outputs);
+        }
+    }
+
+    /// As far back as what is here reaches, and as far on.
+    fn bounds(&mut self, conversation: &ConversationId) -> (u64, u64) {
+        let tx = self.engine.as_mut().expect("alive").read().expect("reads");
+        let row = tx.conversation(conversation).expect("reads");
+        row.map_or((0, 0), |row| (row.oldest.map_or(0, Seq::get), row.cursor.get()))
+    }
+
     fn list(&mut self, conversation: &ConversationId) -> Vec<Message> {
         let tx = self.engine.as_mut().expect("alive").read().expect("reads");
         tx.history(conversation, None, 10_000).expect("reads")
@@ -252,6 +276,8 @@ enum Step {
     /// A damaged file: only what is nowhere else is saved; the envelopes' bytes or not even them.
     Lose(usize, bool),
     Read(usize),
+    /// The person wants older messages.
+    Older(usize),
     Wait(u64),
 }
 
@@ -270,6 +296,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => device.clone().prop_map(Step::Cut),
         1 => device.clone().prop_map(Step::Kill),
         1 => (device.clone(), any::<bool>()).prop_map(|(d, envelopes)| Step::Lose(d, envelopes)),
+        1 => device.clone().prop_map(Step::Older),
         1 => device.prop_map(Step::Read),
         3 => (1..3_000_u64).prop_map(Step::Wait),
     ]
@@ -377,29 +404,27 @@ impl World {
                     self.devices[index].take(outputs);
                 }
             }
+            Step::Older(index) => self.devices[index].older(now, &self.conversation),
             Step::Wait(millis) => self.wait(millis),
         }
         self.check_lists();
     }
 
-    /// At every moment: what a device shows of the log is a part of the log's beginning, in order, without gaps.
+    /// At every moment: what a device shows of the log is a part of the log, in order, without gaps.
     fn check_lists(&mut self) {
         let log = self.log();
         for index in 0..2 {
             let conversation = self.conversation.clone();
             let device = &mut self.devices[index];
-            let cursor = {
-                let tx = device.engine.as_mut().expect("alive").read().expect("reads");
-                tx.conversation(&conversation).expect("reads").map_or(0, |row| row.cursor.get())
-            };
+            let (oldest, cursor) = device.bounds(&conversation);
             let shown: Vec<_> = device
                 .list(&conversation)
                 .into_iter()
                 .filter_map(|m| m.seq.map(|s| (s.get(), m.body)))
                 .filter(|(place, _)| *place <= cursor)
                 .collect();
-            let log: Vec<_> = log.iter().filter(|(place, _)| *place <= cursor).cloned().collect();
-            assert_eq!(shown, log, "I3, I4: {} up to {cursor}", device.me.user);
+            let log: Vec<_> = log.iter().filter(|(place, _)| *place > oldest && *place <= cursor).cloned().collect();
+            assert_eq!(shown, log, "I3, I4: {} from {oldest} to {cursor}", device.me.user);
         }
     }
 
@@ -429,6 +454,9 @@ impl World {
                     while !self.devices[index].down.is_empty() {
                         self.arrive(index, 0, false);
                     }
+                }
+                for device in &mut self.devices {
+                    device.older(self.now, &self.conversation);
                 }
                 self.wait(200);
             }

@@ -6,6 +6,7 @@ mod convergence;
 mod disk;
 mod link;
 mod marks;
+mod older;
 mod outbox;
 mod sync;
 
@@ -55,7 +56,14 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        Self::tuned(Tuning::default())
+        Self::tuned(Tuning { lazy_history: false, ..Tuning::default() })
+    }
+
+    /// Enters conversations at their end.
+    fn lazy() -> Self {
+        let mut rig = Self::tuned(Tuning { history_page: 2, ..Tuning::default() });
+        rig.connect();
+        rig
     }
 
     fn tuned(tuning: Tuning) -> Self {
