@@ -96,7 +96,6 @@ impl Storm {
             acceptance_ms: [30 * DAY, 30 * DAY, 20_000][dice.random_range(0..3)],
             retention: Retention::of([0, 0, 60_000, 100_000][dice.random_range(0..4)]),
         };
-        let late = settings.retention == Retention::FOREVER && settings.acceptance_ms == 30 * DAY;
         let network = Arc::new(Network::new(world.clone(), dice.random(), settings));
         tokio::spawn(network.clone().deliver());
         tokio::spawn(network.clone().remove());
@@ -114,7 +113,7 @@ impl Storm {
             })
             .into();
 
-        let mut fates = fates(&mut dice, &users, &names, late);
+        let mut fates = fates(&mut dice, &users, &names);
         fates.sort_by_key(|(at, ..)| *at);
         let began = tokio::time::Instant::now();
         for (at, device, fate) in fates {
@@ -162,9 +161,8 @@ impl Storm {
     }
 }
 
-/// What befalls which device when. `late`: some come when there is something already. Not where times are short: what is
-/// in a backup from before its first connection would be gone, or expired, before the device can find it in the log.
-fn fates(dice: &mut StdRng, users: &[UserId], names: &[(usize, &str)], late: bool) -> Vec<(Duration, usize, Fate)> {
+/// What befalls which device when. Some come late, when there is something already.
+fn fates(dice: &mut StdRng, users: &[UserId], names: &[(usize, &str)]) -> Vec<(Duration, usize, Fate)> {
     let mut fates = Vec::new();
     let end = u64::try_from(STORM.as_millis()).unwrap_or(u64::MAX);
     for (device, (user, name)) in names.iter().enumerate() {
@@ -177,7 +175,7 @@ fn fates(dice: &mut StdRng, users: &[UserId], names: &[(usize, &str)], late: boo
                 fates.push((at, device, Fate::Write(to.clone(), format!("{name} {n}.{i}"))));
             }
         }
-        if late && dice.random_bool(0.4) {
+        if dice.random_bool(0.2) {
             fates.push((Duration::ZERO, device, Fate::Network(false)));
             fates.push((Duration::from_millis(dice.random_range(0..end)), device, Fate::Network(true)));
         }
