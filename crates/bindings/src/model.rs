@@ -168,13 +168,16 @@ pub struct Window {
     pub messages: Vec<Message>,
     /// This device has older ones.
     pub older: bool,
+    /// This device has no older ones, and the server has: `older` fetches the next page.
+    pub older_on_server: bool,
     /// This device has newer ones.
     pub newer: bool,
 }
 
 impl From<lib::Window> for Window {
     fn from(window: lib::Window) -> Self {
-        Self { messages: list(window.messages), older: window.older, newer: window.newer }
+        let lib::Window { messages, older, older_on_server, newer } = window;
+        Self { messages: list(messages), older, older_on_server, newer }
     }
 }
 

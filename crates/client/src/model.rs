@@ -82,8 +82,10 @@ pub enum Start {
 pub struct Window {
     /// In the list's order.
     pub messages: Vec<Message>,
-    /// This device has older ones. If not, there may be more on the server: see [`Conversation::oldest`].
+    /// This device has older ones.
     pub older: bool,
+    /// This device has no older ones, and the server has: [`Client::older`](crate::Client::older) fetches the next page.
+    pub older_on_server: bool,
     /// This device has newer ones.
     pub newer: bool,
 }
@@ -134,13 +136,15 @@ pub struct Conversation {
     /// Everything up to here has been taken in.
     pub cursor: Seq,
     /// As far back as here (exclusive). While it is greater than 0 there is older history on the server:
-    /// [`Client::older`](crate::Client::older) fetches the next page of it.
+    /// [`Client::older`](crate::Client::older) fetches the next page of it. While `cursor` is 0, the newest page has not
+    /// come yet.
     pub oldest: Seq,
     /// The highest number known to be reserved.
     pub head: Seq,
     /// Everything up to here is gone from the log. What this device had fetched it keeps; the rest it will not get.
     pub floor: Seq,
-    /// Messages of others beyond what was read, of those that are here.
+    /// Messages of others beyond what was read, of those that are here. While `read` is less than `oldest`, or `cursor`
+    /// less than `head`, there may be more.
     pub unread: u64,
     /// How far the person has read.
     pub read: Seq,

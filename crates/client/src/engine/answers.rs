@@ -103,7 +103,7 @@ impl Rules {
         }
     }
 
-    fn ask_later(&mut self, turn: &Turn<'_>, question: Question, refusal: Option<&Refusal>) {
+    fn ask_later(&mut self, turn: &mut Turn<'_>, question: Question, refusal: Option<&Refusal>) {
         match question {
             Question::Hello => {}
             Question::Send(envelopes) => {

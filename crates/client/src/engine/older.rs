@@ -25,6 +25,11 @@ impl Rules {
         self.older.entry(id.clone()).or_insert_with(|| Wish { not_before: now, ..Wish::default() });
     }
 
+    /// Whether a conversation is to be entered at its end, when its newest page comes.
+    pub(super) fn is_to_enter(&self, turn: &Turn<'_>, id: &ConversationId) -> Result<bool, StoreError> {
+        Ok(self.tuning.lazy_history && turn.tx.is_untouched(id)?)
+    }
+
     /// A new connection: nothing is under way on it.
     pub(super) fn forget_older_under_way(&mut self) {
         for wish in self.older.values_mut() {
@@ -71,12 +76,12 @@ impl Rules {
             return Ok(());
         }
         self.counters.pages += 1;
-        let mut foreign = false;
         for cell in &page.cells {
-            foreign |= self.take_cell(turn, id, cell)?;
+            self.take_cell(turn, id, cell)?;
         }
         turn.tx.enter(id, page.after, page.through)?;
-        let cursor = self.advance(turn, id, page.through, foreign)?;
+        // Its end is marked as delivered, whoever wrote what is in the page: what others wrote may be before it.
+        let cursor = self.advance(turn, id, page.through, true)?;
         turn.tx.raise_floor(id, page.floor)?;
         turn.tx.raise_head(id, page.head, page.cells.iter().map(|cell| cell.at).max().unwrap_or(0))?;
         let now = turn.now.mono;
@@ -130,9 +135,11 @@ impl Rules {
     }
 
     /// A page of history was not to be had: again later, unless the server will never give it.
-    pub(super) fn older_refused(&mut self, turn: &Turn<'_>, id: &ConversationId, refusal: Option<&Refusal>) {
+    pub(super) fn older_refused(&mut self, turn: &mut Turn<'_>, id: &ConversationId, refusal: Option<&Refusal>) {
         if refusal.is_some_and(|no| !no.retryable && !no.code.retryable()) {
+            // Whoever waits for it is told that `oldest` has stayed where it was.
             self.older.remove(id);
+            turn.conversation_changed(id);
             return;
         }
         let Some(wish) = self.older.get_mut(id) else { return };

@@ -61,7 +61,9 @@ impl Rules {
             self.on_member_mark(turn, id, mark)?;
         }
         let (mut cursor, read) = turn.tx.conversation(id)?.map_or((Seq::ZERO, Seq::ZERO), |row| (row.cursor, row.read));
-        if summary.floor > cursor {
+        // A conversation that is yet to be entered at its end is not begun at the floor; its page steps over what is gone.
+        let is_begun = summary.floor >= summary.head || !self.is_to_enter(turn, id)?;
+        if summary.floor > cursor && is_begun {
             // Nothing of it will ever come, and the end of a log may be gone without a trace in any page.
             cursor = self.advance(turn, id, summary.floor, false)?;
         }
@@ -104,7 +106,7 @@ impl Rules {
             }
             let after = row.cursor;
             let limit = Some(self.tuning.history_page);
-            if self.tuning.lazy_history && turn.tx.is_untouched(&conversation)? {
+            if self.is_to_enter(turn, &conversation)? {
                 self.ask(turn, Question::Enter(conversation.clone()), |reference| {
                     serde_json::to_string(&Request::Fetch(Fetch {
                         reference,

@@ -240,17 +240,18 @@ impl Tx<'_> {
         before: Option<Seq>,
         limit: usize,
     ) -> Result<Vec<Message>, StoreError> {
-        let cursor = self.cursor(conversation)?;
+        let (_, cursor) = self.bounds(conversation)?;
         let place = before.map_or(Place::Tail(i64::MAX), |before| Place::Log(before.min(cursor.next())));
         let newest_first = self.walk(conversation, cursor, place, true, limit)?;
         Ok(newest_first.into_iter().rev().map(|(_, message)| message).collect())
     }
 
-    /// Up to where the log was taken in; nothing of a conversation that is not known.
-    fn cursor(&self, conversation: &ConversationId) -> Result<Seq, StoreError> {
-        let mut found = self.sql.prepare_cached("SELECT cursor FROM conversations WHERE id = ?")?;
-        let cursor = found.query_row([conversation.as_str()], |row| seq(row, "cursor")).optional()?;
-        Ok(cursor.unwrap_or(Seq::ZERO))
+    /// From where (exclusive) and up to where the log was taken in; nothing of a conversation that is not known.
+    fn bounds(&self, conversation: &ConversationId) -> Result<(Seq, Seq), StoreError> {
+        let mut found =
+            self.sql.prepare_cached("SELECT coalesce(oldest, 0) AS oldest, cursor FROM conversations WHERE id = ?")?;
+        let bounds = found.query_row([conversation.as_str()], |row| Ok((seq(row, "oldest")?, seq(row, "cursor")?)));
+        Ok(bounds.optional()?.unwrap_or_default())
     }
 
     /// A window of the list, in its order, from a place in either direction. Nothing if this conversation has no such
@@ -261,7 +262,7 @@ impl Tx<'_> {
         start: Start,
         limit: usize,
     ) -> Result<Option<Window>, StoreError> {
-        let cursor = self.cursor(conversation)?;
+        let (oldest, cursor) = self.bounds(conversation)?;
         let (place, older) = match start {
             Start::Newest => (Place::Tail(i64::MAX), true),
             Start::BeforeSeq(seq) => (Place::Log(seq.min(cursor.next())), true),
@@ -286,8 +287,10 @@ impl Tx<'_> {
         }
         let begin = found.first().map_or(place, |(place, _)| *place);
         let end = found.last().map_or(place, |(place, _)| *place);
+        let has_older = !self.walk(conversation, cursor, begin, true, 1)?.is_empty();
         Ok(Some(Window {
-            older: !self.walk(conversation, cursor, begin, true, 1)?.is_empty(),
+            older: has_older,
+            older_on_server: !has_older && !oldest.is_zero(),
             newer: !self.walk(conversation, cursor, end, false, 1)?.is_empty(),
             messages: found.into_iter().map(|(_, message)| message).collect(),
         }))

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{Rig, cell, own_cell, submissions, with};
-use crate::Event;
+use super::{Rig, cell, own_cell, seq, submissions, with};
 use crate::engine::Input;
+use crate::{Event, Start};
 
 fn summary(peer: &str, head: u64) -> Value {
     json!({"conversation": with(peer), "peer": peer, "head": head, "active_at": head})
@@ -40,6 +40,13 @@ impl Rig {
         rig.back_page(&fetch, 6, 8, &json!([cell(7, "bob", "laptop", 4, &["g", "h"])]), 8);
         assert_eq!(rig.bounds(), (6, 8));
         rig
+    }
+
+    /// What a list shows at its beginning: its first message, and whether there are older ones here, or on the server.
+    fn top(&mut self, start: Start, limit: usize) -> (Option<String>, bool, bool) {
+        let tx = self.engine().read().expect("the store reads");
+        let window = tx.window(&with("bob"), start, limit).expect("the store reads").expect("it is there");
+        (window.messages.into_iter().next().map(|message| message.body), window.older, window.older_on_server)
     }
 
     fn texts(&mut self) -> Vec<String> {
@@ -165,4 +172,89 @@ fn what_comes_while_the_newest_page_is_on_its_way_is_taken_in_after_it() {
     assert_eq!(rig.bounds(), (0, 0));
     rig.back_page(&newest, 6, 8, &json!([cell(7, "bob", "laptop", 4, &["g", "h"])]), 8);
     assert_eq!((rig.bounds(), rig.texts()), ((6, 9), vec!["g".into(), "h".into(), "i".into()]));
+}
+
+#[test]
+fn a_window_says_whether_older_ones_are_here_or_on_the_server() {
+    let mut rig = Rig::entered();
+    let body = |text: &str| Some(text.to_owned());
+    assert_eq!(rig.top(Start::Newest, 1), (body("h"), true, false));
+    assert_eq!(rig.top(Start::Newest, 2), (body("g"), false, true));
+    assert_eq!(rig.top(Start::BeforeSeq(seq(7)), 5), (None, false, true));
+    assert!(rig.older());
+    let fetch = rig.next("fetch");
+    rig.back_page(&fetch, 0, 6, &json!([cell(1, "bob", "laptop", 1, &["a", "b", "c", "d", "e", "f"])]), 8);
+    assert_eq!(rig.top(Start::BeforeSeq(seq(7)), 5), (body("b"), true, false));
+    assert_eq!(rig.top(Start::Newest, 100), (body("a"), false, false));
+}
+
+/// L8: what is gone is no reason to read what is left from its beginning.
+#[test]
+fn a_conversation_of_which_the_beginning_is_gone_is_entered_at_its_end_too() {
+    let mut rig = Rig::lazy();
+    let mut gone = summary("bob", 8);
+    gone["floor"] = json!(3);
+    rig.answer_list(&json!([gone]));
+    assert_eq!(rig.bounds(), (0, 0));
+    let fetch = rig.next("fetch");
+    assert!(fetch.get("after").is_none());
+    rig.back_page(&fetch, 6, 8, &json!([cell(7, "bob", "laptop", 4, &["g", "h"])]), 8);
+    assert_eq!(rig.bounds(), (6, 8));
+    assert!(rig.older());
+    let fetch = rig.next("fetch");
+    rig.back_page(&fetch, 0, 6, &json!([cell(4, "bob", "laptop", 3, &["d", "e", "f"])]), 8);
+    assert_eq!((rig.bounds(), rig.texts()), ((0, 8), ["d", "e", "f", "g", "h"].map(String::from).into()));
+    assert!(!rig.older(), "what is before it is gone");
+    // Where nothing is left there is nothing to fetch.
+    let mut rig = Rig::lazy();
+    gone["floor"] = json!(8);
+    rig.answer_list(&json!([gone]));
+    assert_eq!(rig.bounds(), (0, 8));
+    assert!(!rig.has_sent("fetch"));
+}
+
+/// O5: between two memberships there is nothing to see. One wish reaches over it.
+#[test]
+fn a_page_with_nothing_to_see_is_gone_past() {
+    let mut rig = Rig::entered();
+    assert!(rig.older());
+    let fetch = rig.next("fetch");
+    rig.back_page(&fetch, 4, 6, &json!([]), 8);
+    assert_eq!(rig.bounds(), (4, 8));
+    let fetch = rig.next("fetch");
+    assert_eq!(fetch["before"], 5);
+    rig.back_page(&fetch, 1, 4, &json!([cell(2, "bob", "laptop", 2, &["b"])]), 8);
+    assert_eq!((rig.bounds(), rig.texts().len()), ((1, 8), 3));
+    assert!(!rig.has_sent("fetch"));
+}
+
+/// D2: the person's other devices have had what is before, or nobody will have it without being asked.
+#[test]
+fn who_enters_marks_the_end_as_delivered_and_history_marks_nothing() {
+    let mut rig = Rig::lazy();
+    rig.answer_list(&json!([summary("bob", 8)]));
+    let fetch = rig.next("fetch");
+    rig.back_page(&fetch, 6, 8, &json!([cell(7, "alice", "phone", 4, &["g", "h"])]), 8);
+    rig.wait(1000);
+    let mark = rig.next("mark");
+    assert_eq!(mark["marks"][0]["delivered"], 8);
+    assert_eq!(mark["marks"][0].get("read"), None);
+    rig.hears(&json!({"type": "marked", "ref": mark["ref"], "conversations": [{"conversation": with("bob")}]}));
+    assert!(rig.older());
+    let fetch = rig.next("fetch");
+    rig.back_page(&fetch, 0, 6, &json!([cell(1, "bob", "laptop", 1, &["a", "b", "c", "d", "e", "f"])]), 8);
+    rig.wait(1000);
+    assert!(!rig.has_sent("mark"));
+}
+
+#[test]
+fn a_refusal_for_good_is_told_and_ends_the_wish() {
+    let mut rig = Rig::entered();
+    assert!(rig.older());
+    let fetch = rig.next("fetch");
+    rig.events.clear();
+    rig.hears(&json!({"type": "error", "ref": fetch["ref"], "code": "not_member", "message": "", "retryable": false}));
+    assert!(matches!(&rig.events[..], [Event::Conversation { conversation }] if conversation.oldest.get() == 6));
+    rig.wait(60_000);
+    assert!(!rig.has_sent("fetch"));
 }
