@@ -155,8 +155,6 @@ impl Account {
         let tokens = Arc::new(self.issuer()?);
         let mut config = ClientConfig::new(self.file(), socket, user.clone(), device.clone(), tokens);
         config.network = network;
-        // Scripts and the screen show all that there is, without asking for it page by page.
-        config.tuning.lazy_history = false;
         match Client::open(config).await {
             Err(Error::Store(StoreError::AlreadyOpen { .. })) => {
                 let said =

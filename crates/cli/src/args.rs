@@ -75,6 +75,12 @@ pub(crate) enum Command {
         /// Those before this number of the log, instead of the newest
         #[arg(long, value_parser = seq)]
         before: Option<Seq>,
+        /// Fetch older messages first, if this device has not as many
+        #[arg(long)]
+        older: bool,
+        /// Seconds to wait for them
+        #[arg(long, default_value_t = 10)]
+        wait: u64,
     },
     /// Mark the conversation with somebody as read
     Read {

@@ -38,20 +38,11 @@ impl std::error::Error for Usage {}
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { whose, json, command } = args;
     let mut account = Account::find(&whose)?;
-    let me = account.settings.user.clone();
     match command {
         Command::Login => login(&account, json).await?,
         Command::Send { to, wait, text } => return send(&account, to, text, wait, json).await,
-        Command::Show { with, limit, before } => {
-            let id = ConversationId::direct(&me, &with);
-            let list = match account.read()? {
-                Some(mut store) => store.read()?.history(&id, before, limit)?,
-                None => Vec::new(),
-            };
-            if list.is_empty() && before.is_none() {
-                print::note(json, "nothing on this device yet; `poste online` fetches what there is");
-            }
-            print::list(&list, json, |m| print::message(m, &me))?;
+        Command::Show { with, limit, before, older, wait } => {
+            return show(&account, &with, before, limit, older.then_some(wait), json).await;
         }
         Command::Conversations => {
             if let Some(mut store) = account.read()? {
@@ -179,6 +170,87 @@ async fn watch(account: &Account, json: bool) -> anyhow::Result<()> {
     }
     client.close().await;
     Ok(())
+}
+
+/// Shows a part of a conversation; given a time, older messages are fetched first.
+async fn show(
+    account: &Account,
+    with: &UserId,
+    before: Option<Seq>,
+    limit: usize,
+    wait: Option<u64>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let me = &account.settings.user;
+    let id = ConversationId::direct(me, with);
+    let fetched = match wait {
+        Some(wait) => fetch_older(account, &id, before, limit, Duration::from_secs(wait)).await?,
+        None => Fetched::Enough,
+    };
+    let list = match account.read()? {
+        Some(mut store) => store.read()?.history(&id, before, limit)?,
+        None => Vec::new(),
+    };
+    if list.is_empty() && before.is_none() {
+        print::note(json, "nothing on this device yet; `poste online` fetches what there is");
+    }
+    print::list(&list, json, |m| print::message(m, me))?;
+    match fetched {
+        Fetched::Enough => Ok(ExitCode::SUCCESS),
+        Fetched::NotYet => {
+            print::note(json, "there are older messages, which did not come in time; what came is kept");
+            Ok(ExitCode::from(NOT_YET))
+        }
+        Fetched::NoConnection => {
+            Err(Unavailable::NoConnection("no connection; there may be older messages".to_owned()).into())
+        }
+    }
+}
+
+/// What became of fetching older messages.
+enum Fetched {
+    /// As many are here as were wanted, or as there are.
+    Enough,
+    /// Not in time.
+    NotYet,
+    NoConnection,
+}
+
+/// Fetches history until `limit` messages before a number, or at the end, are here.
+async fn fetch_older(
+    account: &Account,
+    id: &ConversationId,
+    before: Option<Seq>,
+    limit: usize,
+    wait: Duration,
+) -> anyhow::Result<Fetched> {
+    if account.settings.offline {
+        return Ok(Fetched::NoConnection);
+    }
+    let client = account.open(true).await?;
+    let mut events = client.events();
+    let all = timeout(wait, async {
+        // A device that is new here learns first what there is.
+        quiet(&client, &mut events).await?;
+        while client.history(id.clone(), before, limit).await?.len() < limit {
+            let Some(known) = client.conversation(id.clone()).await? else { break };
+            if !client.older(id.clone()).await? {
+                break;
+            }
+            while client.conversation(id.clone()).await?.is_some_and(|now| now.oldest == known.oldest) {
+                events.next().await.context("the client has ended")?;
+            }
+        }
+        anyhow::Ok(())
+    });
+    let all = all.await;
+    let connection = client.connection().await?;
+    client.close().await;
+    Ok(match all {
+        Ok(done) => done.map(|()| Fetched::Enough)?,
+        Err(_) if connection == Connection::Online => Fetched::NotYet,
+        Err(_) => Fetched::NoConnection,
+    })
 }
 
 /// Marks a conversation as read. The server is told with the next connection.

@@ -145,6 +145,9 @@ fn every_command_has_one_form() {
     note("status, of nothing", home.json(&["status"]));
     note("send", home.json(&["send", "--to", "bob", "hello"]));
     note("show", home.json(&["show", "--with", "bob"]));
+    let ran = home.run(&["--json", "show", "--with", "bob", "--older"]);
+    assert_eq!((ran.code, values(&ran.out).len()), (Some(1), 1), "what is here is shown all the same");
+    assert!(ran.err.contains("no_connection"), "{}", ran.err);
     note("read", home.json(&["read", "--with", "bob"]));
     note("conversations", home.json(&["conversations"]));
     note("outbox", home.json(&["outbox"]));

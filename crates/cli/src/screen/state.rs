@@ -48,6 +48,8 @@ pub(crate) enum Effect {
         conversation: ConversationId,
         upto: Seq,
     },
+    /// Asks the server for older messages than the store has. Answered by an event.
+    Older(ConversationId),
     /// Cuts the network, or brings it back, and remembers it.
     Network(bool),
     Read {
@@ -457,10 +459,17 @@ impl State {
         let conversation = open.id.clone();
         let summary = self.conversations.iter().find(|known| known.id == conversation);
         let (cursor, read) = summary.map_or((Seq::ZERO, Seq::ZERO), |summary| (summary.cursor, summary.read));
+        let oldest = summary.map_or(Seq::ZERO, |summary| summary.oldest);
         let unsettled = summary.map_or(0, |summary| usize::try_from(summary.unsettled).unwrap_or(usize::MAX / 2));
-        let stand = Stand { cursor, unsettled };
+        let stand = Stand { oldest, cursor, unsettled };
         if let Some(Some(read)) = self.with_window(|window, measure| window.settle(measure, stand)) {
             self.effects.push(Effect::Read { conversation: conversation.clone(), read });
+        }
+        if self.with_window(|window, measure| window.wants_older(measure, stand)) == Some(true) {
+            self.effects.push(Effect::Older(conversation.clone()));
+            if !self.is_online() {
+                self.say("older messages come with the next connection");
+            }
         }
         if !self.looked_at || self.over.is_some() || self.areas().messages.is_none() {
             return;

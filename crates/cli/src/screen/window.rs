@@ -59,11 +59,14 @@ pub(crate) struct Measure<'a> {
 /// How far the store is, as the conversation's summary says.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stand {
+    /// As far back as here the store has the log; before it, if it is not 0, the server has more.
+    pub(crate) oldest: Seq,
     pub(crate) cursor: Seq,
     pub(crate) unsettled: usize,
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub(crate) struct Window {
     messages: Vec<Message>,
     view: View,
@@ -81,6 +84,12 @@ pub(crate) struct Window {
     begin: Option<Seq>,
     /// Lines that are still to be scrolled up when older messages are there.
     owed: usize,
+    /// The person looks for older messages.
+    looks_back: bool,
+    /// The server has older ones than the store.
+    more_on_server: bool,
+    /// Where the store began when older ones were last asked of the server.
+    fetched_before: Option<Seq>,
 }
 
 impl Window {
@@ -96,6 +105,9 @@ impl Window {
             added: 0,
             begin,
             owed: 0,
+            looks_back: false,
+            more_on_server: false,
+            fetched_before: None,
         }
     }
 
@@ -175,7 +187,12 @@ impl Window {
         };
     }
 
-    pub(crate) fn up(&mut self, mut lines: usize, measure: &Measure<'_>) {
+    pub(crate) fn up(&mut self, lines: usize, measure: &Measure<'_>) {
+        self.looks_back = true;
+        self.scroll_up(lines, measure);
+    }
+
+    fn scroll_up(&mut self, mut lines: usize, measure: &Measure<'_>) {
         let (mut index, mut line) = self.first(measure);
         while lines > line && index > 0 {
             lines -= line;
@@ -184,12 +201,15 @@ impl Window {
         }
         if self.asked.is_some() || self.older {
             self.owed = self.owed.saturating_add(lines.saturating_sub(line));
+        } else if self.more_on_server {
+            // That may take long. A screen's height is not too far to find oneself then.
+            self.owed = self.owed.saturating_add(lines.saturating_sub(line)).min(measure.height);
         }
         self.view_from(index, line.saturating_sub(lines));
     }
 
     pub(crate) fn down(&mut self, lines: usize, measure: &Measure<'_>) {
-        self.owed = 0;
+        (self.owed, self.looks_back) = (0, false);
         let (mut index, mut line) = self.first(measure);
         line += lines;
         while index < self.messages.len() {
@@ -206,13 +226,14 @@ impl Window {
 
     /// To the oldest message in memory.
     pub(crate) fn go_to_top(&mut self) {
+        self.looks_back = true;
         self.view_from(0, 0);
     }
 
     /// To the newest message.
     pub(crate) fn go_to_bottom(&mut self) {
         self.view = View::Bottom;
-        (self.begin, self.owed) = (None, 0);
+        (self.begin, self.owed, self.looks_back) = (None, 0, false);
         if self.end.is_some() {
             // What is in between is not kept: the newest are read anew, and nothing older with them.
             self.messages.clear();
@@ -265,9 +286,10 @@ impl Window {
 
     /// Brings the view and what is kept in order, after any change. Says what is to be read.
     pub(crate) fn settle(&mut self, measure: &Measure<'_>, stand: Stand) -> Option<Read> {
+        self.more_on_server = !stand.oldest.is_zero();
         if self.owed > 0 && self.asked.is_none() {
             let owed = std::mem::take(&mut self.owed);
-            self.up(owed, measure);
+            self.scroll_up(owed, measure);
         }
         if self.view != View::Bottom && self.end.is_none() && self.first(measure) >= self.bottom(measure) {
             self.view = View::Bottom;
@@ -278,6 +300,21 @@ impl Window {
             return self.asked;
         }
         None
+    }
+
+    /// Whether older messages are to be asked of the server now: the person looks for them, and the store has no more.
+    /// Once for each place at which the store begins.
+    pub(crate) fn wants_older(&mut self, measure: &Measure<'_>, stand: Stand) -> bool {
+        let wants = (self.looks_back || self.owed > 0)
+            && self.more_on_server
+            && !self.older
+            && self.asked.is_none()
+            && self.fetched_before != Some(stand.oldest)
+            && self.first(measure).0 < PAGE / 2;
+        if wants {
+            (self.looks_back, self.fetched_before) = (false, Some(stand.oldest));
+        }
+        wants
     }
 
     fn let_go(&mut self, measure: &Measure<'_>, stand: Stand) {

@@ -31,6 +31,7 @@ async fn carry_out(account: &mut Account, client: &Client, effect: Effect) -> Op
         Effect::Retry(id) => client.retry(id).await.err().map(not_done),
         Effect::Drop(id) => client.drop_message(id).await.err().map(not_done),
         Effect::MarkRead { conversation, upto } => client.mark_read(conversation, upto).await.err().map(not_done),
+        Effect::Older(conversation) => client.older(conversation).await.err().map(not_done),
         Effect::Network(on) => {
             account.settings.offline = !on;
             let saved = account.save();

@@ -119,6 +119,54 @@ fn looking_back_keeps_its_place_and_reads_what_is_missing() {
     assert!(!world.state.open.as_ref().expect("open").window.is_behind());
 }
 
+/// O6: at the oldest message that is here, looking back asks the server for more, a page at a time.
+#[test]
+fn looking_back_asks_the_server_for_what_is_not_here() {
+    let mut world = World::new(80, 24);
+    for number in 1..=200 {
+        world.write("bob", false, &format!("number {number}"), MessageState::Received);
+    }
+    world.has_read("bob");
+    world.has_only("bob", 60);
+    let mut world = world.opened(Some("bob"));
+    let asked = |world: &World| world.done.iter().filter(|effect| matches!(effect, Effect::Older(_))).count();
+    assert_eq!((asked(&world), world.window().len()), (0, 60), "nothing that nobody looks for");
+    world.key(KeyCode::PageUp);
+    assert_eq!((asked(&world), world.window().len()), (1, 90));
+    for _ in 0..30 {
+        world.key(KeyCode::PageUp);
+    }
+    assert_eq!(world.window().first(), Some(&"number 1"));
+    assert!(world.picture().contains("number 1 "), "{}", world.picture());
+    assert_eq!(asked(&world), 5, "140 messages in pages of 30");
+}
+
+#[test]
+fn offline_the_server_is_asked_once_and_the_place_is_kept() {
+    let mut world = World::new(80, 24);
+    for number in 1..=100 {
+        world.write("bob", false, &format!("number {number}"), MessageState::Received);
+    }
+    world.has_read("bob");
+    world.has_only("bob", 20);
+    let mut world = world.opened(Some("bob"));
+    world.give(Input::Told(Event::Connection { state: Connection::Off }));
+    for _ in 0..20 {
+        world.key(KeyCode::PageUp);
+    }
+    let asked: Vec<_> = world.done.iter().filter(|effect| matches!(effect, Effect::Older(_))).cloned().collect();
+    assert_eq!(asked.len(), 1);
+    assert!(world.picture().contains("older messages come with the next connection"), "{}", world.picture());
+    world.give(Input::Told(Event::Connection { state: Connection::Online }));
+    let Effect::Older(id) = &asked[0] else { unreachable!("filtered") };
+    world.fetches_older(id);
+    world.run();
+    let height = world.state.areas().messages.expect("there is room").height;
+    let picture = world.picture();
+    let first = (1..=100).find(|number| picture.contains(&format!("number {number} "))).expect("something is shown");
+    assert!(first < 81 && first >= 81 - u64::from(height), "no further than a screen: {first} {picture}");
+}
+
 #[test]
 fn a_conversation_opens_on_what_is_new() {
     for (read, new) in [(10, 5), (10, 80), (500, 700)] {

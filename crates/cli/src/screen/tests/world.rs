@@ -22,6 +22,9 @@ pub(super) fn user(name: &str) -> UserId {
     UserId::new(name).expect("a valid name")
 }
 
+/// Messages in a page of history.
+const HISTORY: u64 = 30;
+
 /// What the client has of a conversation.
 struct Log {
     id: ConversationId,
@@ -29,6 +32,8 @@ struct Log {
     /// Those that have their place, then those that wait or failed.
     messages: Vec<Message>,
     head: Seq,
+    /// As far back as here the store has it.
+    oldest: Seq,
     read: Seq,
     active_at: u64,
 }
@@ -40,7 +45,7 @@ impl Log {
             id: self.id.clone(),
             peer: Some(self.peer.clone()),
             cursor: self.head,
-            oldest: Seq::ZERO,
+            oldest: self.oldest,
             head: self.head,
             floor: Seq::ZERO,
             unread: count(&|message| message.state == MessageState::Received && message.seq > Some(self.read)),
@@ -74,7 +79,8 @@ impl World {
         let peer = user(peer);
         let id = ConversationId::direct(&user("alice"), &peer);
         let place = self.logs.iter().position(|log| log.id == id).unwrap_or_else(|| {
-            self.logs.push(Log { id, peer, messages: Vec::new(), head: Seq::ZERO, read: Seq::ZERO, active_at: 0 });
+            let (messages, zero) = (Vec::new(), Seq::ZERO);
+            self.logs.push(Log { id, peer, messages, head: zero, oldest: zero, read: zero, active_at: 0 });
             self.logs.len() - 1
         });
         &mut self.logs[place]
@@ -89,6 +95,20 @@ impl World {
     pub(super) fn has_read(&mut self, peer: &str) {
         let log = self.log(peer);
         log.read = log.head;
+    }
+
+    /// The store has only the newest messages.
+    pub(super) fn has_only(&mut self, peer: &str, count: u64) {
+        let log = self.log(peer);
+        log.oldest = Seq::ZERO.plus(log.head.get().saturating_sub(count));
+    }
+
+    /// A page of history comes from the server.
+    pub(super) fn fetches_older(&mut self, id: &ConversationId) {
+        let log = self.logs.iter_mut().find(|log| log.id == *id).expect("a known conversation");
+        log.oldest = Seq::ZERO.plus(log.oldest.get().saturating_sub(HISTORY));
+        let conversation = log.summary();
+        self.give(Input::Told(Event::Conversation { conversation }));
     }
 
     /// A message is in the store; the screen is not told.
@@ -177,8 +197,8 @@ impl World {
     pub(super) fn history(&self, id: &ConversationId, before: Option<Seq>, limit: usize) -> Vec<Message> {
         let Some(log) = self.logs.iter().find(|log| log.id == *id) else { return Vec::new() };
         let fits = |message: &&Message| match before {
-            None => true,
-            Some(before) => message.seq.is_some_and(|seq| seq < before),
+            None => message.seq.is_none_or(|seq| seq > log.oldest),
+            Some(before) => message.seq.is_some_and(|seq| seq < before && seq > log.oldest),
         };
         let list: Vec<_> = log.messages.iter().filter(fits).cloned().collect();
         list[list.len().saturating_sub(limit)..].to_vec()
@@ -217,6 +237,12 @@ impl World {
                 assert!(upto > log.read, "told twice");
                 log.read = upto;
                 vec![summary(log)]
+            }
+            Effect::Older(id) => {
+                if self.state.is_online() {
+                    self.fetches_older(&id);
+                }
+                Vec::new()
             }
             Effect::Retry(id) => self.settle_failed(id, false),
             Effect::Drop(id) => self.settle_failed(id, true),
