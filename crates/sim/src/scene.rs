@@ -383,6 +383,14 @@ impl Device {
         page(self.stage.runtime.block_on(self.asks(&self.fetch_frame(direct, after, limit))))
     }
 
+    /// Fetches the newest page, or the one that ends right before a number, of about so many messages.
+    pub fn reads_back(&self, direct: &Direct, before: Option<u64>, limit: u32) -> Page {
+        let (reference, conversation) = (self.reference(), direct.id.clone());
+        let (before, limit) = (before.map(seq), Some(limit));
+        let fetch = Request::Fetch(Fetch { reference, conversation, after: None, before, limit });
+        page(self.stage.runtime.block_on(self.asks(&fetch))).expect("a page")
+    }
+
     /// Fetches; the function halts.
     pub fn reads_until(&self, moment: Moment, direct: &Direct, after: u64) -> Halted<Page> {
         let asked = self.asks(&self.fetch_frame(direct, after, None));

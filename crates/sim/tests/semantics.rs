@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use poste_client::State::{Failed, Pending, Sent};
+use poste_client::State::{Failed, Pending, Received, Sent};
 use poste_domain::Class;
 use poste_protocol::{Code, Resolved};
 use poste_sim::scene::{

@@ -20,6 +20,11 @@ const BEHIND_MS: u64 = 10_000_000_000;
 /// Messages that a list shows.
 const SHOWN: usize = 100;
 
+/// Pages of history are small, so that a short conversation has several.
+fn tuning() -> Tuning {
+    Tuning { history_page: 2, ..Tuning::default() }
+}
+
 /// A device of the device library. It does what it has to do at once, and waits only when it is told to.
 pub struct Phone {
     stage: Rc<Stage>,
@@ -32,7 +37,7 @@ pub struct Phone {
 impl Phone {
     pub(super) fn new(stage: Rc<Stage>, me: Author) -> Self {
         let store = Store::in_memory(&me.user, &me.device).expect("a store in memory");
-        let engine = Some(Engine::new(store, me.clone(), Tuning::default(), 0));
+        let engine = Some(Engine::new(store, me.clone(), tuning(), 0));
         Self { stage, me, engine, line: None }
     }
 
@@ -71,7 +76,7 @@ impl Phone {
     pub fn is_killed(&mut self) {
         self.hangs_up();
         let store = self.engine.take().expect("an engine").into_store();
-        self.engine = Some(Engine::new(store, self.me.clone(), Tuning::default(), self.stage.next()));
+        self.engine = Some(Engine::new(store, self.me.clone(), tuning(), self.stage.next()));
     }
 
     /// What the list of a conversation shows, in its order.
@@ -84,6 +89,20 @@ impl Phone {
     pub fn cursor(&mut self, direct: &Direct) -> u64 {
         let known: Option<Conversation> = self.reads(|store| store.conversation_view(&direct.id));
         known.map_or(0, |known| known.cursor.get())
+    }
+
+    /// As far back as where (exclusive) it has the conversation.
+    pub fn oldest(&mut self, direct: &Direct) -> u64 {
+        let known: Option<Conversation> = self.reads(|store| store.conversation_view(&direct.id));
+        known.map_or(0, |known| known.oldest.get())
+    }
+
+    /// The person looks for older messages. Says whether there are any.
+    pub fn looks_back(&mut self, direct: &Direct) -> bool {
+        let now = self.now();
+        let (any, outputs) = self.engine().older(now, &direct.id).expect("a conversation that it knows");
+        self.carries_out(outputs);
+        any
     }
 
     fn engine(&mut self) -> &mut Engine {
