@@ -8,6 +8,7 @@ mod contract;
 mod delivery_queue;
 mod expiry;
 mod frames;
+mod history;
 mod holes;
 mod latency;
 mod library;
