@@ -140,9 +140,8 @@ impl Store {
 
     /// Indexes no more words: no rule asks for them, and they are a quarter of the work. For simulations.
     pub fn without_search(self) -> Result<Self, StoreError> {
-        self.connection.execute_batch(
-            "DROP TRIGGER search_added; DROP TRIGGER search_removed; DROP TRIGGER search_changed;",
-        )?;
+        self.connection
+            .execute_batch("DROP TRIGGER search_added; DROP TRIGGER search_removed; DROP TRIGGER search_changed;")?;
         Ok(self)
     }
 
