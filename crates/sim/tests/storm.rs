@@ -3,8 +3,8 @@
 use poste_sim::Storm;
 
 /// What runs with every test; fresh ones besides.
-const SEEDS: std::ops::Range<u64> = 0..60;
-const FRESH: u64 = 10;
+const SEEDS: std::ops::Range<u64> = 0..120;
+const FRESH: u64 = 20;
 
 #[test]
 fn nothing_is_lost_doubled_or_out_of_order() {
