@@ -123,5 +123,6 @@ mod tests {
         assert_eq!(last, [0, 3, 5, 9, 12]);
         assert!(!Membership::new(vec![Interval { from: seq(3), to: Some(seq(5)) }]).is_open());
         assert!(!Membership::new(vec![]).is_open());
+        assert_eq!(Membership::new(twice.intervals().to_vec()), twice);
     }
 }

@@ -168,6 +168,26 @@ mod tests {
         assert_eq!(long_again.ended[1], Epoch { last: seq(8), gone_at: 130 }, "the store removes it by the short one");
     }
 
+    #[test]
+    fn the_store_may_remove_an_epoch_and_a_day_after_nobody_sees_it() {
+        const DAY: u64 = 24 * 3600 * 1000;
+        assert_eq!(Retention::of(40 * DAY).removal(DAY), Some((1 + 40 + 10 + 1) * DAY));
+        assert_eq!(Retention::of(40 * DAY).keep_ms(), 40 * DAY);
+        assert_eq!(Retention::of(400).removal(1_000), Some(1_600), "with a short retention, two epochs");
+    }
+
+    #[test]
+    fn of_sixteen_noted_epochs_the_youngest_takes_in_what_follows() {
+        let mut epochs = Epochs::new(Retention::of(1_000), 0);
+        for n in 1..=20 {
+            epochs = epochs.next(Retention::of(1_000), seq(n), n, n);
+        }
+        let (last, earlier) = epochs.ended.split_last().expect("sixteen");
+        assert_eq!(*last, Epoch { last: seq(20), gone_at: 1_020 });
+        let earlier: Vec<_> = earlier.iter().map(|epoch| epoch.last.get()).collect();
+        assert_eq!(earlier, (1..=15).collect::<Vec<_>>());
+    }
+
     /// A step in the life of a conversation: time passes, a deployment changes what is kept, something is written.
     type Step = (u64, Option<u64>, bool);
 
