@@ -40,6 +40,8 @@ struct State {
     heads: BTreeMap<ConversationId, HeadItem>,
     lanes: BTreeMap<(ConversationId, LaneKey), Lane>,
     log: BTreeMap<ConversationId, BTreeMap<Seq, Slot>>,
+    /// How many slots each look into a log asked for.
+    looks: Vec<u32>,
     /// From when on what may be removed.
     removals: BTreeSet<(u64, ConversationId, Seq)>,
     /// What was removed.
@@ -138,6 +140,11 @@ impl World {
         let all: BTreeMap<_, _> =
             [&state.removed, &state.log].iter().filter_map(|part| part.get(conversation)).flatten().collect();
         all.into_values().cloned().collect()
+    }
+
+    /// How many slots each look into a log asked for, in order.
+    pub fn looks(&self) -> Vec<u32> {
+        self.state().looks.clone()
     }
 
     /// Removes some of what may be removed, as a store does whose removal is late and in no order.
@@ -464,7 +471,8 @@ impl Log for World {
     async fn after(&self, conversation: &ConversationId, after: Seq, limit: u32) -> Result<Slots> {
         self.weather
             .call("log.after", || {
-                let state = self.state();
+                let mut state = self.state();
+                state.looks.push(limit);
                 let log = state.log.get(conversation);
                 Ok(run(log.into_iter().flat_map(|log| log.range(after.next()..).map(|(_, slot)| slot)), limit))
             })
@@ -474,7 +482,8 @@ impl Log for World {
     async fn before(&self, conversation: &ConversationId, from: Seq, limit: u32) -> Result<Slots> {
         self.weather
             .call("log.before", || {
-                let state = self.state();
+                let mut state = self.state();
+                state.looks.push(limit);
                 let log = state.log.get(conversation);
                 Ok(run(log.into_iter().flat_map(|log| log.range(..=from).rev().map(|(_, slot)| slot)), limit))
             })

@@ -13,8 +13,9 @@ use poste_protocol::{
     Submission, UserId, limits,
 };
 use poste_sim::scene::{
+    After,
     Answer::{Accepted, Repeat},
-    Before, DAY, Device, Direct, LANES_IN_HEAD, Scene, aged, texts,
+    Before, DAY, Device, Direct, LANES_IN_HEAD, SECOND, Scene, aged, texts,
 };
 use uuid::Uuid;
 
@@ -228,6 +229,20 @@ fn a_hole_is_waited_for_and_then_decided() {
 }
 
 #[test]
+fn what_was_renumbered_gets_another_place_under_the_number_of_its_lane() {
+    let scene = Scene::default();
+    let (alice, bob, chat) = two(&scene);
+    stall(&alice, &submission(1, 1, 1));
+    bob.sends(&from_bob(submission(1, 9, 1))).place();
+    scene.passes(grace());
+    bob.reads(&chat, 0);
+    assert_eq!(alice.sends(&submission(2, 1, 1)), Accepted(3));
+    assert_eq!(alice.sends(&submission(1, 1, 1)), Repeat(3));
+    let numbers: Vec<_> = bob.reads(&chat, 2).cells.iter().map(|cell| cell.number.get()).collect();
+    assert_eq!(numbers, [1]);
+}
+
+#[test]
 fn an_attempt_whose_device_has_moved_on_does_not_take_another_place() {
     let scene = Scene::default();
     let (alice, _, chat) = two(&scene);
@@ -275,6 +290,96 @@ fn pages_are_contiguous_and_bounded() {
     }
 }
 
+/// A device's envelopes with bodies of so many characters, one message each.
+fn many(device: &Device, chat: &Direct, count: usize, body: usize) {
+    for _ in 0..count {
+        device.sends(&device.writes(chat, ["x".repeat(body).as_str()])).place();
+    }
+}
+
+#[test]
+fn little_is_read_that_does_not_fit_into_the_page() {
+    let scene = Scene::default();
+    let (alice, bob, chat) = two(&scene);
+    many(&alice, &chat, 100, 200);
+    let reads = |after, limit| {
+        let before = scene.world().looks().len();
+        let page = bob.fetches(&chat, after, limit).expect("a page");
+        (page, scene.world().looks().split_off(before))
+    };
+    // Messages are the limit, and then there are no more.
+    let (page, looks) = reads(0, Some(20));
+    assert_eq!((page.through.get(), page.more, looks), (20, true, vec![16, 4]));
+    let (page, looks) = reads(80, Some(20));
+    assert_eq!((page.through.get(), page.more, looks), (100, false, vec![16, 4]));
+    // Bytes are: after the first look their number is known, and one is asked for that shows that no more fit.
+    let (page, looks) = reads(0, Some(500));
+    let held = u32::try_from(page.cells.len()).expect("few");
+    assert!(held > 50 && page.more);
+    assert_eq!(looks, [16, held - 16 + 1]);
+}
+
+#[test]
+fn a_page_takes_what_fits_into_a_frame_with_its_own_fields() {
+    let held = |second| {
+        let scene = Scene::default();
+        let (alice, bob, chat) = two(&scene);
+        many(&alice, &chat, 1, 20_000);
+        many(&alice, &chat, 1, second);
+        let page = bob.reads(&chat, 0);
+        let cells = page.cells.iter().map(|cell| serde_json::to_string(cell).expect("serialises").len() + 1);
+        (page.cells.len(), cells.sum::<usize>())
+    };
+    let (two, bytes) = held(1);
+    assert_eq!(two, 2);
+    let largest = limits::FRAME_BYTES - 1_024 - bytes + 1;
+    assert_eq!([held(largest).0, held(largest + 1).0], [2, 1]);
+}
+
+#[test]
+fn a_cell_larger_than_a_page_is_a_page_of_its_own() {
+    let scene = Scene::default();
+    let (alice, bob, chat) = two(&scene);
+    many(&alice, &chat, 1, 1);
+    let Slot::Cell(mut large) = scene.log(&chat).remove(0) else { panic!("a cell") };
+    large.seq = seq(2);
+    large.messages[0].body = "x".repeat(limits::FRAME_BYTES + 1);
+    scene.plays(scene.world().put(&chat.id, &Slot::Cell(large), None)).expect("put");
+    // It is the first that bob sees, and behind it there is more to look at, and no room.
+    scene.admits(&chat, "bob", &[(2, None)]);
+    for place in 3..40 {
+        scene.plays(scene.world().put(&chat.id, &Slot::Void(seq(place)), None)).expect("put");
+    }
+    let page = bob.reads(&chat, 0);
+    assert_eq!((seqs(&page), page.through.get()), (vec![2], 39));
+}
+
+#[test]
+fn a_page_writes_fifty_voids_at_most_and_the_next_goes_on() {
+    let scene = Scene::default();
+    let (alice, bob, chat) = two(&scene);
+    for n in 1..=3u64 {
+        stall(&alice, &submission(n, n.into(), 25));
+    }
+    bob.sends(&from_bob(submission(1, 9, 1))).place();
+    scene.passes(grace());
+    let page = bob.reads(&chat, 0);
+    assert_eq!((seqs(&page), page.through.get(), page.more, page.retry_after_ms), (vec![], 50, true, None));
+    assert_eq!(scene.voids(&chat), 50);
+    let page = bob.reads(&chat, 50);
+    assert_eq!((seqs(&page), page.through.get(), page.more), (vec![76], 76, false));
+}
+
+#[test]
+fn the_head_is_not_asked_where_no_number_is_missing() {
+    let scene = Scene::default();
+    let (alice, bob, chat) = two(&scene);
+    many(&alice, &chat, 40, 1);
+    scene.fails(Before("heads.get"), Class::Transient);
+    assert_eq!(bob.reads(&chat, 0).through.get(), 40, "the call is still to fail");
+    assert_eq!(bob.fetches(&chat, 40, None).expect_err("nothing is there").code, Code::Unavailable);
+}
+
 #[test]
 fn a_cursor_inside_a_cell_makes_no_voids() {
     let scene = Scene::default();
@@ -298,6 +403,16 @@ fn a_page_holds_what_its_reader_may_see() {
     let page = bob.reads(&chat, 0);
     assert_eq!((seqs(&page), page.through.get()), (vec![2, 3, 7, 8], 9));
     assert_eq!(bob.sends(&from_bob(submission(1, 77, 1))).code(), Code::NotMember, "left");
+}
+
+#[test]
+fn a_page_goes_on_over_what_its_reader_may_not_see() {
+    let scene = Scene::default();
+    let (alice, bob, chat) = two(&scene);
+    many(&alice, &chat, 40, 1);
+    scene.admits(&chat, "bob", &[(35, None)]);
+    let page = bob.fetches(&chat, 0, Some(6)).expect("a page");
+    assert_eq!((seqs(&page), page.through.get(), page.more), ((35..=40).collect(), 40, false));
 }
 
 #[test]
@@ -422,6 +537,23 @@ fn a_hole_above_what_is_gone_gets_its_void_and_nothing_else_does() {
     let page = bob.reads(&chat, 0);
     assert_eq!((seqs(&page), page.through.get(), page.floor.get()), (vec![5], 5, 2));
     assert_eq!((scene.voids(&chat), scene.world().trespasses().len()), (2, 0));
+}
+
+/// The age of a number is that of its placing, and a slow write makes its cell younger.
+#[test]
+fn what_a_page_says_is_gone_is_not_in_it() {
+    let scene = forty_days();
+    let (alice, bob, chat) = two(&scene);
+    alice.sends(&submission(1, 1, 1)).place();
+    let slow = alice.sends_until(After("heads.place"), &submission(2, 2, 1));
+    scene.passes(10 * SECOND);
+    assert_eq!(slow.goes_on(), Accepted(2));
+    scene.passes(11 * DAY);
+    stall(&alice, &submission(3, 3, 1));
+    bob.sends(&from_bob(submission(1, 9, 1))).place();
+    scene.passes((29 * DAY).saturating_sub(SECOND));
+    let page = bob.reads(&chat, 0);
+    assert_eq!((seqs(&page), page.through.get(), page.floor.get()), (vec![4], 4, 2));
 }
 
 #[test]
