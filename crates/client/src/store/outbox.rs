@@ -115,7 +115,7 @@ impl Tx<'_> {
         let retried = self.outbox_of(conversation)?.into_iter().find(|row| row.again);
         let Some(retried) = retried else { return Ok(None) };
         self.sql.prepare_cached("UPDATE outbox SET again = 0 WHERE envelope = ?")?.execute([retried.envelope.0])?;
-        Ok(Some(Row { again: false, ..retried }))
+        self.outbox(conversation)
     }
 
     /// Puts a newly formed envelope under way; its messages belong to it from now on.
