@@ -25,7 +25,7 @@ fn found_in_the_log_it_is_acknowledged() {
     let frame = rig.next("send");
     let own = own_cell(1, &submissions(&frame)[0]);
     rig.refuse(&frame, &conflict(3, 2));
-    assert!(!rig.has_sent("send"), "first it reads");
+    assert!(!rig.has_sent("send") && rig.has_sent("fetch"), "first it reads");
     let fetch = fetch(&mut rig);
     let later = cell(2, "alice", "phone", 3, &["from the future that was rolled back"]);
     rig.page(&fetch, 2, &json!([own, later]), false);
@@ -68,6 +68,22 @@ fn not_found_it_gets_a_new_number_and_keeps_its_ids() {
     assert_eq!(rig.list("bob").last(), Some(&("new".into(), State::Sent)));
     rig.write("bob", "next");
     assert!(submissions(&rig.next("send"))[0].get("resolved").is_none());
+}
+
+#[test]
+fn what_was_gone_on_from_is_told_until_something_stands_in_the_lane() {
+    for (code, told) in [("not_member", true), ("expired", false)] {
+        let mut rig = Rig::online();
+        let message = rig.write("bob", "new");
+        let frame = rig.next("send");
+        rig.refuse(&frame, &conflict(7, 1));
+        let fetch = fetch(&mut rig);
+        rig.page(&fetch, 1, &json!([cell(1, "alice", "phone", 7, &["z"])]), false);
+        let again = rig.next("send");
+        rig.refuse(&again, &json!({"code": code, "message": "", "retryable": false}));
+        rig.retry(message.id);
+        assert_eq!(submissions(&rig.next("send"))[0].get("resolved").is_some(), told, "{code}");
+    }
 }
 
 #[test]

@@ -94,6 +94,21 @@ fn conversations_share_frames_up_to_their_limits() {
 }
 
 #[test]
+fn frames_that_nobody_has_answered_are_few() {
+    let mut rig = Rig::tuned(crate::Tuning { send_frames: 2, ..crate::Tuning::default() });
+    for index in 0..40 {
+        rig.write(&format!("friend{index}"), "hi");
+    }
+    rig.connect();
+    let first = rig.next("send");
+    rig.next("send");
+    assert!(!rig.has_sent("send"), "eight envelopes wait for an answer to others");
+    rig.accept(&first, &[1; 16]);
+    assert_eq!(submissions(&rig.next("send")).len(), 8);
+    assert!(!rig.has_sent("send"));
+}
+
+#[test]
 fn a_body_that_no_envelope_carries_is_refused_at_once() {
     let mut rig = Rig::new();
     let now = rig.now;
@@ -304,10 +319,39 @@ fn transient_refusals_wait_and_go_again() {
     rig.wait_for_wake();
     let last = rig.next("send");
     assert_eq!(submissions(&last)[0]["envelope"], submissions(&frame)[0]["envelope"]);
+    let counted = rig.engine().counters();
+    assert_eq!((counted.submissions, counted.resubmissions), (4, 3));
     // The answer to the attempt before comes after all, and counts.
     rig.accept(&frame, &[1]);
     assert_eq!(rig.list("bob"), list_of(&[("patience", State::Sent)]));
     assert!(rig.updates().iter().all(|(_, state)| *state != State::Failed));
+}
+
+#[test]
+fn what_is_freed_while_it_goes_again_does_not_hold_up_the_next() {
+    let mut rig = Rig::online();
+    rig.write("bob", "slow answer");
+    let frame = rig.next("send");
+    rig.hears(&json!({"type": "error", "ref": frame["ref"], "code": "unavailable", "message": "", "retryable": true}));
+    rig.wait_for_wake();
+    rig.next("send");
+    rig.write("bob", "next");
+    assert!(!rig.has_sent("send"));
+    rig.accept(&frame, &[1]);
+    assert_eq!(bodies(&submissions(&rig.next("send"))[0]), ["next"]);
+}
+
+#[test]
+fn what_may_pass_fails_nothing_whether_the_code_says_so_or_the_server() {
+    for (code, retryable) in [("unknown_action", false), ("busy", false), ("not_member", true)] {
+        let mut rig = Rig::online();
+        rig.write("bob", "patience");
+        let frame = rig.next("send");
+        rig.refuse(&frame, &json!({"code": code, "message": "", "retryable": retryable}));
+        assert_eq!(rig.list("bob"), list_of(&[("patience", State::Pending)]), "{code}");
+        rig.wait_for_wake();
+        assert_eq!(submissions(&rig.next("send"))[0]["envelope"], submissions(&frame)[0]["envelope"], "{code}");
+    }
 }
 
 #[test]
@@ -504,7 +548,9 @@ fn past_a_refused_envelope_another_may_be_refused_and_each_is_decided_alone() {
     rig.write("bob", "three");
     let third = rig.next("send");
     rig.refuse(&first, &not_member());
-    assert!(!rig.has_sent("send"));
+    let lane = json!({"number": 9, "seq": 9});
+    rig.refuse(&first, &json!({"code": "lane_conflict", "message": "", "retryable": false, "lane": lane}));
+    assert!(!rig.has_sent("send") && !rig.has_sent("fetch"));
     rig.accept(&third, &[1]);
     let now = rig.now;
     let ((), outputs) = rig.engine().drop_message(now, one.id).unwrap();
