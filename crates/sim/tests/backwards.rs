@@ -303,6 +303,21 @@ async fn a_page_writes_a_bounded_number_of_voids_and_the_next_goes_on() {
     assert_eq!(shape(&server.newest(100).await), (0, vec![1, 127], 127));
 }
 
+/// An interval that ends inside a cell brings the walk down into it: whether the cell is in the page is one question for
+/// the whole of it.
+#[tokio::test(start_paused = true)]
+async fn a_page_does_not_begin_inside_a_cell() {
+    let mut server = Server::new().await;
+    for count in [3, 1, 1, 1] {
+        server.write(0, count).await;
+    }
+    let interval = |from, to: Option<u64>| Interval { from: seq(from), to: to.map(seq) };
+    let twice = Membership::new(vec![interval(1, Some(2)), interval(6, None)]);
+    server.world.admit(&direct(), &user("guest"), twice);
+    assert_eq!(shape(&server.page("guest", (None, None), Some(2)).await), (3, vec![6], 6));
+    assert_eq!(shape(&server.page("guest", (None, Some(4)), Some(2)).await), (0, vec![1], 3));
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_intervals_of_a_membership_are_honoured_and_end_the_way() {
     let mut server = Server::new().await;

@@ -244,6 +244,8 @@ impl<'a> Walk<'a> {
                 self.cells.push(cell.clone());
             } else {
                 self.full = true;
+                // The whole of it is for the next page, also where the walk has come down into it.
+                self.after = self.after.max(cell.last());
             }
         }
         self.step_to(slot.seq().back());
