@@ -26,6 +26,7 @@ pub struct Device {
     asked: u64,
     answers: HashMap<String, FromServer>,
     heard: Vec<DeliveryItem>,
+    replaced: bool,
     numbers: HashMap<ConversationId, u64>,
 }
 
@@ -49,6 +50,7 @@ impl Device {
             asked: 0,
             answers: HashMap::new(),
             heard: Vec::new(),
+            replaced: false,
             numbers: HashMap::new(),
         }
     }
@@ -193,6 +195,7 @@ impl Device {
             .unwrap_or_else(|error| panic!("{author:?} waits for {what} and gets no frame of ours ({error}): {text}"));
         match frame {
             FromServer::Delivery(delivery) => self.heard.extend(delivery.items),
+            FromServer::Replaced(_) => self.replaced = true,
             FromServer::Unknown => panic!("{author:?} gets a frame of a type that is not in the protocol: {text}"),
             frame => match frame.reference() {
                 Some(reference) => {
@@ -416,6 +419,29 @@ impl Device {
             marks.into_iter().find(|mark| mark.delivered.get() == delivered && mark.read.get() == read)
         })
         .await
+    }
+
+    /// Waits until the server has said that another connection has the place of this one.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn is_replaced(&mut self) {
+        self.hear("the news that it is replaced", |device| device.replaced.then_some(())).await;
+    }
+
+    /// Waits until the server has closed the connection. What comes before is passed over.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn is_closed(&mut self) {
+        let author = &self.author;
+        let socket = self.socket.as_mut().expect("connected");
+        let closing = async {
+            while let Some(Ok(Message::Text(_) | Message::Ping(_) | Message::Pong(_))) = socket.next().await {}
+        };
+        let closed = tokio::time::timeout(DEADLINE, closing).await;
+        assert!(closed.is_ok(), "{author:?} waited {DEADLINE:?} for its connection to be closed");
+        self.drop_connection();
     }
 
     /// Waits until something is among what was heard.

@@ -51,7 +51,7 @@ impl Deployment {
         let admin = self.admin();
         let retries = RetryConfig::standard().with_initial_backoff(BACKOFF);
         let config = admin.dynamodb.config().to_builder().retry_config(retries).interceptor(LostAnswers).build();
-        self.ports_on(aws_sdk_dynamodb::Client::from_conf(config), &admin).await
+        Ports { lose_answers: true, ..self.ports_on(aws_sdk_dynamodb::Client::from_conf(config), &admin).await }
     }
 
     async fn ports_on(&self, dynamodb: aws_sdk_dynamodb::Client, admin: &Admin) -> Ports {
@@ -75,6 +75,7 @@ impl Deployment {
             members: Arc::new(MembersTable::new(client(), tables.members, tables.conversations)),
             marks: Arc::new(MarksTable::new(client(), tables.marks)),
             connections: Arc::new(ConnectionsTable::new(client(), tables.connections)),
+            lose_answers: false,
             courier: Arc::new(DeliveryQueue::new(admin.sqs.clone(), queue)),
             callback: Arc::new(GatewayCallback::new(aws_sdk_apigatewaymanagement::Client::from_conf(gateway))),
             far_end: Arc::new(outside),
@@ -179,5 +180,9 @@ impl Line for Connected {
 
     async fn hang_up(&mut self) {
         self.device.drop_connection();
+    }
+
+    async fn ends(&mut self) {
+        self.device.is_closed().await;
     }
 }

@@ -1,7 +1,11 @@
 //! Posting frames to live connections, through API Gateway's callback endpoint.
 
 use async_trait::async_trait;
-use aws_sdk_apigatewaymanagement::{Client, operation::post_to_connection::PostToConnectionError, primitives::Blob};
+use aws_sdk_apigatewaymanagement::{
+    Client,
+    operation::{delete_connection::DeleteConnectionError, post_to_connection::PostToConnectionError},
+    primitives::Blob,
+};
 use poste_domain::ports::{Callback, Posted, Result};
 
 use crate::trouble::trouble;
@@ -28,6 +32,15 @@ impl Callback for GatewayCallback {
                 Ok(Posted::Gone)
             }
             Err(error) => Err(trouble("callback.post", &error)),
+        }
+    }
+
+    async fn close(&self, connection_id: &str) -> Result<()> {
+        match self.client.delete_connection().connection_id(connection_id).send().await {
+            Err(error) if !error.as_service_error().is_some_and(DeleteConnectionError::is_gone_exception) => {
+                Err(trouble("callback.close", &error))
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -2,10 +2,13 @@
 //! users cost one `BatchGetItem`.
 
 use async_trait::async_trait;
-use aws_sdk_dynamodb::{Client, types::AttributeValue};
+use aws_sdk_dynamodb::{
+    Client,
+    types::{AttributeValue, ReturnValue},
+};
 use poste_domain::{
     Trouble,
-    ports::{Connection, Connections, Result},
+    ports::{Connection, Connections, Registration, Result},
 };
 use poste_protocol::{Author, DeviceId, UserId};
 
@@ -35,12 +38,13 @@ impl ConnectionsTable {
 
 #[async_trait]
 impl Connections for ConnectionsTable {
-    async fn register(&self, author: &Author, connection: &Connection) -> Result<bool> {
+    async fn register(&self, author: &Author, connection: &Connection) -> Result<Registration> {
         let record = Item::from([
             ("id".to_owned(), text(&connection.id)),
             ("since".to_owned(), number(connection.since_ms)),
             ("until".to_owned(), number(connection.until_ms)),
         ]);
+        let attribute = format!("{DEVICE}{}", author.device);
         let registered = self
             .client
             .update_item()
@@ -50,15 +54,22 @@ impl Connections for ConnectionsTable {
             // connection has ended that any device of the user may have by now.
             .update_expression("SET #device = :connection, expires_at = :expires_at")
             .condition_expression("attribute_not_exists(#device) OR #device.since <= :since")
-            .expression_attribute_names("#device", format!("{DEVICE}{}", author.device))
+            .expression_attribute_names("#device", &attribute)
             .expression_attribute_values(":since", number(connection.since_ms))
             .expression_attribute_values(":connection", AttributeValue::M(record))
             .expression_attribute_values(":expires_at", number((connection.since_ms + EXPIRY_MS) / 1000))
+            .return_values(ReturnValue::UpdatedOld)
             .send()
             .await;
         match registered {
-            Ok(_) => Ok(true),
-            Err(error) if lost_condition(&error) => Ok(false),
+            Ok(done) => {
+                let before = done.attributes.as_ref().and_then(|item| item.get(&attribute));
+                // One that cannot be read is nobody's to be told.
+                let before = before.and_then(|value| to_connection(author.device.as_str(), value).ok());
+                let replaced = before.map(|(_, older)| older).filter(|older| older.id != connection.id);
+                Ok(Registration::Registered { replaced })
+            }
+            Err(error) if lost_condition(&error) => Ok(Registration::Superseded),
             Err(error) => Err(trouble("connections.register", &error)),
         }
     }

@@ -193,7 +193,7 @@ impl Parts {
     /// # Errors
     /// When the environment does not name a part.
     pub fn session(&self) -> Result<Session, MissingVariable> {
-        Ok(Session::new(self.connections()?, self.clock()))
+        Ok(Session::new(self.connections()?, self.callback()?, self.clock()))
     }
 
     /// What `deliver` is made of.

@@ -345,6 +345,8 @@ pub enum Connection {
     Connecting,
     /// Connected.
     Online,
+    /// A newer connection of the same device has taken the place of this one.
+    Replaced,
     /// The server takes neither the token nor a fresh one.
     SignInRefused,
 }
@@ -356,6 +358,7 @@ impl From<lib::Connection> for Connection {
             lib::Connection::Waiting => Self::Waiting,
             lib::Connection::Connecting => Self::Connecting,
             lib::Connection::Online => Self::Online,
+            lib::Connection::Replaced => Self::Replaced,
             lib::Connection::SignInRefused => Self::SignInRefused,
         }
     }

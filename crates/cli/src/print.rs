@@ -142,6 +142,7 @@ pub(crate) fn connection(state: Connection) -> &'static str {
         Connection::Waiting => "no connection; trying again",
         Connection::Connecting => "connecting",
         Connection::Online => "online",
+        Connection::Replaced => "this device is connected from somewhere else; trying again later (F3: now)",
         Connection::SignInRefused => "the server refuses the sign-in; trying again (poste login)",
     }
 }

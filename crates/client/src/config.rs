@@ -75,6 +75,9 @@ pub struct Tuning {
     pub backoff_base: u64,
     /// No backoff's ceiling is above this.
     pub backoff_cap: u64,
+    /// The first wait of a connection whose place another connection of the same device took, about; doubled each time
+    /// that this happens, up to the second number. It ends when a person looks at the application.
+    pub replaced_wait: (u64, u64),
     /// After so long without a frame either way a `hello` keeps the connection. The gateway's limit is ten minutes.
     pub keep_alive: u64,
     /// The connection is renewed after a random time between these two. The gateway's limit is two hours.
@@ -111,6 +114,7 @@ impl Default for Tuning {
             connect_deadline: 15_000,
             backoff_base: 500,
             backoff_cap: 30_000,
+            replaced_wait: (MINUTE, 30 * MINUTE),
             keep_alive: 5 * MINUTE,
             renew_between: (90 * MINUTE, 110 * MINUTE),
             mark_interval: 200,

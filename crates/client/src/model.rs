@@ -204,6 +204,9 @@ pub enum Connection {
     Connecting,
     /// Connected.
     Online,
+    /// The account is in use somewhere else under the id of this device: a newer connection has taken the place of this
+    /// one. Tried again after a long wait, or at once by [`Client::foreground`](crate::Client::foreground).
+    Replaced,
     /// The server takes neither the token nor a fresh one. Tried again, at intervals; no message fails by it.
     SignInRefused,
 }

@@ -239,12 +239,24 @@ pub struct Connection {
     pub until_ms: u64,
 }
 
+/// What registering a connection came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Registration {
+    /// It is the device's connection now.
+    Registered {
+        /// The other one whose place it took. Best effort: a call whose answer was lost and that was made again does not
+        /// know it any more.
+        replaced: Option<Connection>,
+    },
+    /// The device has a newer one; nothing was changed.
+    Superseded,
+}
+
 /// Which devices are connected.
 #[async_trait]
 pub trait Connections: Send + Sync {
-    /// Registers a device's connection in place of an older one. A connection that is older than the registered one
-    /// is not: says so with `false`.
-    async fn register(&self, author: &Author, connection: &Connection) -> Result<bool>;
+    /// Registers a device's connection in place of an older one, unless the registered one is newer.
+    async fn register(&self, author: &Author, connection: &Connection) -> Result<Registration>;
 
     /// Removes a connection, if it is still the one registered for the device.
     async fn remove(&self, author: &Author, connection_id: &str) -> Result<()>;
@@ -296,4 +308,8 @@ pub enum Posted {
 pub trait Callback: Send + Sync {
     /// Posts a frame.
     async fn post(&self, connection_id: &str, frame: &str) -> Result<Posted>;
+
+    /// Closes a connection, after what was posted before, as far as the gateway keeps that order. One that is gone is
+    /// none the worse for it.
+    async fn close(&self, connection_id: &str) -> Result<()>;
 }

@@ -1,15 +1,15 @@
-//! Connections come and go. A device has one; a newer one takes its place.
+//! Connections come and go. A device has one; a newer one takes its place, and the older one is told and closed.
 //!
 //! Register first, then sync with consistent reads: what was written before the sync is in it, what comes after finds
 //! the connection. There is no window between.
 
 use std::sync::Arc;
 
-use poste_protocol::{Hello, Welcome};
+use poste_protocol::{FromServer, Hello, Replaced, Welcome};
 
 use crate::{
-    Failure,
-    ports::{Clock, Connection, Connections},
+    Failure, Trouble,
+    ports::{Callback, Clock, Connection, Connections, Posted, Registration},
     routes::Caller,
 };
 
@@ -19,13 +19,14 @@ const LONGEST_MS: u64 = 2 * 3600 * 1000;
 /// Registers connections.
 pub struct Session {
     connections: Arc<dyn Connections>,
+    callback: Arc<dyn Callback>,
     clock: Arc<dyn Clock>,
 }
 
 impl Session {
     /// On these ports.
-    pub fn new(connections: Arc<dyn Connections>, clock: Arc<dyn Clock>) -> Self {
-        Self { connections, clock }
+    pub fn new(connections: Arc<dyn Connections>, callback: Arc<dyn Callback>, clock: Arc<dyn Clock>) -> Self {
+        Self { connections, callback, clock }
     }
 
     /// A device has connected. It counts as live until the gateway's limit or its token's end.
@@ -38,7 +39,28 @@ impl Session {
     pub async fn connect(&self, caller: &Caller) -> Result<bool, Failure> {
         let until_ms = caller.token_expires_at_ms.min(self.clock.now_ms() + LONGEST_MS);
         let connection = Connection { id: caller.connection.clone(), since_ms: caller.connected_at_ms, until_ms };
-        Ok(self.connections.register(&caller.author, &connection).await?)
+        match self.connections.register(&caller.author, &connection).await? {
+            Registration::Superseded => Ok(false),
+            Registration::Registered { replaced } => {
+                if let Some(older) = replaced
+                    && let Err(trouble) = self.dismiss(&older).await
+                {
+                    // It hears nothing more in any case, and ends with the gateway's two hours.
+                    tracing::warn!(%trouble, "cannot close the older connection of a device");
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// Tells a connection that another one has its place, and closes it. Most of them are dead already.
+    async fn dismiss(&self, older: &Connection) -> Result<(), Trouble> {
+        let frame = FromServer::Replaced(Replaced { message: "a newer connection of this device".to_owned() });
+        let frame = serde_json::to_string(&frame).expect("a frame has only plain fields");
+        match self.callback.post(&older.id, &frame).await? {
+            Posted::Gone => Ok(()),
+            Posted::Taken => self.callback.close(&older.id).await,
+        }
     }
 
     /// A connection has closed. Best effort, and may come after the device's next connection.

@@ -142,6 +142,8 @@ pub enum FromServer {
     Marked(Marked),
     /// Not asked for: what others wrote, and how far they are.
     Delivery(Delivery),
+    /// Not asked for: a newer connection of the same device has taken the place of this one, which is closed now.
+    Replaced(Replaced),
     /// Answers any request that was refused as a whole.
     Error(ErrorFrame),
     /// A type of a later version: ignore it.
@@ -159,7 +161,7 @@ impl FromServer {
             Self::List(f) => Some(&f.reference),
             Self::Marked(f) => Some(&f.reference),
             Self::Error(f) => f.reference.as_ref(),
-            Self::Delivery(_) | Self::Unknown => None,
+            Self::Delivery(_) | Self::Replaced(_) | Self::Unknown => None,
         }
     }
 }
@@ -289,6 +291,13 @@ pub struct DeliveryItem {
     /// How far members are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<MemberMark>,
+}
+
+/// See [`FromServer::Replaced`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Replaced {
+    /// For people who read logs; may change.
+    pub message: String,
 }
 
 /// A request was refused as a whole.

@@ -21,7 +21,7 @@ pub use envelope::{Envelope, Message, Resolved, Submission};
 pub use error::{Code, LanePlace, Refusal};
 pub use frames::{
     Delivery, DeliveryItem, ErrorFrame, Fetch, FromServer, Hello, List, ListPage, MarkFrame, MarkResult, Marked,
-    Outcome, Reference, Request, SendFrame, Sent, Summary, Verdict, Welcome, parse,
+    Outcome, Reference, Replaced, Request, SendFrame, Sent, Summary, Verdict, Welcome, parse,
 };
 pub use ids::{ConversationId, DeviceId, EnvelopeId, InvalidId, MessageId, Number, Seq, UserId};
 pub use mark::{Mark, MemberMark};

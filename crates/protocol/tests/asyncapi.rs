@@ -18,6 +18,9 @@ const VERSION: &str = "1.0";
 const ANSWERS: [(&str, &str); 5] =
     [("hello", "welcome"), ("send", "sent"), ("fetch", "page"), ("list", "list"), ("mark", "marked")];
 
+/// What comes without being asked for, by `type`.
+const UNASKED: [&str; 2] = ["delivery", "replaced"];
+
 const SCHEMAS: &str = "/components/schemas";
 
 fn document(name: &str) -> PathBuf {
@@ -251,7 +254,7 @@ fn asyncapi() -> Value {
             "payload": frame.schema,
             "examples": example_of(claim, tag, &frame.name),
         });
-        if frame.name != "delivery" {
+        if !UNASKED.contains(&frame.name.as_str()) {
             message["correlationId"] = json!({ "$ref": "#/components/correlationIds/ref" });
         }
         assert!(messages.insert(frame.of.clone(), message).is_none(), "{} is the type of one frame", frame.of);
@@ -297,11 +300,12 @@ fn asyncapi() -> Value {
             }),
         );
     }
-    for (name, of) in [("delivery", type_of(&frames, "delivery")), ("gatewayError", "GatewayError".to_owned())] {
+    let unasked = UNASKED.iter().map(|name| (*name, type_of(&frames, name)));
+    for (name, of) in unasked.chain([("gatewayError", "GatewayError".to_owned())]) {
         operations
             .insert(name.to_owned(), json!({ "action": "send", "channel": socket, "messages": [on_the_socket(&of)] }));
     }
-    let answered: BTreeSet<&str> = ANSWERS.iter().map(|(_, answer)| *answer).chain(["error", "delivery"]).collect();
+    let answered: BTreeSet<&str> = ANSWERS.iter().map(|(_, answer)| *answer).chain(["error"]).chain(UNASKED).collect();
     let known: BTreeSet<&str> = frames.iter().map(|frame| frame.name.as_str()).collect();
     assert_eq!(answered, known, "each frame of the server is the answer to something, or comes by itself");
 

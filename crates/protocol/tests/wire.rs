@@ -3,8 +3,8 @@
 use poste_protocol::{
     Author, Cell, Code, ConversationId, Delivery, DeliveryItem, DeviceId, Envelope, EnvelopeId, ErrorFrame, Fetch,
     FromServer, Hello, LanePlace, List, ListPage, Mark, MarkFrame, MarkResult, Marked, MemberMark, Message, MessageId,
-    Number, Outcome, Page, Reference, Refusal, Request, Resolved, SendFrame, Sent, Seq, Submission, Summary, UserId,
-    Verdict, Welcome, limits, parse,
+    Number, Outcome, Page, Reference, Refusal, Replaced, Request, Resolved, SendFrame, Sent, Seq, Submission, Summary,
+    UserId, Verdict, Welcome, limits, parse,
 };
 use uuid::Uuid;
 
@@ -163,6 +163,7 @@ fn answers_and_news() {
         FromServer::Delivery(Delivery {
             items: vec![DeliveryItem { conversation: conversation(), cells: vec![cell()], marks: vec![member_mark()] }],
         }),
+        FromServer::Replaced(Replaced { message: "a newer connection of this device".to_owned() }),
         FromServer::Error(ErrorFrame {
             reference: Some(reference()),
             refusal: Refusal::new(Code::Busy, "too much at once").after_ms(250),

@@ -9,7 +9,7 @@ use poste_domain::{
     Claim, Lane, LaneKey, Membership, Retention,
     ports::{
         Callback, Connection, Connections, Courier, Head, Heads, Log, Marks, Members, News, Parcel, Placement, Placing,
-        Posted, Slot, Terms,
+        Posted, Registration, Slot, Terms,
     },
 };
 use poste_protocol::{
@@ -33,6 +33,8 @@ pub struct Ports {
     pub marks: Arc<dyn Marks>,
     /// Connections.
     pub connections: Arc<dyn Connections>,
+    /// The first answer to every write is lost, and the call is made again.
+    pub lose_answers: bool,
     /// A queue that nobody else takes from.
     pub courier: Arc<dyn Courier>,
     /// The way to live connections.
@@ -62,6 +64,9 @@ pub trait Line: Send {
 
     /// Closes it.
     async fn hang_up(&mut self);
+
+    /// Waits until the other side has closed it.
+    async fn ends(&mut self);
 }
 
 /// Makes a test of every case. `$ports` is an async expression that gives [`Ports`].
@@ -92,6 +97,7 @@ macro_rules! contract_tests {
             what_is_published_comes_out_as_it_was,
             what_many_publish_at_once_comes_out,
             frames_reach_the_connection_that_is_named,
+            a_connection_that_is_closed_is_gone,
         );
     };
     (@each $ports:expr; $($case:ident,)+) => {
@@ -567,26 +573,30 @@ pub async fn marks_are_read_together(ports: &Ports) {
     assert_eq!(found, expected);
 }
 
-/// A device has one connection: the newest. It is removed only by its own name.
+/// A device has one connection: the newest, and whose place it took is told. It is removed only by its own name.
 pub async fn a_newer_connection_replaces_an_older_one(ports: &Ports) {
     let phone = author();
     let connection = |id: &str, since_ms| Connection { id: id.to_owned(), since_ms, until_ms: u64::from(u32::MAX) };
     let register =
         async |id: &str, since| ports.connections.register(&phone, &connection(id, since)).await.expect("an answer");
+    let took_the_place_of = |id: &str, since| Registration::Registered {
+        replaced: Some(connection(id, since)).filter(|_| !ports.lose_answers),
+    };
+    let alone = Registration::Registered { replaced: None };
     let registered = async || {
         let of = ports.connections.of(std::slice::from_ref(&phone.user)).await.expect("connections");
         of.into_iter().map(|(_, _, connection)| connection.id).collect::<Vec<_>>()
     };
-    assert!(register("one", 10).await);
-    assert!(register("two", 20).await);
-    assert!(!register("one", 10).await, "a handshake that its device has given up");
-    assert!(register("two", 20).await, "the same again");
+    assert_eq!(register("one", 10).await, alone);
+    assert_eq!(register("two", 20).await, took_the_place_of("one", 10));
+    assert_eq!(register("one", 10).await, Registration::Superseded, "a handshake that its device has given up");
+    assert_eq!(register("two", 20).await, alone, "the same again");
     ports.connections.remove(&phone, "one").await.expect("nothing to remove");
     assert_eq!(registered().await, ["two"]);
     ports.connections.remove(&phone, "two").await.expect("removed");
     ports.connections.remove(&phone, "two").await.expect("removed before");
     assert!(registered().await.is_empty());
-    assert!(register("three", 5).await, "nobody is there any more");
+    assert_eq!(register("three", 5).await, alone, "nobody is there any more");
     assert_eq!(registered().await, ["three"]);
 }
 
@@ -656,10 +666,26 @@ pub async fn frames_reach_the_connection_that_is_named(ports: &Ports) {
     second.hears(&to_second).await;
     assert_eq!(ports.callback.post("bm9ib2R5PQ==", &frame(&to_first)).await.expect("a post"), Posted::Gone);
     first.hang_up().await;
+    is_gone(ports, first.id()).await;
+    assert_eq!(ports.callback.post(second.id(), &frame(&to_second)).await.expect("a post"), Posted::Taken);
+}
+
+/// Whom the server closes hears no more, and others do; closing again, or what never was, is no trouble.
+pub async fn a_connection_that_is_closed_is_gone(ports: &Ports) {
+    let (mut first, second) = (ports.far_end.connect().await, ports.far_end.connect().await);
+    for _ in 0..2 {
+        ports.callback.close(first.id()).await.expect("closed");
+    }
+    ports.callback.close("bm9ib2R5PQ==").await.expect("nothing to close");
+    first.ends().await;
+    is_gone(ports, first.id()).await;
+    assert_eq!(ports.callback.post(second.id(), "{}").await.expect("a post"), Posted::Taken);
+}
+
+/// The gateway may take frames for a connection for a moment after it was closed.
+async fn is_gone(ports: &Ports, connection_id: &str) {
     for _ in 0..TRIES {
-        // The gateway may take frames for a connection for a moment after it was closed.
-        if ports.callback.post(first.id(), &frame(&to_first)).await.expect("a post") == Posted::Gone {
-            assert_eq!(ports.callback.post(second.id(), &frame(&to_second)).await.expect("a post"), Posted::Taken);
+        if ports.callback.post(connection_id, "{}").await.expect("a post") == Posted::Gone {
             return;
         }
         tokio::time::sleep(PAUSE).await;

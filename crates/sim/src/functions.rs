@@ -31,7 +31,7 @@ impl Functions {
             append: Append::new(w(), w(), w(), w(), w(), settings.clone()),
             read: Read::new(w(), w(), w(), w(), w(), settings.retention),
             marking: Marking::new(w(), w(), w(), Roll::new(w(), w()), w()),
-            session: Session::new(w(), w()),
+            session: Session::new(w(), w(), w()),
             fanout: Fanout::new(w(), w(), w(), w()),
         }
     }

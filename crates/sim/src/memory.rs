@@ -13,7 +13,7 @@ use poste_domain::{
     Claim, Epochs, Lane, LaneKey, Membership, Retention,
     ports::{
         Advance, Belonging, Belongings, Callback, Clock, Connection, Connections, Courier, Head, Heads, Log, Marks,
-        Members, Parcel, Placement, Placing, Posted, Result, Slot, Slots, Terms,
+        Members, Parcel, Placement, Placing, Posted, Registration, Result, Slot, Slots, Terms,
     },
 };
 use poste_protocol::{Author, ConversationId, DeviceId, FromServer, Mark, MemberMark, Seq, UserId};
@@ -602,17 +602,17 @@ fn mark_of(state: &State, key: &(ConversationId, UserId), device: &DeviceId) -> 
 
 #[async_trait]
 impl Connections for World {
-    async fn register(&self, author: &Author, connection: &Connection) -> Result<bool> {
+    async fn register(&self, author: &Author, connection: &Connection) -> Result<Registration> {
         self.weather
             .call("connections.register", || {
                 let key = (author.user.clone(), author.device.clone());
                 let mut state = self.state();
                 let newer = |known: &Connection| known.since_ms > connection.since_ms;
                 if state.connections.get(&key).is_some_and(newer) && !self.breaks(Mutation::OlderConnectionsRegister) {
-                    return Ok(false);
+                    return Ok(Registration::Superseded);
                 }
-                state.connections.insert(key, connection.clone());
-                Ok(true)
+                let before = state.connections.insert(key, connection.clone());
+                Ok(Registration::Registered { replaced: before.filter(|older| older.id != connection.id) })
             })
             .await
     }
@@ -668,6 +668,15 @@ impl Callback for World {
                 state.premature.extend(premature);
                 state.posts.push((connection_id.to_owned(), frame.to_owned()));
                 Ok(Posted::Taken)
+            })
+            .await
+    }
+
+    async fn close(&self, connection_id: &str) -> Result<()> {
+        self.weather
+            .call("callback.close", || {
+                self.state().sockets.remove(connection_id);
+                Ok(())
             })
             .await
     }

@@ -21,6 +21,7 @@ fn ports(lanes_in_head: usize) -> Ports {
         members: world.clone(),
         marks: world.clone(),
         connections: world.clone(),
+        lose_answers: false,
         courier: world.clone(),
         callback: world.clone(),
         far_end: Arc::new(Outside(world)),
@@ -63,6 +64,10 @@ impl Line for Connected {
 
     async fn hang_up(&mut self) {
         self.world.close(&self.id);
+    }
+
+    async fn ends(&mut self) {
+        while self.frames.recv().await.is_some() {}
     }
 }
 

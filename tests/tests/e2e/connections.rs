@@ -1,6 +1,7 @@
 //! Connections that are gone, and connections that took their place.
 
-use poste_tests::{DEADLINE, Deployment, Registered, eventually, now_ms};
+use poste_client::{Connection, Target};
+use poste_tests::{DEADLINE, Deployment, Registered, eventually, now_ms, open};
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -88,6 +89,55 @@ async fn the_late_end_of_an_older_connection_removes_nothing() {
     assert_eq!(admin.connections(&bob).await, second);
     let (envelope, _) = phone.tells(&bob, "to the newer one").await;
     newer.hears(&envelope).await;
+}
+
+/// D6, O7: a newer connection of the same device replaces the older one, which is told and closed; a connection of
+/// another device of the same user has nothing to do with it.
+#[tokio::test]
+async fn who_is_replaced_is_told_and_closed() {
+    let deployment = Deployment::here();
+    let (alice, bob) = (deployment.user("alice"), deployment.user("bob"));
+    let mut phone = deployment.device(&alice, "phone").await;
+    let mut tablet = deployment.device(&bob, "tablet").await;
+    let mut older = deployment.device(&bob, "phone").await;
+    let mut newer = older.twin().await;
+    older.is_replaced().await;
+    older.is_closed().await;
+    let (envelope, _) = phone.tells(&bob, "to the newer one").await;
+    newer.hears(&envelope).await;
+    tablet.hears(&envelope).await;
+    newer.hello().await;
+}
+
+/// D6: two processes with one device's id do not fight for its place: the one that was there first waits, and says why;
+/// what is written there is kept, and goes when a person looks at it.
+#[tokio::test]
+async fn two_processes_of_one_device_do_not_fight() {
+    let deployment = Deployment::here();
+    let (alice, bob) = (deployment.user("alice"), deployment.user("bob"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let older = open(&deployment, folder.path(), &alice, "phone", true).await;
+    eventually("the first process is connected", DEADLINE, async || {
+        (older.connection().await.expect("open") == Connection::Online).then_some(())
+    })
+    .await;
+    let mut newer = deployment.device(&alice, "phone").await;
+    eventually("the first process is replaced", DEADLINE, async || {
+        (older.connection().await.expect("open") == Connection::Replaced).then_some(())
+    })
+    .await;
+    older.send(Target::User(bob.clone()), "kept").await.expect("it is on the disk");
+    assert_eq!(newer.hello().await.user, alice, "the newer one keeps its place");
+    assert_eq!(older.connection().await.expect("open"), Connection::Replaced);
+
+    older.foreground().await.expect("open");
+    newer.is_replaced().await;
+    newer.is_closed().await;
+    eventually("what was kept is sent", DEADLINE, async || {
+        older.outbox().await.expect("readable").is_empty().then_some(())
+    })
+    .await;
+    older.close().await;
 }
 
 /// D6, O7: a device that left is removed by its own end, and what it missed is in the log when it comes back.

@@ -34,6 +34,10 @@ impl Rules {
             (FromServer::Delivery(delivery), _) => {
                 delivery.items.into_iter().try_for_each(|item| self.on_delivery(turn, item))
             }
+            (FromServer::Replaced(_), _) => {
+                self.on_replaced(turn);
+                Ok(())
+            }
             (FromServer::Error(error), question) => self.on_error(turn, &error, question),
             (FromServer::Welcome(_), Some(Question::Hello)) | (_, None) => Ok(()),
             (_, Some(question)) => {

@@ -15,6 +15,8 @@ pub(super) enum Link {
     Waiting {
         until: u64,
         fresh_token: bool,
+        /// Another connection of this device has taken the place of the last one.
+        replaced: bool,
     },
     Connecting {
         deadline: u64,
@@ -43,6 +45,7 @@ impl Rules {
             Link::Off => Connection::Off,
             Link::Up(_) => Connection::Online,
             _ if self.refused_tokens > 1 => Connection::SignInRefused,
+            Link::Waiting { replaced: true, .. } => Connection::Replaced,
             Link::Waiting { .. } => Connection::Waiting,
             Link::Connecting { .. } => Connection::Connecting,
         }
@@ -64,6 +67,7 @@ impl Rules {
     /// A person looks at the application: nothing waits for its backoff, and a connection that may have died meanwhile,
     /// as it does when the device sleeps, is asked whether it lives.
     pub(super) fn on_foreground(&mut self, turn: &mut Turn<'_>) {
+        self.replaced = 0;
         match &mut self.link {
             Link::Waiting { .. } => self.on_network(turn, true),
             Link::Up(session) => {
@@ -124,13 +128,30 @@ impl Rules {
         self.wait_to_connect(turn, false);
     }
 
+    /// A newer connection of this device has taken the place of this one: another process, or a copy of the device. If
+    /// both came back at once, each would take the place of the other for ever. So this one waits, each time longer,
+    /// unless a person looks at it.
+    pub(super) fn on_replaced(&mut self, turn: &mut Turn<'_>) {
+        if self.session().is_none() {
+            return;
+        }
+        tracing::info!("another connection of this device has taken the place");
+        self.hang_up(turn);
+        self.replaced = self.replaced.saturating_add(1);
+        let (base, cap) = self.tuning.replaced_wait;
+        let ceiling = base.saturating_mul(1 << (self.replaced - 1).min(20)).min(cap);
+        let wait = self.rng.random_range(ceiling / 2..=ceiling);
+        self.link = Link::Waiting { until: turn.now.mono + wait, fresh_token: false, replaced: true };
+    }
+
     /// After trouble with the store: what is known of the connection is worth nothing.
     pub(super) fn start_over(&mut self, turn: &mut Turn<'_>) {
         // Said in any case: the output that made the link what it is may have been lost with the failed turn.
         turn.outputs.push(Output::Disconnect);
         if !matches!(self.link, Link::Off) {
             // No failure of the network: soon, and without a backoff that grows.
-            self.link = Link::Waiting { until: turn.now.mono + STORE_RETRY, fresh_token: false };
+            let until = turn.now.mono + STORE_RETRY;
+            self.link = Link::Waiting { until, fresh_token: false, replaced: false };
         }
     }
 
@@ -148,14 +169,14 @@ impl Rules {
     fn wait_to_connect(&mut self, turn: &Turn<'_>, fresh_token: bool) {
         self.failures = self.failures.saturating_add(1);
         let wait = self.backoff(self.failures);
-        self.link = Link::Waiting { until: turn.now.mono + wait, fresh_token };
+        self.link = Link::Waiting { until: turn.now.mono + wait, fresh_token, replaced: false };
     }
 
     pub(super) fn link_timers(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.mono;
         match &self.link {
             Link::Off => {}
-            Link::Waiting { until, fresh_token } => {
+            Link::Waiting { until, fresh_token, .. } => {
                 if now >= *until {
                     self.connect(turn, *fresh_token);
                 }

@@ -120,6 +120,8 @@ struct Rules {
     failures: u32,
     /// Tokens refused in a row.
     refused_tokens: u32,
+    /// Connections whose place another one took, since a person last looked.
+    replaced: u32,
     /// The connection as the application was told.
     told: Connection,
     last_reference: u64,
@@ -145,6 +147,7 @@ impl Engine {
             older: BTreeMap::new(),
             failures: 0,
             refused_tokens: 0,
+            replaced: 0,
             told: Connection::Off,
             last_reference: 0,
             counters: Counters::default(),

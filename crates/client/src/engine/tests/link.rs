@@ -25,6 +25,30 @@ fn the_backoff_grows_with_jitter_and_the_networks_return_resets_it() {
 }
 
 #[test]
+fn who_is_replaced_does_not_fight_for_the_place() {
+    let mut rig = Rig::online();
+    let mut waits = Vec::new();
+    for n in 1..=8 {
+        rig.hears(&json!({"type": "replaced", "message": "a newer connection of this device"}));
+        assert_eq!((rig.hung_up, rig.engine().connection()), (n, Connection::Replaced));
+        waits.push(rig.wait_for_wake());
+        rig.input(Input::Connected);
+        rig.answer_list(&json!([]));
+    }
+    assert!((30_000..=60_000).contains(&waits[0]), "{waits:?}");
+    assert!(waits.iter().zip(1..).all(|(wait, n)| *wait >= 30_000 << (n - 1).min(4)), "{waits:?}");
+    assert!((900_000..=1_800_000).contains(&waits[7]), "{waits:?}");
+
+    rig.hears(&json!({"type": "replaced", "message": "a newer connection of this device"}));
+    let connects = rig.connects.len();
+    rig.input(Input::Foreground);
+    assert_eq!(rig.connects.len(), connects + 1, "a person looks at it: this is the one to be connected");
+    rig.input(Input::Connected);
+    rig.hears(&json!({"type": "replaced", "message": "a newer connection of this device"}));
+    assert!(rig.wait_for_wake() <= 60_000, "and the waits begin anew");
+}
+
+#[test]
 fn a_handshake_that_hangs_is_given_up() {
     let mut rig = Rig::new();
     rig.input(Input::Network(true));
