@@ -90,6 +90,8 @@ pub struct Tables {
     pub marks: String,
     /// Who is connected.
     pub connections: String,
+    /// Who is here, and who watches them.
+    pub presence: String,
 }
 
 /// The addresses of the queues.
@@ -157,6 +159,7 @@ pub(crate) mod tests {
                 conversations: text("c"),
                 marks: text("k"),
                 connections: text("o"),
+                presence: text("p"),
             },
             queues: Queues { delivery: text("q"), delivery_dead_letters: text("d") },
             functions: BTreeMap::from([(text("send"), text("poste-local-send"))]),

@@ -262,6 +262,7 @@ fn describe(deployed: &Deployed, addresses: &Addresses, issuer: &Issuer, place: 
             conversations: output("TableConversations")?,
             marks: output("TableMarks")?,
             connections: output("TableConnections")?,
+            presence: output("TablePresence")?,
         },
         queues: Queues {
             delivery: output("QueueDelivery")?,

@@ -8,7 +8,7 @@ use std::{
 use aws_sdk_dynamodb::{
     config::{BehaviorVersion, Credentials, Region},
     primitives::Blob,
-    types::AttributeValue,
+    types::{AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType},
 };
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName, SendMessageBatchRequestEntry};
 use poste_domain::LaneKey;
@@ -407,6 +407,51 @@ impl Admin {
             }
         }
         false
+    }
+
+    // ---- presence
+
+    /// Lets the leases of a user be over, as if their time had passed.
+    ///
+    /// # Panics
+    /// When the table does not answer.
+    pub async fn let_leases_end(&self, user: &UserId) {
+        let table = &self.stack.tables.presence;
+        let found = self.dynamodb.get_item().table_name(table).key("user", text(user.as_str())).send().await;
+        let mut item = found.expect("the table is readable").item.expect("something is known of the user");
+        for (name, value) in &mut item {
+            if name.starts_with("d:") || name == "told_at" {
+                *value = number(1);
+            }
+        }
+        self.replace(table, item).await;
+    }
+
+    /// Takes the table of presence away.
+    ///
+    /// # Panics
+    /// When it does not go.
+    pub async fn remove_presence(&self) {
+        let gone = self.dynamodb.delete_table().table_name(&self.stack.tables.presence).send().await;
+        gone.expect("the table goes");
+    }
+
+    /// Makes the table of presence anew.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub async fn restore_presence(&self) {
+        let attribute = AttributeDefinition::builder().attribute_name("user").attribute_type(ScalarAttributeType::S);
+        let key = KeySchemaElement::builder().attribute_name("user").key_type(KeyType::Hash);
+        self.dynamodb
+            .create_table()
+            .table_name(&self.stack.tables.presence)
+            .billing_mode(BillingMode::PayPerRequest)
+            .attribute_definitions(attribute.build().expect("complete"))
+            .key_schema(key.build().expect("complete"))
+            .send()
+            .await
+            .expect("the table is made");
     }
 
     // ---- connections

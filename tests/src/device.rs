@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use futures::{SinkExt, StreamExt};
 use poste_protocol::{
-    Author, Cell, Code, ConversationId, DeliveryItem, DeviceId, Envelope, EnvelopeId, ErrorFrame, Fetch, FromServer,
-    Hello, List, ListPage, Mark, MarkFrame, MarkResult, MemberMark, Outcome, Page, Reference, Refusal, Request,
-    SendFrame, Seq, Submission, UserId, Verdict, Welcome, limits,
+    Author, Away, Cell, Code, ConversationId, DeliveryItem, DeviceId, Envelope, EnvelopeId, ErrorFrame, Fetch,
+    FromServer, Hello, List, ListPage, Mark, MarkFrame, MarkResult, MemberMark, Outcome, Page, PresenceNews, Reference,
+    Refusal, Request, SendFrame, Seq, Submission, Typing, TypingNews, UserId, Verdict, Watch, Watching, Welcome,
+    limits,
 };
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
@@ -27,6 +28,8 @@ pub struct Device {
     answers: HashMap<String, FromServer>,
     heard: Vec<DeliveryItem>,
     replaced: bool,
+    presence: Vec<PresenceNews>,
+    typing: Vec<TypingNews>,
     numbers: HashMap<ConversationId, u64>,
 }
 
@@ -51,6 +54,8 @@ impl Device {
             answers: HashMap::new(),
             heard: Vec::new(),
             replaced: false,
+            presence: Vec::new(),
+            typing: Vec::new(),
             numbers: HashMap::new(),
         }
     }
@@ -196,6 +201,8 @@ impl Device {
         match frame {
             FromServer::Delivery(delivery) => self.heard.extend(delivery.items),
             FromServer::Replaced(_) => self.replaced = true,
+            FromServer::Presence(news) => self.presence.push(news),
+            FromServer::Typing(news) => self.typing.push(news),
             FromServer::Unknown => panic!("{author:?} gets a frame of a type that is not in the protocol: {text}"),
             frame => match frame.reference() {
                 Some(reference) => {
@@ -382,7 +389,60 @@ impl Device {
         results.remove(0).error.map(|error| error.code)
     }
 
+    /// Says that the person is here, and asks who else is.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    ///
+    /// # Panics
+    /// When it is answered with something else.
+    pub async fn watch(&mut self, conversations: &[ConversationId]) -> Result<Watching, ErrorFrame> {
+        let watch = Watch { reference: self.reference(), conversations: conversations.to_vec() };
+        match self.ask(&Request::Watch(watch)).await {
+            FromServer::Watching(watching) => Ok(watching),
+            FromServer::Error(error) => Err(error),
+            other => panic!("watch is answered with {other:?}"),
+        }
+    }
+
+    /// Says that the person is not here any more.
+    ///
+    /// # Panics
+    /// When there is no connection.
+    pub async fn goes_away(&mut self) {
+        self.post(&Request::Away(Away {})).await;
+    }
+
+    /// Says that the person is writing.
+    ///
+    /// # Panics
+    /// When there is no connection.
+    pub async fn types(&mut self, conversation: &ConversationId) {
+        self.post(&Request::Typing(Typing { conversation: conversation.clone() })).await;
+    }
+
     // ---- what comes by itself
+
+    /// Whether a user was said to be here, for each time that it was said without being asked for.
+    pub fn heard_of(&self, user: &UserId) -> Vec<bool> {
+        let told = self.presence.iter().flat_map(|news| &news.users).filter(|told| told.user == *user);
+        told.map(|told| told.until.is_some()).collect()
+    }
+
+    /// Who was said to write in a conversation, for each time that it was said.
+    pub fn heard_typing(&self, conversation: &ConversationId) -> Vec<UserId> {
+        let said = self.typing.iter().filter(|news| news.conversation == *conversation);
+        said.map(|news| news.user.clone()).collect()
+    }
+
+    /// Waits until this was said of a user, each time in turn.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub async fn hears_of(&mut self, user: &UserId, here: &[bool]) {
+        let what = format!("the news of {user}: {here:?}");
+        self.hear(&what, |device| (device.heard_of(user) == here).then_some(())).await;
+    }
 
     /// Every copy of a cell that has come so far without being asked for, in the order of coming.
     pub fn heard(&self, conversation: &ConversationId) -> Vec<Cell> {
@@ -463,6 +523,8 @@ impl Device {
 
 fn reference_of(request: &Request) -> &Reference {
     match request {
+        Request::Watch(f) => &f.reference,
+        Request::Away(_) | Request::Typing(_) => panic!("it is not answered: {request:?}"),
         Request::Hello(f) => &f.reference,
         Request::Send(f) => &f.reference,
         Request::Fetch(f) => &f.reference,

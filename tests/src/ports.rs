@@ -17,7 +17,9 @@ use aws_smithy_runtime_api::{
     client::{orchestrator::OrchestratorError, result::ConnectorError},
 };
 use aws_smithy_types::config_bag::{Storable, StoreReplace};
-use poste_aws::{ConnectionsTable, DeliveryQueue, GatewayCallback, HeadsTable, LogTable, MarksTable, MembersTable};
+use poste_aws::{
+    ConnectionsTable, DeliveryQueue, GatewayCallback, HeadsTable, LogTable, MarksTable, MembersTable, PresenceTable,
+};
 use poste_domain::ports::Parcel;
 use poste_protocol::Delivery;
 use poste_sim::contract::{FarEnd, Line, Ports};
@@ -76,6 +78,7 @@ impl Deployment {
             marks: Arc::new(MarksTable::new(client(), tables.marks)),
             connections: Arc::new(ConnectionsTable::new(client(), tables.connections)),
             lose_answers: false,
+            presence: Arc::new(PresenceTable::new(client(), tables.presence)),
             courier: Arc::new(DeliveryQueue::new(admin.sqs.clone(), queue)),
             callback: Arc::new(GatewayCallback::new(aws_sdk_apigatewaymanagement::Client::from_conf(gateway))),
             far_end: Arc::new(outside),

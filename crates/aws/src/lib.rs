@@ -10,6 +10,7 @@ mod log;
 mod marks;
 mod members;
 mod parts;
+mod presence;
 pub mod queue;
 mod trouble;
 
@@ -20,4 +21,5 @@ pub use log::LogTable;
 pub use marks::MarksTable;
 pub use members::MembersTable;
 pub use parts::{MissingVariable, Parts, SystemClock, start_log, variable};
+pub use presence::PresenceTable;
 pub use queue::DeliveryQueue;

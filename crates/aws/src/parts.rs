@@ -16,13 +16,14 @@ use poste_domain::{
     marks::Marking,
     membership::Roll,
     ports::Clock,
+    presence::Presences,
     read::Read,
     session::Session,
 };
 
 use crate::{
     callback::GatewayCallback, connections::ConnectionsTable, heads::HeadsTable, log::LogTable, marks::MarksTable,
-    members::MembersTable, queue::DeliveryQueue,
+    members::MembersTable, presence::PresenceTable, queue::DeliveryQueue,
 };
 
 /// One attempt at a call: a hundred times what a healthy one takes.
@@ -136,6 +137,10 @@ impl Parts {
         Ok(Arc::new(ConnectionsTable::new(self.dynamodb(), variable("TABLE_CONNECTIONS")?)))
     }
 
+    fn presence(&self) -> Result<Arc<PresenceTable>, MissingVariable> {
+        Ok(Arc::new(PresenceTable::new(self.dynamodb(), variable("TABLE_PRESENCE")?)))
+    }
+
     fn callback(&self) -> Result<Arc<GatewayCallback>, MissingVariable> {
         let config = aws_sdk_apigatewaymanagement::config::Builder::from(&self.config)
             .endpoint_url(variable("CALLBACK_ENDPOINT")?)
@@ -194,6 +199,15 @@ impl Parts {
     /// When the environment does not name a part.
     pub fn session(&self) -> Result<Session, MissingVariable> {
         Ok(Session::new(self.connections()?, self.callback()?, self.clock()))
+    }
+
+    /// What `presence` is made of.
+    ///
+    /// # Errors
+    /// When the environment does not name a part.
+    pub fn presences(&self) -> Result<Presences, MissingVariable> {
+        let (presence, members) = (self.presence()?, self.members()?);
+        Ok(Presences::new(presence, members, self.connections()?, self.callback()?, self.clock()))
     }
 
     /// What `deliver` is made of.

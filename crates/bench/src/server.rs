@@ -76,7 +76,9 @@ impl Server {
                     .map(|mark| MarkResult { conversation: mark.conversation, error: None })
                     .collect(),
             }),
-            Request::Hello(_) => bail!("nobody is idle here"),
+            Request::Hello(_) | Request::Watch(_) | Request::Away(_) | Request::Typing(_) => {
+                bail!("nobody is idle here, and nobody looks")
+            }
         };
         let text = serde_json::to_string(&answer)?;
         ensure!(text.len() <= limits::FRAME_BYTES, "no frame has {} bytes", text.len());

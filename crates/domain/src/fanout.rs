@@ -9,20 +9,16 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
-use poste_protocol::{Author, ConversationId, Delivery, DeliveryItem, FromServer, UserId, limits};
+use poste_protocol::{Author, Delivery, DeliveryItem, FromServer, UserId, limits};
 
 use crate::{
     Membership, Trouble,
-    cache::Cache,
     ports::{Callback, Clock, Connection, Connections, Members, News, Parcel, Posted},
+    roster::Rosters,
 };
 
 /// Posts under way at once.
 const POSTS_AT_ONCE: usize = 64;
-
-/// Conversations whose members a function remembers, and for how long, in milliseconds.
-const CACHE_ENTRIES: usize = 1_000;
-const CACHE_MS: u64 = 5_000;
 
 /// A connection does not exist for the gateway before its registration has been answered, which it gives at most 29 s:
 /// a young connection that is "gone" may still be about to open, and stays registered. Its device fetches when it is
@@ -35,15 +31,12 @@ const FRAME_OVERHEAD: usize = 64;
 /// Bytes that an item takes beside its news: the conversation's id and the names of the fields, with room.
 const ITEM_OVERHEAD: usize = 64 + limits::CONVERSATION_ID;
 
-type Roster = Arc<Vec<(UserId, Membership)>>;
-
 /// Delivers parcels.
 pub struct Fanout {
-    members: Arc<dyn Members>,
     connections: Arc<dyn Connections>,
     callback: Arc<dyn Callback>,
+    rosters: Rosters,
     clock: Arc<dyn Clock>,
-    rosters: Cache<ConversationId, Roster>,
 }
 
 impl Fanout {
@@ -54,7 +47,7 @@ impl Fanout {
         callback: Arc<dyn Callback>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { members, connections, callback, clock, rosters: Cache::new(CACHE_ENTRIES, CACHE_MS) }
+        Self { connections, callback, rosters: Rosters::new(members, clock.clone()), clock }
     }
 
     /// Posts each parcel to every live device that may see it, but the one it comes from. Parcels for one connection
@@ -63,7 +56,7 @@ impl Fanout {
         let mut failed = BTreeSet::new();
         let mut audience: BTreeMap<UserId, Vec<usize>> = BTreeMap::new();
         for (position, parcel) in parcels.iter().enumerate() {
-            match self.roster(&parcel.conversation).await {
+            match self.rosters.of(&parcel.conversation).await {
                 Ok(roster) => {
                     for (user, _) in roster.iter().filter(|(_, membership)| may_hear(membership, &parcel.news)) {
                         audience.entry(user.clone()).or_default().push(position);
@@ -117,16 +110,6 @@ impl Fanout {
             Posted::Gone => self.connections.remove(author, &connection.id).await?,
         }
         Ok(())
-    }
-
-    async fn roster(&self, conversation: &ConversationId) -> Result<Roster, Trouble> {
-        let now = self.clock.now_ms();
-        if let Some(roster) = self.rosters.get(conversation, now) {
-            return Ok(roster);
-        }
-        let roster = Arc::new(self.members.members(conversation).await?);
-        self.rosters.put(conversation.clone(), roster.clone(), now);
-        Ok(roster)
     }
 }
 
@@ -209,7 +192,7 @@ fn news_bytes(news: &News) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use poste_protocol::{Cell, DeviceId, EnvelopeId, MemberMark, Message, MessageId, Number, Seq};
+    use poste_protocol::{Cell, ConversationId, DeviceId, EnvelopeId, MemberMark, Message, MessageId, Number, Seq};
     use uuid::Uuid;
 
     use super::*;

@@ -6,6 +6,7 @@
 //! - [`membership`]: who may see what.
 //! - [`marks`]: watermarks that only move forward.
 //! - [`fanout`]: from the delivery queue to live connections.
+//! - [`presence`]: who is here, and who is writing.
 //! - [`session`]: connections come and go.
 //! - [`routes`]: a frame in, a frame out.
 
@@ -16,8 +17,10 @@ pub mod lane;
 pub mod marks;
 pub mod membership;
 pub mod ports;
+pub mod presence;
 pub mod read;
 pub mod retention;
+mod roster;
 pub mod routes;
 pub mod session;
 mod trouble;

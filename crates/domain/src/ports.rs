@@ -3,6 +3,8 @@
 //! Every call may fail before or after its effect; the rules are built for that. Reads that make promises are
 //! strongly consistent: a write that was answered before the read began is seen by it.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use poste_protocol::{Author, Cell, ConversationId, DeviceId, Mark, MemberMark, Seq, UserId};
 use serde::{Deserialize, Serialize};
@@ -312,4 +314,46 @@ pub trait Callback: Send + Sync {
     /// Closes a connection, after what was posted before, as far as the gateway keeps that order. One that is gone is
     /// none the worse for it.
     async fn close(&self, connection_id: &str) -> Result<()>;
+}
+
+/// What is known of a user's presence.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Until when each device has a lease, in Unix milliseconds. Some may be over.
+    pub leases: BTreeMap<DeviceId, u64>,
+    /// When a lease was last taken, renewed or given up, in Unix milliseconds; 0 if never.
+    pub seen_ms: u64,
+    /// What others were told last.
+    pub told: Option<Told>,
+    /// Which devices watch, and until when, in Unix milliseconds. Some may be over.
+    pub watchers: BTreeMap<Author, u64>,
+}
+
+/// What those who watch a user were told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// When, in Unix milliseconds.
+    pub at_ms: u64,
+    /// That the user came; otherwise, that they went.
+    pub here: bool,
+}
+
+/// Who is here, and who watches them. Nothing else depends on it; what is lost is told anew or ends by itself.
+#[async_trait]
+pub trait Presence: Send + Sync {
+    /// Takes or renews a device's lease. Gives what was known before.
+    async fn renew(&self, author: &Author, until_ms: u64, now_ms: u64) -> Result<Standing>;
+
+    /// Ends a device's lease. Gives what was known before.
+    async fn leave(&self, author: &Author, now_ms: u64) -> Result<Standing>;
+
+    /// Notes what others are about to be told of a user, unless they were told something less than `pause_ms` before:
+    /// says so with `false`. Forgets the leases of these devices, which are over for long.
+    async fn tell(&self, user: &UserId, told: Told, pause_ms: u64, forget: &[DeviceId]) -> Result<bool>;
+
+    /// Makes a device a watcher of a user, in place of others. Gives what is known then.
+    async fn watch(&self, user: &UserId, watcher: &Author, until_ms: u64, others: &[Author]) -> Result<Standing>;
+
+    /// What is known of these users, where anything is, in no order.
+    async fn of(&self, users: &[UserId]) -> Result<Vec<(UserId, Standing)>>;
 }

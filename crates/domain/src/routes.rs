@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use futures::future;
 use poste_protocol::{
     Author, Code, ErrorFrame, Fetch, FromServer, Hello, List, MarkFrame, MarkResult, Marked, Outcome, Reference,
-    Refusal, SendFrame, Sent, Verdict, limits, parse,
+    Refusal, SendFrame, Sent, Typing, Verdict, Watch, limits, parse,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::{Failure, append::Append, marks::Marking, read::Read, session::Session};
+use crate::{Failure, append::Append, marks::Marking, presence::Presences, read::Read, session::Session};
 
 /// Who speaks, as the authorizer found out when the connection was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +82,31 @@ pub async fn mark(marking: &Marking, caller: &Caller, now_ms: u64, text: &str) -
     .await
 }
 
+/// `watch`: who is here?
+pub async fn watch(presences: &Presences, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
+    answer(caller, now_ms, text, |frame: Watch| async move {
+        if frame.conversations.len() > limits::WATCHED {
+            return Err(Refusal::new(Code::TooMany, "a device watches at most 50 conversations").into());
+        }
+        Ok(FromServer::Watching(presences.watch(&caller.author, &frame).await?))
+    })
+    .await
+}
+
+/// `away`. Never answered.
+pub async fn away(presences: &Presences, caller: &Caller) {
+    presences.away(&caller.author).await;
+}
+
+/// `typing`. Never answered: what is wrong with it is nobody's trouble.
+pub async fn typing(presences: &Presences, caller: &Caller, now_ms: u64, text: &str) {
+    if caller.token_expires_at_ms > now_ms
+        && let Ok(frame) = parse::<Typing>(text)
+    {
+        presences.typing(&caller.author, &frame.conversation).await;
+    }
+}
+
 /// `hello`: who am I?
 pub async fn hello(session: &Session, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
     answer(caller, now_ms, text, |frame: Hello| async move { Ok(FromServer::Welcome(session.hello(caller, frame))) })
@@ -144,4 +169,4 @@ macro_rules! referenced {
     };
 }
 
-referenced!(SendFrame, Fetch, List, MarkFrame, Hello);
+referenced!(SendFrame, Fetch, List, MarkFrame, Watch, Hello);

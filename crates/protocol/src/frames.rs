@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    Cell, Code, ConversationId, DeviceId, EnvelopeId, InvalidId, Mark, MemberMark, Page, Refusal, Seq, Submission,
-    UserId, limits,
+    Away, Cell, Code, ConversationId, DeviceId, EnvelopeId, InvalidId, Mark, MemberMark, Page, PresenceNews, Refusal,
+    Seq, Submission, Typing, TypingNews, UserId, Watch, Watching, limits,
 };
 
 /// What ties an answer to its request: 1 to 64 characters of the device's choice.
@@ -65,6 +65,13 @@ pub enum Request {
     List(List),
     /// How far this device and its person are. Answer: [`Marked`].
     Mark(MarkFrame),
+    /// The person is here, and these conversations are on the screen: who else is here? A lease: asked again before it
+    /// ends. Answer: [`Watching`].
+    Watch(Watch),
+    /// The person is not here any more, and watches nobody. Not answered.
+    Away(Away),
+    /// The person is writing. Not answered.
+    Typing(Typing),
 }
 
 /// See [`Request::Hello`].
@@ -142,6 +149,12 @@ pub enum FromServer {
     Marked(Marked),
     /// Not asked for: what others wrote, and how far they are.
     Delivery(Delivery),
+    /// Answers `watch`.
+    Watching(Watching),
+    /// Not asked for: somebody whom the device watches came, or went.
+    Presence(PresenceNews),
+    /// Not asked for: somebody is writing, in a conversation that the device watches.
+    Typing(TypingNews),
     /// Not asked for: a newer connection of the same device has taken the place of this one, which is closed now.
     Replaced(Replaced),
     /// Answers any request that was refused as a whole.
@@ -160,8 +173,9 @@ impl FromServer {
             Self::Page(f) => Some(&f.reference),
             Self::List(f) => Some(&f.reference),
             Self::Marked(f) => Some(&f.reference),
+            Self::Watching(f) => Some(&f.reference),
             Self::Error(f) => f.reference.as_ref(),
-            Self::Delivery(_) | Self::Replaced(_) | Self::Unknown => None,
+            Self::Delivery(_) | Self::Presence(_) | Self::Typing(_) | Self::Replaced(_) | Self::Unknown => None,
         }
     }
 }

@@ -15,6 +15,7 @@ mod frames;
 mod ids;
 pub mod limits;
 mod mark;
+mod presence;
 
 pub use cell::{Author, Cell, Page};
 pub use envelope::{Envelope, Message, Resolved, Submission};
@@ -25,3 +26,4 @@ pub use frames::{
 };
 pub use ids::{ConversationId, DeviceId, EnvelopeId, InvalidId, MessageId, Number, Seq, UserId};
 pub use mark::{Mark, MemberMark};
+pub use presence::{Away, PresenceNews, Typing, TypingNews, UserPresence, Watch, Watching};

@@ -21,6 +21,9 @@ pub const LIST: usize = 50;
 /// Messages in one page, whatever the device asks for. A page also ends before [`FRAME_BYTES`].
 pub const PAGE_MESSAGES: usize = 500;
 
+/// Conversations in one `watch` frame.
+pub const WATCHED: usize = 50;
+
 /// Characters of a user id.
 pub const USER_ID: usize = 128;
 

@@ -14,12 +14,21 @@ use serde_json::{Map, Value, json};
 /// The document's version: the first number is that of the subprotocol, the second grows with additions to the wire.
 const VERSION: &str = "1.0";
 
-/// Which frame answers which request, by `action` and `type`. Every request may also be answered by an `error`.
-const ANSWERS: [(&str, &str); 5] =
-    [("hello", "welcome"), ("send", "sent"), ("fetch", "page"), ("list", "list"), ("mark", "marked")];
+/// Which frame answers which request, by `action` and `type`. Each of these may also be answered by an `error`.
+const ANSWERS: [(&str, &str); 6] = [
+    ("hello", "welcome"),
+    ("send", "sent"),
+    ("fetch", "page"),
+    ("list", "list"),
+    ("mark", "marked"),
+    ("watch", "watching"),
+];
+
+/// Requests that are not answered, not even with an error.
+const UNANSWERED: [&str; 2] = ["away", "typing"];
 
 /// What comes without being asked for, by `type`.
-const UNASKED: [&str; 2] = ["delivery", "replaced"];
+const UNASKED: [&str; 4] = ["delivery", "presence", "typing", "replaced"];
 
 const SCHEMAS: &str = "/components/schemas";
 
@@ -110,6 +119,7 @@ fn the_table_of_limits_is_that_of_the_code() {
         MARKS,
         LIST,
         PAGE_MESSAGES,
+        WATCHED,
         USER_ID,
         DEVICE_ID,
         CONVERSATION_ID,
@@ -254,7 +264,8 @@ fn asyncapi() -> Value {
             "payload": frame.schema,
             "examples": example_of(claim, tag, &frame.name),
         });
-        if !UNASKED.contains(&frame.name.as_str()) {
+        let alone = if claim == "Request" { UNANSWERED.as_slice() } else { UNASKED.as_slice() };
+        if !alone.contains(&frame.name.as_str()) {
             message["correlationId"] = json!({ "$ref": "#/components/correlationIds/ref" });
         }
         assert!(messages.insert(frame.of.clone(), message).is_none(), "{} is the type of one frame", frame.of);
@@ -285,25 +296,27 @@ fn asyncapi() -> Value {
     let answers = BTreeMap::from(ANSWERS);
     let mut operations = Map::new();
     for request in &requests {
-        let answer = answers.get(request.name.as_str()).unwrap_or_else(|| panic!("what answers `{}`?", request.name));
-        operations.insert(
-            request.name.clone(),
-            json!({
-                "action": "receive",
-                "summary": request.summary,
+        let mut operation = json!({
+            "action": "receive",
+            "summary": request.summary,
+            "channel": socket,
+            "messages": [on_the_socket(&request.of)],
+        });
+        if !UNANSWERED.contains(&request.name.as_str()) {
+            let answer =
+                answers.get(request.name.as_str()).unwrap_or_else(|| panic!("what answers `{}`?", request.name));
+            operation["reply"] = json!({
                 "channel": socket,
-                "messages": [on_the_socket(&request.of)],
-                "reply": {
-                    "channel": socket,
-                    "messages": [on_the_socket(&type_of(&frames, answer)), on_the_socket(&type_of(&frames, "error"))]
-                }
-            }),
-        );
+                "messages": [on_the_socket(&type_of(&frames, answer)), on_the_socket(&type_of(&frames, "error"))]
+            });
+        }
+        operations.insert(request.name.clone(), operation);
     }
     let unasked = UNASKED.iter().map(|name| (*name, type_of(&frames, name)));
     for (name, of) in unasked.chain([("gatewayError", "GatewayError".to_owned())]) {
-        operations
-            .insert(name.to_owned(), json!({ "action": "send", "channel": socket, "messages": [on_the_socket(&of)] }));
+        // A request may have the same name.
+        let name = if operations.contains_key(name) { format!("{name}News") } else { name.to_owned() };
+        operations.insert(name, json!({ "action": "send", "channel": socket, "messages": [on_the_socket(&of)] }));
     }
     let answered: BTreeSet<&str> = ANSWERS.iter().map(|(_, answer)| *answer).chain(["error"]).chain(UNASKED).collect();
     let known: BTreeSet<&str> = frames.iter().map(|frame| frame.name.as_str()).collect();

@@ -1,10 +1,11 @@
 //! What each frame looks like on the wire. A change of format shows in review as a change of a snapshot.
 
 use poste_protocol::{
-    Author, Cell, Code, ConversationId, Delivery, DeliveryItem, DeviceId, Envelope, EnvelopeId, ErrorFrame, Fetch,
-    FromServer, Hello, LanePlace, List, ListPage, Mark, MarkFrame, MarkResult, Marked, MemberMark, Message, MessageId,
-    Number, Outcome, Page, Reference, Refusal, Replaced, Request, Resolved, SendFrame, Sent, Seq, Submission, Summary,
-    UserId, Verdict, Welcome, limits, parse,
+    Author, Away, Cell, Code, ConversationId, Delivery, DeliveryItem, DeviceId, Envelope, EnvelopeId, ErrorFrame,
+    Fetch, FromServer, Hello, LanePlace, List, ListPage, Mark, MarkFrame, MarkResult, Marked, MemberMark, Message,
+    MessageId, Number, Outcome, Page, PresenceNews, Reference, Refusal, Replaced, Request, Resolved, SendFrame, Sent,
+    Seq, Submission, Summary, Typing, TypingNews, UserId, UserPresence, Verdict, Watch, Watching, Welcome, limits,
+    parse,
 };
 use uuid::Uuid;
 
@@ -61,6 +62,10 @@ fn member_mark() -> MemberMark {
     MemberMark { user: user("bob"), device: device("tablet"), delivered: seq(13), read: seq(12) }
 }
 
+fn here() -> UserPresence {
+    UserPresence { user: user("bob"), until: Some(1_790_000_120_000), seen: Some(1_790_000_000_000) }
+}
+
 #[test]
 fn requests() {
     let conversation = conversation();
@@ -102,8 +107,11 @@ fn requests() {
         Request::List(List { reference: reference(), after: Some(conversation.clone()) }),
         Request::Mark(MarkFrame {
             reference: reference(),
-            marks: vec![Mark { conversation, delivered: Some(seq(13)), read: None }],
+            marks: vec![Mark { conversation: conversation.clone(), delivered: Some(seq(13)), read: None }],
         }),
+        Request::Watch(Watch { reference: reference(), conversations: vec![conversation.clone()] }),
+        Request::Away(Away {}),
+        Request::Typing(Typing { conversation }),
     ]);
 }
 
@@ -163,6 +171,17 @@ fn answers_and_news() {
         FromServer::Delivery(Delivery {
             items: vec![DeliveryItem { conversation: conversation(), cells: vec![cell()], marks: vec![member_mark()] }],
         }),
+        FromServer::Watching(Watching {
+            reference: reference(),
+            now: 1_790_000_000_123,
+            renew_ms: 50_000,
+            users: vec![here()],
+        }),
+        FromServer::Presence(PresenceNews {
+            now: 1_790_000_000_123,
+            users: vec![UserPresence { until: None, ..here() }],
+        }),
+        FromServer::Typing(TypingNews { now: 1_790_000_000_123, conversation: conversation(), user: user("bob") }),
         FromServer::Replaced(Replaced { message: "a newer connection of this device".to_owned() }),
         FromServer::Error(ErrorFrame {
             reference: Some(reference()),

@@ -9,7 +9,7 @@ use poste_domain::{
     Claim, Lane, LaneKey, Membership, Retention,
     ports::{
         Callback, Connection, Connections, Courier, Head, Heads, Log, Marks, Members, News, Parcel, Placement, Placing,
-        Posted, Registration, Slot, Terms,
+        Posted, Presence, Registration, Slot, Standing, Terms, Told,
     },
 };
 use poste_protocol::{
@@ -35,6 +35,8 @@ pub struct Ports {
     pub connections: Arc<dyn Connections>,
     /// The first answer to every write is lost, and the call is made again.
     pub lose_answers: bool,
+    /// Presence.
+    pub presence: Arc<dyn Presence>,
     /// A queue that nobody else takes from.
     pub courier: Arc<dyn Courier>,
     /// The way to live connections.
@@ -94,6 +96,10 @@ macro_rules! contract_tests {
             marks_are_read_together,
             a_newer_connection_replaces_an_older_one,
             connections_are_read_together,
+            leases_are_taken_renewed_and_given_up,
+            watchers_come_and_make_room,
+            news_of_a_user_are_told_once_in_a_while,
+            presence_is_read_together,
             what_is_published_comes_out_as_it_was,
             what_many_publish_at_once_comes_out,
             frames_reach_the_connection_that_is_named,
@@ -615,6 +621,91 @@ pub async fn connections_are_read_together(ports: &Ports) {
     let found = ports.connections.of(&users).await.expect("connections");
     let found: BTreeSet<_> = found.into_iter().map(|(user, device, c)| (user, device, c.id)).collect();
     assert_eq!(found, expected);
+}
+
+/// A server's time for what has to do with presence.
+const THEN: u64 = 1_790_000_000_000;
+
+async fn standing(ports: &Ports, user: &UserId) -> Option<Standing> {
+    let known = ports.presence.of(std::slice::from_ref(user)).await.expect("a look");
+    known.into_iter().next().map(|(_, standing)| standing)
+}
+
+/// Each device of a user has a lease of its own. A renewal gives what was there before it, and so does giving up; who had
+/// no lease gives up nothing.
+pub async fn leases_are_taken_renewed_and_given_up(ports: &Ports) {
+    let phone = author();
+    let tablet = Author { device: device("tablet"), ..phone.clone() };
+    assert_eq!(standing(ports, &phone.user).await, None);
+    let leases = |standing: Standing| {
+        standing.leases.into_iter().map(|(device, until)| (String::from(device), until)).collect::<Vec<_>>()
+    };
+    let of = |name: &str, until| (name.to_owned(), until);
+    // A call that is made again finds its own lease.
+    let found = |before: Vec<(String, u64)>, own| if ports.lose_answers { own } else { before };
+
+    let before = ports.presence.renew(&phone, THEN + 9, THEN).await.expect("a lease");
+    assert_eq!(leases(before), found(vec![], vec![of("phone", THEN + 9)]));
+    let before = ports.presence.renew(&phone, THEN + 19, THEN + 10).await.expect("a lease");
+    assert_eq!(leases(before), found(vec![of("phone", THEN + 9)], vec![of("phone", THEN + 19)]));
+    ports.presence.renew(&tablet, THEN + 29, THEN + 20).await.expect("a lease");
+    let known = standing(ports, &phone.user).await.expect("something is known");
+    assert_eq!((known.seen_ms, known.told), (THEN + 20, None));
+    assert_eq!(leases(known), [of("phone", THEN + 19), of("tablet", THEN + 29)]);
+
+    let before = ports.presence.leave(&phone, THEN + 30).await.expect("gone");
+    assert_eq!(leases(before), found(vec![of("phone", THEN + 19), of("tablet", THEN + 29)], vec![]));
+    assert_eq!(ports.presence.leave(&phone, THEN + 40).await.expect("gone before"), Standing::default());
+    let known = standing(ports, &phone.user).await.expect("something is known");
+    assert_eq!((known.seen_ms, leases(known)), (THEN + 30, vec![of("tablet", THEN + 29)]));
+}
+
+/// Devices watch users, also such as were never here; the others that are named go.
+pub async fn watchers_come_and_make_room(ports: &Ports) {
+    let bob = author();
+    let (alice, carol) = (author(), author());
+    let watches = async |by: &Author, until, others: &[Author]| {
+        let known = ports.presence.watch(&bob.user, by, until, others).await.expect("watched");
+        known.watchers.into_iter().collect::<BTreeSet<_>>()
+    };
+    let of =
+        |watchers: &[(&Author, u64)]| watchers.iter().map(|(by, at)| ((*by).clone(), *at)).collect::<BTreeSet<_>>();
+    assert_eq!(watches(&alice, THEN + 5, &[]).await, of(&[(&alice, THEN + 5)]));
+    assert_eq!(watches(&carol, THEN + 6, &[]).await, of(&[(&alice, THEN + 5), (&carol, THEN + 6)]));
+    assert_eq!(watches(&carol, THEN + 7, &[alice.clone(), author()]).await, of(&[(&carol, THEN + 7)]));
+    let before = ports.presence.renew(&bob, THEN + 9, THEN).await.expect("a lease");
+    assert_eq!(before.watchers.into_iter().collect::<BTreeSet<_>>(), of(&[(&carol, THEN + 7)]), "whom to tell");
+}
+
+/// Others are told of a user at most once in a while, whoever asks; the same again at the same instant is once. Leases
+/// that are named go.
+pub async fn news_of_a_user_are_told_once_in_a_while(ports: &Ports) {
+    let bob = author();
+    ports.presence.renew(&bob, THEN + 9, THEN).await.expect("a lease");
+    let tell = async |at_ms, here, forget: &[DeviceId]| {
+        ports.presence.tell(&bob.user, Told { at_ms, here }, 50, forget).await.expect("an answer")
+    };
+    assert!(tell(THEN, true, &[]).await);
+    assert!(tell(THEN, true, &[]).await, "the same again");
+    assert!(!tell(THEN, false, &[]).await);
+    assert!(!tell(THEN + 49, false, &[]).await);
+    assert!(tell(THEN + 50, false, &[device("phone"), device("tablet")]).await);
+    let known = standing(ports, &bob.user).await.expect("something is known");
+    assert_eq!(known.told, Some(Told { at_ms: THEN + 50, here: false }));
+    assert!(known.leases.is_empty());
+}
+
+/// Many users in one call; those of whom nothing is known are left out.
+pub async fn presence_is_read_together(ports: &Ports) {
+    let devices: Vec<Author> = (0..100).map(|_| author()).collect();
+    let mut expected = BTreeSet::new();
+    for phone in devices.iter().step_by(7) {
+        ports.presence.renew(phone, THEN + 9, THEN).await.expect("a lease");
+        expected.insert(phone.user.clone());
+    }
+    let users: Vec<UserId> = devices.into_iter().map(|phone| phone.user).collect();
+    let found = ports.presence.of(&users).await.expect("a look");
+    assert_eq!(found.into_iter().map(|(user, _)| user).collect::<BTreeSet<_>>(), expected);
 }
 
 /// How often a connection is tried that was closed, and the wait between.

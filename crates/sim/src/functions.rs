@@ -7,6 +7,7 @@ use poste_domain::{
     fanout::Fanout,
     marks::Marking,
     membership::Roll,
+    presence::Presences,
     read::Read,
     routes::{self, Caller},
     session::Session,
@@ -20,6 +21,7 @@ pub(crate) struct Functions {
     append: Append,
     read: Read,
     marking: Marking,
+    presences: Presences,
     pub(crate) session: Session,
     pub(crate) fanout: Fanout,
 }
@@ -31,21 +33,31 @@ impl Functions {
             append: Append::new(w(), w(), w(), w(), w(), settings.clone()),
             read: Read::new(w(), w(), w(), w(), w(), settings.retention),
             marking: Marking::new(w(), w(), w(), Roll::new(w(), w()), w()),
+            presences: Presences::new(w(), w(), w(), w(), w()),
             session: Session::new(w(), w(), w()),
             fanout: Fanout::new(w(), w(), w(), w()),
         }
     }
 
-    /// A frame in, a frame out, as the gateway routes it.
-    pub(crate) async fn answer(&self, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
+    /// A frame in, a frame out, as the gateway routes it. Some are not answered.
+    pub(crate) async fn answer(&self, caller: &Caller, now_ms: u64, text: &str) -> Option<FromServer> {
         let frame: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
-        match frame.get("action").and_then(|action| action.as_str()) {
+        Some(match frame.get("action").and_then(|action| action.as_str()) {
             Some("send") => routes::send(&self.append, caller, now_ms, text).await,
             Some("fetch") => routes::fetch(&self.read, caller, now_ms, text).await,
             Some("list") => routes::list(&self.read, caller, now_ms, text).await,
             Some("mark") => routes::mark(&self.marking, caller, now_ms, text).await,
             Some("hello") => routes::hello(&self.session, caller, now_ms, text).await,
+            Some("watch") => routes::watch(&self.presences, caller, now_ms, text).await,
+            Some("away") => {
+                routes::away(&self.presences, caller).await;
+                return None;
+            }
+            Some("typing") => {
+                routes::typing(&self.presences, caller, now_ms, text).await;
+                return None;
+            }
             _ => routes::unknown(text),
-        }
+        })
     }
 }

@@ -13,7 +13,8 @@ use poste_domain::{
     Claim, Epochs, Lane, LaneKey, Membership, Retention,
     ports::{
         Advance, Belonging, Belongings, Callback, Clock, Connection, Connections, Courier, Head, Heads, Log, Marks,
-        Members, Parcel, Placement, Placing, Posted, Registration, Result, Slot, Slots, Terms,
+        Members, Parcel, Placement, Placing, Posted, Presence, Registration, Result, Slot, Slots, Standing, Terms,
+        Told,
     },
 };
 use poste_protocol::{Author, ConversationId, DeviceId, FromServer, Mark, MemberMark, Seq, UserId};
@@ -53,6 +54,7 @@ struct State {
     delivered: BTreeMap<(ConversationId, UserId), BTreeMap<DeviceId, Seq>>,
     read: BTreeMap<(ConversationId, UserId), Seq>,
     connections: BTreeMap<(UserId, DeviceId), Connection>,
+    presence: BTreeMap<UserId, Standing>,
     queue: Vec<Parcel>,
     sockets: BTreeMap<String, UnboundedSender<String>>,
     posts: Vec<(String, String)>,
@@ -223,6 +225,11 @@ impl World {
         let mut state = self.state();
         state.members.entry(conversation.clone()).or_default().insert(user.clone(), membership);
         state.conversations.entry(user.clone()).or_default().insert(conversation.clone(), None);
+    }
+
+    /// Until when a user is here, as far as they are.
+    pub fn here_until(&self, user: &UserId) -> Option<u64> {
+        self.state().presence.get(user).and_then(|standing| standing.leases.values().max().copied())
     }
 
     /// A user's membership, as it is.
@@ -636,6 +643,75 @@ impl Connections for World {
                 let state = self.state();
                 let of = state.connections.iter().filter(|((user, _), _)| users.contains(user));
                 Ok(of.map(|((user, device), c)| (user.clone(), device.clone(), c.clone())).collect())
+            })
+            .await
+    }
+}
+
+#[async_trait]
+impl Presence for World {
+    async fn renew(&self, author: &Author, until_ms: u64, now_ms: u64) -> Result<Standing> {
+        self.weather
+            .call("presence.renew", || {
+                let mut state = self.state();
+                let standing = state.presence.entry(author.user.clone()).or_default();
+                let before = standing.clone();
+                standing.leases.insert(author.device.clone(), until_ms);
+                standing.seen_ms = now_ms;
+                Ok(before)
+            })
+            .await
+    }
+
+    async fn leave(&self, author: &Author, now_ms: u64) -> Result<Standing> {
+        self.weather
+            .call("presence.leave", || {
+                let mut state = self.state();
+                let Some(standing) = state.presence.get_mut(&author.user) else { return Ok(Standing::default()) };
+                let before = standing.clone();
+                if standing.leases.remove(&author.device).is_none() {
+                    return Ok(Standing::default());
+                }
+                standing.seen_ms = now_ms;
+                Ok(before)
+            })
+            .await
+    }
+
+    async fn tell(&self, user: &UserId, told: Told, pause_ms: u64, forget: &[DeviceId]) -> Result<bool> {
+        self.weather
+            .call("presence.tell", || {
+                let mut state = self.state();
+                let standing = state.presence.entry(user.clone()).or_default();
+                let recent = |last: Told| last != told && last.at_ms > told.at_ms.saturating_sub(pause_ms);
+                if standing.told.is_some_and(recent) {
+                    return Ok(false);
+                }
+                standing.told = Some(told);
+                standing.leases.retain(|device, _| !forget.contains(device));
+                Ok(true)
+            })
+            .await
+    }
+
+    async fn watch(&self, user: &UserId, watcher: &Author, until_ms: u64, others: &[Author]) -> Result<Standing> {
+        self.weather
+            .call("presence.watch", || {
+                let mut state = self.state();
+                let standing = state.presence.entry(user.clone()).or_default();
+                standing.watchers.retain(|known, _| !others.contains(known));
+                standing.watchers.insert(watcher.clone(), until_ms);
+                Ok(standing.clone())
+            })
+            .await
+    }
+
+    async fn of(&self, users: &[UserId]) -> Result<Vec<(UserId, Standing)>> {
+        self.weather
+            .call("presence.get", || {
+                let state = self.state();
+                let known = users.iter().filter_map(|user| Some((user.clone(), state.presence.get(user)?.clone())));
+                Ok(known.collect())
             })
             .await
     }

@@ -187,7 +187,8 @@ impl Network {
             let (network, caller, text) = (self.clone(), caller.clone(), text.to_owned());
             tokio::spawn(async move {
                 network.travel().await;
-                let Some(answer) = network.function(network.dispatch(&caller, &text)).await else { return };
+                let answer = network.function(network.dispatch(&caller, &text)).await.flatten();
+                let Some(answer) = answer else { return };
                 network.note(&caller, &answer);
                 let answer = serde_json::to_string(&answer).expect("a frame has only plain fields");
                 let lost = network.befalls(LOST);
@@ -204,16 +205,16 @@ impl Network {
         }
     }
 
-    async fn dispatch(&self, caller: &Caller, text: &str) -> FromServer {
+    async fn dispatch(&self, caller: &Caller, text: &str) -> Option<FromServer> {
         if self.world.breaks(Mutation::PublishBeforeWrite) {
             self.publish_early(caller, text).await;
         }
-        match self.functions.answer(caller, self.world.now_ms(), text).await {
+        Some(match self.functions.answer(caller, self.world.now_ms(), text).await? {
             FromServer::Page(page) if self.world.breaks(Mutation::CursorSkipsHoles) => {
                 FromServer::Page(Page { through: page.head, ..page })
             }
             answer => answer,
-        }
+        })
     }
 
     /// Places the envelopes of a frame and publishes them, before anything is written.

@@ -222,7 +222,7 @@ impl Stage {
     }
 
     /// A frame on its way to a function.
-    fn answers(&self, caller: Caller, text: String) -> Work<FromServer> {
+    fn answers(&self, caller: Caller, text: String) -> Work<Option<FromServer>> {
         let (functions, now_ms) = (self.functions.borrow().clone(), self.now_ms());
         Box::pin(async move { functions.answer(&caller, now_ms, &text).await })
     }
@@ -447,7 +447,8 @@ impl Device {
 
     fn asks(&self, request: &Request) -> Work<FromServer> {
         let text = serde_json::to_string(request).expect("a frame has only plain fields");
-        self.stage.answers(self.stage.caller(&self.author), text)
+        let asked = self.stage.answers(self.stage.caller(&self.author), text);
+        Box::pin(async move { asked.await.expect("it is answered") })
     }
 }
 

@@ -22,6 +22,7 @@ fn ports(lanes_in_head: usize) -> Ports {
         marks: world.clone(),
         connections: world.clone(),
         lose_answers: false,
+        presence: world.clone(),
         courier: world.clone(),
         callback: world.clone(),
         far_end: Arc::new(Outside(world)),

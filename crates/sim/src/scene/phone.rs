@@ -155,7 +155,7 @@ impl Phone {
     fn is_answered(&mut self, text: String) -> Option<Input> {
         let (caller, _) = self.line.as_ref()?;
         let answer = self.stage.runtime.block_on(self.stage.answers(caller.clone(), text));
-        Some(Input::Frame(serde_json::to_string(&answer).expect("a frame has only plain fields")))
+        Some(Input::Frame(serde_json::to_string(&answer?).expect("a frame has only plain fields")))
     }
 
     fn hangs_up(&mut self) {

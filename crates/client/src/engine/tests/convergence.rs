@@ -31,6 +31,7 @@ impl Server {
     /// Answers one request, and says whether there is news for the others.
     fn answer(&mut self, by: &Author, conversation: &ConversationId, text: &str) -> (Value, Vec<Value>) {
         match serde_json::from_str(text).expect("devices send well-formed requests") {
+            Request::Watch(_) | Request::Away(_) | Request::Typing(_) => unreachable!("nobody looks"),
             Request::Hello(hello) => (
                 json!({"type": "welcome", "ref": hello.reference, "user": by.user, "device": by.device, "now": 1}),
                 Vec::new(),
