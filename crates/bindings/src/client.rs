@@ -9,8 +9,8 @@ use tokio::sync::Mutex;
 use crate::model::{list, message_id, number};
 use crate::tokens::Tokens;
 use crate::{
-    Config, Connection, Conversation, Event, Found, FoundPlace, Message, OutboxEntry, PosteError, Recovery, Start,
-    TokenSource, Window,
+    Config, Connection, Conversation, Event, Found, FoundPlace, Message, OutboxEntry, PosteError, Recovery, Seen,
+    Start, TokenSource, Window,
 };
 
 /// An account on this device.
@@ -122,6 +122,32 @@ impl PosteClient {
     /// A person looks at the application: nothing waits for a backoff any longer.
     pub async fn foreground(&self) -> Result<(), PosteError> {
         Ok(self.client.foreground().await?)
+    }
+
+    /// Nobody looks at the application any more: others are told that the person has gone.
+    pub async fn background(&self) -> Result<(), PosteError> {
+        Ok(self.client.background().await?)
+    }
+
+    /// The person wants to see who is here and who is writing in these conversations, and in no others.
+    pub async fn watch(&self, conversations: Vec<String>) -> Result<(), PosteError> {
+        let conversations = conversations.iter().map(|id| conversation_id(id)).collect::<Result<_, _>>()?;
+        Ok(self.client.watch(conversations).await?)
+    }
+
+    /// Whether others may see when the person is here and writes, on this device. Who hides sees nobody, either.
+    pub async fn set_visible(&self, visible: bool) -> Result<(), PosteError> {
+        Ok(self.client.set_visible(visible).await?)
+    }
+
+    /// The person is writing in a conversation. Worth calling at every key.
+    pub async fn typing(&self, conversation: String) -> Result<(), PosteError> {
+        Ok(self.client.typing(conversation_id(&conversation)?).await?)
+    }
+
+    /// Those of whom events have told whether they are here, as they are now.
+    pub async fn seen(&self) -> Result<Vec<Seen>, PosteError> {
+        Ok(list(self.client.seen().await?))
     }
 
     /// A person looks at this conversation: its part of what is missing here is fetched first.

@@ -24,7 +24,7 @@ pub use client::{PosteClient, PosteEvents};
 pub use error::PosteError;
 pub use model::{
     Config, Connection, Conversation, Event, Failure, Found, FoundPlace, Hit, Message, OutboxEntry, OutboxState, Piece,
-    Recovery, Start, State, Window,
+    Recovery, Seen, Start, State, Window,
 };
 pub use tokens::{TokenFailure, TokenSource};
 

@@ -24,6 +24,23 @@ pub struct Config {
     pub hold_back: bool,
 }
 
+/// Whether somebody is here.
+#[derive(Debug, Clone, uniffi::Record)]
+pub struct Seen {
+    /// Who.
+    pub user: String,
+    /// They look at the application, on some device.
+    pub online: bool,
+    /// When they were last known to, in Unix milliseconds.
+    pub last_seen: Option<u64>,
+}
+
+impl From<lib::Seen> for Seen {
+    fn from(seen: lib::Seen) -> Self {
+        Self { user: seen.user.to_string(), online: seen.online, last_seen: seen.last_seen }
+    }
+}
+
 /// How far a message has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, uniffi::Enum)]
 pub enum State {
@@ -406,6 +423,24 @@ pub enum Event {
         /// As it is now.
         conversation: Conversation,
     },
+    /// Somebody whom the device watches came, or went.
+    Presence {
+        /// Who.
+        user: String,
+        /// They look at the application, on some device.
+        online: bool,
+        /// When they were last known to, in Unix milliseconds.
+        last_seen: Option<u64>,
+    },
+    /// Somebody else began to write in a conversation that the device watches, or stopped.
+    Typing {
+        /// Where.
+        conversation: String,
+        /// Who.
+        user: String,
+        /// Whether they are writing.
+        typing: bool,
+    },
     /// The connection changed.
     Connected {
         /// What it is now.
@@ -427,6 +462,12 @@ impl From<lib::Event> for Event {
                 Self::Removed { conversation: conversation.to_string(), message: id.to_string() }
             }
             lib::Event::Conversation { conversation } => Self::Changed { conversation: conversation.into() },
+            lib::Event::Presence { seen: lib::Seen { user, online, last_seen } } => {
+                Self::Presence { user: user.to_string(), online, last_seen }
+            }
+            lib::Event::Typing { conversation, user, typing } => {
+                Self::Typing { conversation: conversation.to_string(), user: user.to_string(), typing }
+            }
             lib::Event::Connection { state } => Self::Connected { state: state.into() },
             lib::Event::Missed { count } => Self::Missed { count },
         }

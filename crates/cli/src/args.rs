@@ -115,7 +115,11 @@ pub(crate) enum Command {
         id: uuid::Uuid,
     },
     /// Print what arrives until Ctrl-C
-    Watch,
+    Watch {
+        /// Also whether these are here and write to you; they see that you are here
+        #[arg(long)]
+        with: Vec<UserId>,
+    },
     /// Cut the network for this account, until `online`
     Offline,
     /// Bring the network back, send what waits and fetch what was missed

@@ -72,7 +72,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             done?;
             print::one(&json!({"id": id, "state": "dropped"}), json, |_| "dropped".to_owned())?;
         }
-        Command::Watch => watch(&account, json).await?,
+        Command::Watch { with } => watch(&account, &with, json).await?,
         Command::Offline => {
             account.settings.offline = true;
             account.save()?;
@@ -146,10 +146,14 @@ async fn reread(client: &Client, message: Message) -> anyhow::Result<Message> {
     Ok(list.into_iter().find(|m| m.id == message.id).unwrap_or(message))
 }
 
-async fn watch(account: &Account, json: bool) -> anyhow::Result<()> {
+async fn watch(account: &Account, with: &[UserId], json: bool) -> anyhow::Result<()> {
     let client = account.open(!account.settings.offline).await?;
     let mut events = client.events();
     let me = account.settings.user.clone();
+    if !with.is_empty() {
+        client.watch(with.iter().map(|user| ConversationId::direct(&me, user)).collect()).await?;
+        client.foreground().await?;
+    }
     let mut signals = std::pin::pin!(signals::ended());
     loop {
         let event = tokio::select! {
@@ -163,9 +167,11 @@ async fn watch(account: &Account, json: bool) -> anyhow::Result<()> {
         match event {
             Event::Added { message } | Event::Updated { message } => print::text(&print::message(&message, &me))?,
             Event::Removed { id, .. } => print::text(&format!("dropped {id}"))?,
+            Event::Presence { seen } => print::text(&print::seen(&seen))?,
+            Event::Typing { user, typing: true, .. } => print::text(&format!("{user} is writing"))?,
             Event::Connection { state } => eprintln!("-- {}", print::connection(state)),
             Event::Missed { count } => eprintln!("-- {count} changes went by too fast; see `poste show`"),
-            Event::Conversation { .. } => {}
+            Event::Conversation { .. } | Event::Typing { .. } => {}
         }
     }
     client.close().await;

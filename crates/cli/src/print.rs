@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use poste_client::{Connection, Conversation, Failure, Message, OutboxEntry, OutboxState, State};
+use poste_client::{Connection, Conversation, Failure, Message, OutboxEntry, OutboxState, Seen, State};
 use poste_protocol::UserId;
 use serde::Serialize;
 
@@ -133,6 +133,15 @@ pub(crate) fn outbox(entry: &OutboxEntry) -> String {
         let _ = write!(text, "\n  {}  {}", message.id, harmless::line(&message.body));
     }
     text
+}
+
+/// One line for whether somebody is here.
+pub(crate) fn seen(seen: &Seen) -> String {
+    match seen.last_seen {
+        _ if seen.online => format!("{} is here", seen.user),
+        Some(at) => format!("{} is not here; last seen {}", seen.user, time::of_day(at)),
+        None => format!("{} is not here", seen.user),
+    }
 }
 
 /// The connection in words.

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use poste_protocol::{ConversationId, MessageId, Seq};
+use poste_protocol::{ConversationId, MessageId, Seq, UserId};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::engine::{Engine, Input};
 use crate::runtime::{Driver, Runtime};
 use crate::{
     ClientConfig, Connection, Conversation, Counters, Error, Event, Found, FoundPlace, Message, OutboxEntry, Recovery,
-    Start, StoreError, Target, Window,
+    Seen, Start, StoreError, Target, Window,
 };
 
 /// Messages that a window holds at most.
@@ -193,13 +193,63 @@ impl Client {
 
     /// A person looks at the application. Nothing waits for a backoff any longer, unless the server said how long to wait,
     /// and a connection that may have died while the device slept is tried. A client whose network is cut or that is
-    /// suspended stays so.
+    /// suspended stays so. From now on, until [`Self::background`], others may see that the person is here.
     pub async fn foreground(&self) -> Result<(), Error> {
         self.call(|driver| {
-            driver.input(Input::Foreground);
+            driver.set_front(true);
             Ok(())
         })
         .await
+    }
+
+    /// Nobody looks at the application any more: others are told that the person has gone, nobody is watched, and the
+    /// client does nothing by itself but to keep its connection.
+    pub async fn background(&self) -> Result<(), Error> {
+        self.call(|driver| {
+            driver.set_front(false);
+            Ok(())
+        })
+        .await
+    }
+
+    /// The person wants to see who is here and who is writing in these conversations, and in no others; at most 50, the
+    /// rest is left aside. While a person looks at the application, [`Event::Presence`] and [`Event::Typing`] tell.
+    /// Conversations of more than 32 members show nobody.
+    pub async fn watch(&self, conversations: Vec<ConversationId>) -> Result<(), Error> {
+        self.call(move |driver| {
+            driver.watch(conversations);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Whether others may see when the person is here and writes, on this device. Who hides sees nobody, either.
+    pub async fn set_visible(&self, visible: bool) -> Result<(), Error> {
+        self.call(move |driver| {
+            driver.set_visible(visible);
+            Ok(())
+        })
+        .await
+    }
+
+    /// The person is writing in a conversation. Worth calling at every key: others are told once in four seconds.
+    /// Nothing happens without a connection, in the background, and for who hides.
+    pub async fn typing(&self, conversation: ConversationId) -> Result<(), Error> {
+        self.call(move |driver| {
+            driver.input(Input::Typing(conversation));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Those of whom [`Event::Presence`] has told, as they are now. Worth asking on [`Event::Missed`].
+    pub async fn seen(&self) -> Result<Vec<Seen>, Error> {
+        self.read(|engine| Ok(engine.seen())).await
+    }
+
+    /// Who is writing now, and where.
+    pub async fn writing(&self) -> Result<Vec<(ConversationId, UserId)>, Error> {
+        self.read(|engine| Ok(engine.writing())).await
     }
 
     /// What was saved when the account's file was found damaged, when it was opened or later, and a new one took its

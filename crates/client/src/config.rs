@@ -37,6 +37,9 @@ pub struct ClientConfig {
     pub device: DeviceId,
     /// Where tokens come from.
     pub tokens: Arc<dyn TokenProvider>,
+    /// Whether others may see that the person is here, and the person sees others: both or neither. See
+    /// [`Client::set_visible`](crate::Client::set_visible).
+    pub visible: bool,
     /// Whether to connect at once. `false` leaves the network cut until `set_network(true)`.
     pub network: bool,
     /// Waits and bounds; the defaults are meant for production.
@@ -58,6 +61,7 @@ impl ClientConfig {
             user,
             device,
             tokens,
+            visible: true,
             network: true,
             tuning: Tuning::default(),
         }
@@ -84,6 +88,12 @@ pub struct Tuning {
     pub renew_between: (u64, u64),
     /// At most one `mark` frame in this time.
     pub mark_interval: u64,
+    /// While a person goes on writing, others are told once in this time.
+    pub typing_interval: u64,
+    /// Somebody who was said to write is shown as writing for so long, unless it is said again.
+    pub typing_shown: u64,
+    /// At most one `watch` frame in this time.
+    pub watch_interval: u64,
     /// How long a cell that leaves a gap waits for what is missing before the gap is fetched.
     pub gap_wait: u64,
     /// Whether a conversation of which nothing is on this device is entered at its end, and its history is fetched
@@ -118,6 +128,9 @@ impl Default for Tuning {
             keep_alive: 5 * MINUTE,
             renew_between: (90 * MINUTE, 110 * MINUTE),
             mark_interval: 200,
+            typing_interval: 4_000,
+            typing_shown: 6_000,
+            watch_interval: 1_000,
             gap_wait: 50,
             lazy_history: true,
             history_page: 100,

@@ -29,5 +29,5 @@ pub use config::{ClientConfig, TokenError, TokenProvider, Tuning};
 pub use error::{Error, StoreError};
 pub use model::{
     Connection, Conversation, Counters, Event, Failure, Found, FoundPlace, Hit, Message, OutboxEntry, OutboxState,
-    Piece, Recovery, Start, State, Target, Window,
+    Piece, Recovery, Seen, Start, State, Target, Window,
 };

@@ -211,6 +211,17 @@ pub enum Connection {
     SignInRefused,
 }
 
+/// Whether somebody is here, as far as this device was told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Seen {
+    /// Who.
+    pub user: UserId,
+    /// They look at the application, on some device.
+    pub online: bool,
+    /// When they were last known to, in Unix milliseconds by the server's clock; nothing if that was long ago.
+    pub last_seen: Option<u64>,
+}
+
 /// What changed. Changes of the store are told after they are on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -236,6 +247,21 @@ pub enum Event {
     Conversation {
         /// As it is now.
         conversation: Conversation,
+    },
+    /// Somebody whom the device watches came, or went. Ephemeral: nothing of it is stored.
+    Presence {
+        /// As it is now.
+        #[serde(flatten)]
+        seen: Seen,
+    },
+    /// Somebody else began to write in a conversation that the device watches, or stopped. Ephemeral.
+    Typing {
+        /// Where.
+        conversation: ConversationId,
+        /// Who.
+        user: UserId,
+        /// Whether they are writing.
+        typing: bool,
     },
     /// The connection changed.
     Connection {

@@ -124,6 +124,12 @@ pub(crate) struct Driver {
     network: bool,
     /// The conversation on the screen.
     open: Option<ConversationId>,
+    /// A person looks at the application.
+    front: bool,
+    /// The person may be seen.
+    visible: bool,
+    /// What the person wants to see who is in.
+    watched: Vec<ConversationId>,
     clock: Clock,
     sockets: Sockets,
     events: broadcast::Sender<Event>,
@@ -132,7 +138,7 @@ pub(crate) struct Driver {
 impl Driver {
     fn open(config: ClientConfig, sockets: Sockets, events: broadcast::Sender<Event>) -> Result<Self, StoreError> {
         let engine = engine(&config, Doubt::None)?;
-        let network = config.network;
+        let (network, visible) = (config.network, config.visible);
         Ok(Self {
             config,
             life: Life::Awake(engine),
@@ -140,6 +146,9 @@ impl Driver {
             counted: Counters::default(),
             network,
             open: None,
+            front: false,
+            visible,
+            watched: Vec::new(),
             clock: Clock::new(),
             sockets,
             events,
@@ -217,6 +226,21 @@ impl Driver {
         }
     }
 
+    pub(crate) fn set_front(&mut self, front: bool) {
+        self.front = front;
+        self.input(if front { Input::Foreground } else { Input::Background });
+    }
+
+    pub(crate) fn set_visible(&mut self, visible: bool) {
+        self.visible = visible;
+        self.input(Input::Visible(visible));
+    }
+
+    pub(crate) fn watch(&mut self, conversations: Vec<ConversationId>) {
+        self.watched = conversations;
+        self.input(Input::Watch(self.watched.clone()));
+    }
+
     pub(crate) fn connection(&self) -> Connection {
         match &self.life {
             Life::Awake(engine) => engine.connection(),
@@ -259,6 +283,7 @@ impl Driver {
         self.life = Life::Awake(engine(&self.config, doubt)?);
         self.tell(Event::Missed { count: 0 });
         self.input(Input::Open(self.open.clone()));
+        self.tell_engine_who_looks();
         self.input(Input::Network(self.network));
         Ok(())
     }
@@ -328,7 +353,21 @@ impl Driver {
         }
     }
 
+    /// A new engine takes nobody to look at it, and the person to be visible.
+    fn tell_engine_who_looks(&mut self) {
+        if !self.visible {
+            self.input(Input::Visible(false));
+        }
+        if !self.watched.is_empty() {
+            self.input(Input::Watch(self.watched.clone()));
+        }
+        if self.front {
+            self.input(Input::Foreground);
+        }
+    }
+
     fn run(mut self, told: &Receiver<Told>) {
+        self.tell_engine_who_looks();
         self.input(Input::Network(self.network));
         loop {
             let next = match self.next_wake() {
@@ -340,7 +379,13 @@ impl Driver {
                 Ok(Told::Socket(number, input)) if self.sockets.is_current(number) => self.input(input),
                 Ok(Told::Socket(..)) => {}
                 Err(RecvTimeoutError::Timeout) => self.tick(),
-                Ok(Told::Close) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Told::Close) | Err(RecvTimeoutError::Disconnected) => {
+                    if self.front {
+                        // Others are told that the person has gone.
+                        self.input(Input::Background);
+                    }
+                    return;
+                }
             }
         }
     }

@@ -89,6 +89,17 @@ fn name(peer: Option<&UserId>, id: &poste_protocol::ConversationId) -> String {
     peer.map_or_else(|| id.to_string(), UserId::to_string)
 }
 
+/// Whether the other one is writing, or here.
+fn sign(state: &State, peer: Option<&UserId>, id: &poste_protocol::ConversationId) -> &'static str {
+    if state.writing.iter().any(|(conversation, _)| conversation == id) {
+        " writes …"
+    } else if peer.is_some_and(|peer| state.here.contains(peer)) {
+        " ●"
+    } else {
+        ""
+    }
+}
+
 /// A line for each conversation: what is chosen, who, messages that wait, unread ones, the last activity.
 fn list(state: &State, area: Rect, buffer: &mut Buffer) {
     let height = usize::from(area.height);
@@ -113,7 +124,8 @@ fn list(state: &State, area: Rect, buffer: &mut Buffer) {
         let when = format!("{when:>6}");
         let taken = waits.cell_width() + unread.cell_width() + when.cell_width() + 2;
         let room = area.width.saturating_sub(taken).max(3.min(area.width));
-        let who = cut(&name(conversation.peer.as_ref(), &conversation.id), room);
+        let peer = conversation.peer.as_ref();
+        let who = cut(&format!("{}{}", name(peer, &conversation.id), sign(state, peer, &conversation.id)), room);
         let open = state.open.as_ref().is_some_and(|open| open.id == conversation.id);
         let mark = if open { "▸" } else { " " };
         let style = if conversation.unread > 0 || open { STRONG } else { Style::new() };
@@ -134,7 +146,8 @@ fn list(state: &State, area: Rect, buffer: &mut Buffer) {
 fn conversation(state: &State, open: &Open, areas: &Areas, buffer: &mut Buffer) -> Option<Position> {
     if let Some(area) = areas.title {
         let more = if open.window.is_behind() { "  ↓ newer below: Ctrl-End" } else { "" };
-        let title = format!("{}{more}", name(open.peer.as_ref(), &open.id));
+        let title =
+            format!("{}{}{more}", name(open.peer.as_ref(), &open.id), sign(state, open.peer.as_ref(), &open.id));
         put(area.x, area.y, area.width, &Line::styled(cut(&title, area.width), STRONG), buffer);
     }
     if let Some(area) = areas.banner {

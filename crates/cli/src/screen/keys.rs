@@ -186,7 +186,14 @@ impl State {
                 }
                 true
             }
-            _ => edit(&mut open.editor, key),
+            _ => {
+                let before = open.editor.text().len();
+                let fits = edit(&mut open.editor, key);
+                if open.editor.text().len() > before {
+                    self.effects.push(Effect::Typing(open.id.clone()));
+                }
+                fits
+            }
         };
         if !fits {
             self.say(TOO_LONG);

@@ -39,6 +39,7 @@ pub(crate) async fn run(account: Account, with: Option<UserId>) -> anyhow::Resul
     let mut told = forward(client.events());
     let (connection, conversations) = (client.connection().await?, client.conversations().await?);
     let me = (account.settings.user.clone(), account.settings.device.clone());
+    client.foreground().await?;
     let (tell, mut inputs) = mpsc::unbounded_channel();
     let (ask, effects) = mpsc::unbounded_channel();
     let worker = tokio::spawn(worker::run(account, client.clone(), effects, tell.clone()));

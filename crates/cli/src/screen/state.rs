@@ -1,9 +1,9 @@
 //! What the screen knows, and how it changes: an input comes in, effects come out. No terminal, no store, no clock.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use poste_client::{Connection, Conversation, Counters, Event, Message, OutboxEntry, State as MessageState, Target};
-use poste_protocol::{ConversationId, DeviceId, MessageId, Seq, UserId};
+use poste_protocol::{ConversationId, DeviceId, MessageId, Seq, UserId, limits};
 use ratatui::crossterm::event::KeyEvent;
 use ratatui::layout::{Rect, Size};
 
@@ -59,6 +59,12 @@ pub(crate) enum Effect {
     ReadConversations,
     ReadOutbox,
     ReadCounters,
+    /// Whether a person looks at the screen.
+    Look(bool),
+    /// Whose coming and going is shown: who is in these.
+    Watch(Vec<ConversationId>),
+    /// The person is writing.
+    Typing(ConversationId),
     /// Draws everything anew.
     Redraw,
     End,
@@ -170,6 +176,10 @@ pub(crate) struct State {
     /// What was begun in conversations that are not open.
     drafts: HashMap<ConversationId, Editor>,
     looked_at: bool,
+    /// Who is here, and who writes.
+    pub(crate) here: BTreeSet<UserId>,
+    pub(crate) writing: BTreeSet<(ConversationId, UserId)>,
+    watched: Vec<ConversationId>,
     fresh_list: Fresh,
     fresh_outbox: Fresh,
     pub(super) effects: Vec<Effect>,
@@ -200,6 +210,9 @@ impl State {
             notice: None,
             drafts: HashMap::new(),
             looked_at: true,
+            here: BTreeSet::new(),
+            writing: BTreeSet::new(),
+            watched: Vec::new(),
             fresh_list: Fresh::default(),
             fresh_outbox: Fresh { due: true, asked: false },
             effects: Vec::new(),
@@ -212,7 +225,10 @@ impl State {
             Input::Key(key) => self.key(key),
             Input::Paste(text) => self.paste(&text),
             Input::Resize(size) => self.size = size,
-            Input::Focus(looked_at) => self.looked_at = looked_at,
+            Input::Focus(looked_at) => {
+                self.looked_at = looked_at;
+                self.effects.push(Effect::Look(looked_at));
+            }
             Input::Told(event) => self.told(event),
             Input::Answer(answer) => self.answer(answer),
             Input::Tick(now) => self.tick(now),
@@ -348,6 +364,19 @@ impl State {
                 self.window_of(&conversation, |window| window.changed(0));
             }
             Event::Conversation { conversation } => self.conversation(conversation),
+            Event::Presence { seen } => {
+                self.here.remove(&seen.user);
+                if seen.online {
+                    self.here.insert(seen.user);
+                }
+            }
+            Event::Typing { conversation, user, typing } => {
+                let writer = (conversation, user);
+                self.writing.remove(&writer);
+                if typing {
+                    self.writing.insert(writer);
+                }
+            }
             Event::Connection { state } => {
                 self.connection = state;
                 self.fresh_outbox.due = true;
@@ -452,6 +481,18 @@ impl State {
             self.effects.push(Effect::ReadConversations);
         }
         self.settle_window();
+        self.settle_watched();
+    }
+
+    /// What is in the list is watched, as far as it may be, and what is open in any case.
+    fn settle_watched(&mut self) {
+        let open = self.open.as_ref().map(|open| &open.id);
+        let listed = self.conversations.iter().map(|conversation| &conversation.id);
+        let wanted: BTreeSet<_> = open.into_iter().chain(listed).take(limits::WATCHED).collect();
+        if !wanted.iter().copied().eq(&self.watched) {
+            self.watched = wanted.into_iter().cloned().collect();
+            self.effects.push(Effect::Watch(self.watched.clone()));
+        }
     }
 
     fn settle_window(&mut self) {

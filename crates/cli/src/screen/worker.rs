@@ -52,6 +52,10 @@ async fn carry_out(account: &mut Account, client: &Client, effect: Effect) -> Op
         Effect::ReadConversations => Some(client.conversations().await.map_or_else(not_done, Answer::Conversations)),
         Effect::ReadOutbox => Some(client.outbox().await.map_or_else(not_done, Answer::Outbox)),
         Effect::ReadCounters => client.counters().await.ok().map(Answer::Counters),
+        Effect::Look(true) => client.foreground().await.err().map(not_done),
+        Effect::Look(false) => client.background().await.err().map(not_done),
+        Effect::Watch(conversations) => client.watch(conversations).await.err().map(not_done),
+        Effect::Typing(conversation) => client.typing(conversation).await.err().map(not_done),
         // The screen's own affairs.
         Effect::Redraw | Effect::End => None,
     }

@@ -31,7 +31,20 @@ impl Rules {
             (FromServer::Page(page), None) => self.on_page(turn, &page, false),
             (FromServer::List(page), Some(Question::List)) => self.on_list(turn, page),
             (FromServer::Marked(marked), Some(Question::Mark(asked))) => self.on_marked(turn, &marked, &asked),
+            (FromServer::Watching(watching), Some(Question::Watch)) => {
+                self.on_watching(turn, watching);
+                Ok(())
+            }
+            (FromServer::Presence(news), _) => {
+                self.on_presence(turn, news);
+                Ok(())
+            }
+            (FromServer::Typing(news), _) => {
+                self.on_typing_news(turn, news);
+                Ok(())
+            }
             (FromServer::Delivery(delivery), _) => {
+                self.has_written(turn, &delivery);
                 delivery.items.into_iter().try_for_each(|item| self.on_delivery(turn, item))
             }
             (FromServer::Replaced(_), _) => {
@@ -122,6 +135,7 @@ impl Rules {
             Question::Older(conversation) => self.older_refused(turn, &conversation, refusal),
             Question::List => self.list_refused(turn, refusal),
             Question::Mark(_) => self.marks_later(turn, refusal),
+            Question::Watch => self.watch_later(turn, refusal),
         }
     }
 }

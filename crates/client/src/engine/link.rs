@@ -59,6 +59,7 @@ impl Rules {
                 self.connect(turn, fresh_token);
             }
         } else {
+            self.go_away(turn);
             self.hang_up(turn);
             self.link = Link::Off;
         }
@@ -174,6 +175,7 @@ impl Rules {
 
     pub(super) fn link_timers(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.mono;
+        self.give_up_watching(turn);
         match &self.link {
             Link::Off => {}
             Link::Waiting { until, fresh_token, .. } => {
@@ -195,6 +197,17 @@ impl Rules {
                     self.connect(turn, false);
                 }
             }
+        }
+    }
+
+    /// Presence that is not answered says nothing of the connection: its function is one of its own.
+    fn give_up_watching(&mut self, turn: &Turn<'_>) {
+        let now = turn.now.mono;
+        let Some(session) = self.session_mut() else { return };
+        let before = session.requests.len();
+        session.requests.retain(|_, asked| !matches!(asked.question, Question::Watch) || now < asked.deadline);
+        if session.requests.len() < before {
+            self.watch_later(turn, None);
         }
     }
 

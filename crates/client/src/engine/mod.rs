@@ -20,6 +20,7 @@ mod incoming;
 mod link;
 mod marks;
 mod older;
+mod presence;
 mod sends;
 mod session;
 mod sync;
@@ -31,13 +32,13 @@ mod tests;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
-use poste_protocol::{Author, ConversationId};
+use poste_protocol::{Author, ConversationId, UserId};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use uuid::Uuid;
 
 use crate::store::{Store, Tx};
-use crate::{Connection, Counters, Event, OutboxEntry, OutboxState, StoreError, Tuning};
+use crate::{Connection, Counters, Event, OutboxEntry, OutboxState, Seen, StoreError, Tuning};
 use link::Link;
 use turn::Turn;
 
@@ -69,6 +70,14 @@ pub enum Input {
     Network(bool),
     /// A person looks at the application.
     Foreground,
+    /// Nobody looks at it any more.
+    Background,
+    /// Whether the person may be seen, and so sees others.
+    Visible(bool),
+    /// The person wants to see who is here in these conversations.
+    Watch(Vec<ConversationId>),
+    /// The person is writing.
+    Typing(ConversationId),
     /// A person looks at this conversation, or at none any more.
     Open(Option<ConversationId>),
 }
@@ -116,6 +125,7 @@ struct Rules {
     open: Option<ConversationId>,
     /// Conversations of which the application wants a page of history.
     older: BTreeMap<ConversationId, older::Wish>,
+    presence: presence::Presence,
     /// Failed connections in a row.
     failures: u32,
     /// Tokens refused in a row.
@@ -145,6 +155,7 @@ impl Engine {
             link: Link::Off,
             open: None,
             older: BTreeMap::new(),
+            presence: presence::Presence::default(),
             failures: 0,
             refused_tokens: 0,
             replaced: 0,
@@ -174,6 +185,16 @@ impl Engine {
     /// The connection as it is now.
     pub fn connection(&self) -> Connection {
         self.rules.connection()
+    }
+
+    /// Who is here, of those whom the device watches.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.rules.seen()
+    }
+
+    /// Who is writing, and where.
+    pub fn writing(&self) -> Vec<(ConversationId, UserId)> {
+        self.rules.writing()
     }
 
     /// What was counted since the engine was made.
@@ -272,7 +293,14 @@ impl Rules {
             Input::Frame(text) => return self.on_frame(turn, &text),
             Input::Tick => {}
             Input::Network(on) => self.on_network(turn, on),
-            Input::Foreground => self.on_foreground(turn),
+            Input::Foreground => {
+                self.on_foreground(turn);
+                self.on_front(turn, true);
+            }
+            Input::Background => self.on_front(turn, false),
+            Input::Visible(visible) => self.on_visible(turn, visible),
+            Input::Watch(conversations) => self.on_watch(turn, conversations),
+            Input::Typing(conversation) => self.on_typing(turn, conversation),
             Input::Open(id) => self.open = id,
         }
         Ok(())
@@ -281,6 +309,7 @@ impl Rules {
     /// Does everything whose time has come, and notes when to look again.
     fn do_what_is_due(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
         self.link_timers(turn);
+        self.end_signs(turn);
         if self.session().is_some() {
             self.pump_list(turn);
             self.pump_conflicts(turn)?;
@@ -288,6 +317,7 @@ impl Rules {
             self.pump_older(turn)?;
             self.pump_sends(turn)?;
             self.pump_marks(turn)?;
+            self.pump_presence(turn);
             self.pump_keep_alive(turn);
         }
         let connection = self.connection();
@@ -295,7 +325,7 @@ impl Rules {
             self.told = connection;
             turn.connection = Some(connection);
         }
-        self.wake = self.find_wake(turn)?;
+        self.wake = self.find_wake(turn)?.into_iter().chain(self.presence_wake(turn.now.mono)).min();
         Ok(())
     }
 }

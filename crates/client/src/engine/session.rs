@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use poste_protocol::{Cell, ConversationId, EnvelopeId, LanePlace, Reference, Seq};
 
+use super::presence::Lease;
 use super::turn::Turn;
 use super::{Output, Rules};
 use crate::store::MarkToSend;
@@ -26,6 +27,8 @@ pub(super) enum Question {
     Older(ConversationId),
     List,
     Mark(Vec<MarkToSend>),
+    /// Best effort: no connection is given up for want of its answer.
+    Watch,
 }
 
 /// How far the list of conversations is.
@@ -141,6 +144,7 @@ pub(super) struct Session {
     pub(super) sync: BTreeMap<ConversationId, Sync>,
     pub(super) sending: BTreeMap<ConversationId, Sending>,
     pub(super) marking: Marking,
+    pub(super) lease: Lease,
 }
 
 impl Session {
@@ -155,6 +159,7 @@ impl Session {
             sync: BTreeMap::new(),
             sending: BTreeMap::new(),
             marking: Marking::default(),
+            lease: Lease::default(),
         }
     }
 

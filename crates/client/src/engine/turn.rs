@@ -16,6 +16,8 @@ pub(super) struct Turn<'a> {
     /// Connect, disconnect, frames: in the order in which they are to be done.
     pub(super) outputs: Vec<Output>,
     pub(super) connection: Option<Connection>,
+    /// What was heard of presence and typing.
+    pub(super) signs: Vec<Event>,
     /// Messages by local number; `true` for those that are new.
     messages: BTreeMap<i64, bool>,
     removed: Vec<(ConversationId, MessageId)>,
@@ -31,6 +33,7 @@ impl<'a> Turn<'a> {
             now,
             outputs: Vec::new(),
             connection: None,
+            signs: Vec::new(),
             messages: BTreeMap::new(),
             removed: Vec::new(),
             conversations: BTreeSet::new(),
@@ -90,6 +93,7 @@ impl<'a> Turn<'a> {
                 events.push(Event::Conversation { conversation });
             }
         }
+        events.append(&mut self.signs);
         self.tx.commit()?;
         self.outputs.extend(events.into_iter().map(Output::Event));
         Ok(self.outputs)

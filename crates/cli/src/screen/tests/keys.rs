@@ -1,6 +1,6 @@
 //! What keys and events do to the screen.
 
-use poste_client::{Connection, Event, State as MessageState};
+use poste_client::{Connection, Event, Seen, State as MessageState};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::layout::Size;
 
@@ -335,4 +335,25 @@ fn a_wider_screen_shows_more_and_stays_at_the_newest() {
     world.run();
     let picture = world.picture();
     assert!(picture.contains("number 50") && picture.contains("number 10"), "{picture}");
+}
+
+#[test]
+fn who_is_here_and_who_writes_is_shown_and_told() {
+    let mut world = World::new(80, 24);
+    world.write("bob", false, "one", MessageState::Received);
+    let mut world = world.opened(None);
+    world.key(KeyCode::Enter);
+    let talk = world.state.open.as_ref().expect("open").id.clone();
+    let seen = |online| Event::Presence { seen: Seen { user: user("bob"), online, last_seen: None } };
+    let typing = |typing| Event::Typing { conversation: talk.clone(), user: user("bob"), typing };
+    for (event, shown) in [(seen(true), "bob ●"), (typing(true), "bob writes …"), (typing(false), "bob ●")] {
+        world.give(Input::Told(event));
+        assert!(world.picture().contains(shown), "{shown}: {}", world.picture());
+    }
+    world.give(Input::Told(seen(false)));
+    assert!(!world.picture().contains("bob ●"));
+    let told = world.state.update(Input::Key(KeyEvent::new(KeyCode::Char('h'), KeyModifiers::NONE)));
+    assert_eq!(told, [Effect::Typing(talk)]);
+    let told = world.state.update(Input::Key(KeyEvent::new(KeyCode::Backspace, KeyModifiers::NONE)));
+    assert!(told.is_empty(), "who deletes writes nothing");
 }

@@ -217,7 +217,9 @@ impl World {
         let inputs = match effect.clone() {
             Effect::ReadConversations => vec![Input::Answer(Answer::Conversations(self.list()))],
             Effect::ReadOutbox => vec![Input::Answer(Answer::Outbox(self.outbox()))],
-            Effect::ReadCounters | Effect::Redraw => Vec::new(),
+            Effect::ReadCounters | Effect::Redraw | Effect::Look(_) | Effect::Watch(_) | Effect::Typing(_) => {
+                Vec::new()
+            }
             Effect::Read { conversation, read } => {
                 let (before, limit) = read.arguments();
                 let messages = self.history(&conversation, before, limit);
@@ -257,7 +259,13 @@ impl World {
         };
         let is_reading = matches!(
             effect,
-            Effect::Read { .. } | Effect::ReadConversations | Effect::ReadOutbox | Effect::ReadCounters
+            Effect::Read { .. }
+                | Effect::ReadConversations
+                | Effect::ReadOutbox
+                | Effect::ReadCounters
+                | Effect::Look(_)
+                | Effect::Watch(_)
+                | Effect::Typing(_)
         );
         if !is_reading {
             self.done.push(effect);

@@ -8,6 +8,7 @@ mod link;
 mod marks;
 mod older;
 mod outbox;
+mod presence;
 mod sync;
 
 use poste_protocol::{Author, ConversationId, DeviceId, MessageId, Seq, UserId};
