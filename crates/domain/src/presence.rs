@@ -31,7 +31,8 @@ pub const RENEW_MS: u64 = 50_000;
 /// written: again when half of it is over. It also bounds how long one who left a conversation sees who is here.
 pub const WATCH_MS: u64 = 360_000;
 
-/// Others are told of a user at most once in so long, whatever the user's connections do.
+/// After others were told of a user, they are not told for so long that the user came, whatever the user's connections do.
+/// That the user went again is told at once.
 pub const PAUSE_MS: u64 = 5_000;
 
 /// Devices that watch one user, at most: the latest.
@@ -104,7 +105,6 @@ impl Presences {
         let told_here = before.told.is_some_and(|told| told.here);
         if before.leases.contains_key(&author.device) && !still_here && told_here {
             let gone = UserPresence { user: author.user.clone(), until: None, seen: Some(now) };
-            // Too soon after the last news, it is not told: then the lease that others know of ends by itself.
             self.publish(&before, now, gone, Due::Now).await;
         }
     }
@@ -191,8 +191,9 @@ impl Presences {
             Due::In(wait) => return wait,
             Due::Now => {}
         }
-        let told = Told { at_ms: now, here: news.until.is_some() };
-        match self.presence.tell(&news.user, told, PAUSE_MS, &stale(before, now)).await {
+        let here = news.until.is_some();
+        let pause = if here { PAUSE_MS } else { 0 };
+        match self.presence.tell(&news.user, Told { at_ms: now, here }, pause, &stale(before, now)).await {
             Ok(true) => {}
             Ok(false) => return PAUSE_MS,
             Err(trouble) => {
