@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use poste_client::{State, StoreError, store::Tx};
-use poste_domain::ports::Slot;
+use poste_client::{State, StoreError, engine::Engine, store::Tx};
+use poste_domain::ports::{Clock, Slot};
 use poste_protocol::{Cell, ConversationId, EnvelopeId, FromServer, MessageId, Seq, UserId};
 
 use crate::{
@@ -84,11 +84,15 @@ fn pairs(devices: &[Device]) -> impl Iterator<Item = ConversationId> {
     both.filter(|(a, b)| a <= b).map(|(a, b)| ConversationId::direct(&a, &b))
 }
 
+/// Looks into a device.
+fn with_engine<T>(device: &Device, look: impl FnOnce(&mut Engine) -> T) -> T {
+    let mut engine = device.engine.lock().expect("no panic under the lock");
+    look(engine.as_mut().expect("an engine, except while it is killed"))
+}
+
 /// Looks into a device's store.
 fn with_store<T>(device: &Device, look: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>) -> T {
-    let mut engine = device.engine.lock().expect("no panic under the lock");
-    let engine = engine.as_mut().expect("an engine, except while it is killed");
-    engine.read().and_then(|tx| look(&tx)).expect("a store in memory")
+    with_engine(device, |engine| engine.read().and_then(|tx| look(&tx)).expect("a store in memory"))
 }
 
 #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is for one lifetime, the closure for all")]
@@ -99,6 +103,39 @@ fn conversations(device: &Device) -> Vec<poste_client::Conversation> {
 /// What a device shows of a conversation, from the first message on.
 fn shown(device: &Device, conversation: &ConversationId) -> Vec<poste_client::Message> {
     with_store(device, |tx| tx.history(conversation, None, 1_000_000))
+}
+
+/// A device's estimate of the server's clock is behind by what frames travel, at most.
+const BEHIND_MS: u64 = 1_000;
+
+/// D5: nobody is shown whose lease is over, or as writing who has stopped.
+pub(crate) fn nobody_is_seen_who_is_gone(network: &Network, devices: &[Device]) -> Result<(), Violation> {
+    let now = network.world.now_ms();
+    for device in devices {
+        let (seen, writing) = with_engine(device, |engine| (engine.seen(), engine.writing()));
+        for seen in seen.into_iter().filter(|seen| seen.online) {
+            let until = network.world.here_until(&seen.user);
+            hold(until.is_some_and(|until| until + BEHIND_MS > now), "D5", || {
+                format!("{} shows {}, whose lease was until {until:?}, at {now}", name(device), seen.user)
+            })?;
+        }
+        hold(writing.is_empty(), "D5", || format!("{} shows {writing:?} as writing", name(device)))?;
+    }
+    Ok(())
+}
+
+/// D5: while everybody looks, everybody is seen by those who share a conversation with them.
+pub(crate) fn everybody_is_seen(network: &Network, devices: &[Device]) -> Result<(), Violation> {
+    for device in devices {
+        let seen = with_engine(device, |engine| engine.seen());
+        for conversation in conversations(device) {
+            let Some(peer) = conversation.peer.filter(|peer| *peer != device.me.user) else { continue };
+            let is_there = network.world.membership_of(&conversation.id, &device.me.user).is_some();
+            let is_seen = seen.iter().any(|seen| seen.user == peer && seen.online);
+            hold(is_seen || !is_there, "D5", || format!("{} does not see {peer}", name(device)))?;
+        }
+    }
+    Ok(())
 }
 
 /// Everything that must hold of a run that has come to rest.

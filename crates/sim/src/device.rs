@@ -12,7 +12,7 @@ use poste_client::{
     store::Store,
 };
 use poste_domain::routes::Caller;
-use poste_protocol::{Author, MessageId, Request, UserId};
+use poste_protocol::{Author, ConversationId, MessageId, Request, UserId};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     time::Instant,
@@ -45,6 +45,10 @@ pub(crate) enum Fate {
     Clock(i64),
     /// The person looks at older messages, everywhere.
     Older,
+    /// The person takes the application before them, with all conversations in sight, or puts it away.
+    Look(bool),
+    /// The person begins to write to somebody.
+    Type(UserId),
     /// The person sees that a message has failed, and has it sent again or drops it.
     Decide(MessageId),
 }
@@ -204,6 +208,17 @@ impl Life {
                     let asked = self.with(|engine| engine.older(now, &conversation.id));
                     self.carry_out(asked.expect("it is known").1);
                 }
+            }
+            Event::Fate(Fate::Look(true)) => {
+                let known = self.with(|engine| engine.read().and_then(|tx| tx.conversations()));
+                let known = known.expect("a store in memory").into_iter().map(|conversation| conversation.id);
+                self.handle(Input::Watch(known.collect()));
+                self.handle(Input::Foreground);
+            }
+            Event::Fate(Fate::Look(false)) => self.handle(Input::Background),
+            Event::Fate(Fate::Type(to)) => {
+                let conversation = ConversationId::direct(&self.me.user, &to);
+                self.handle(Input::Typing(conversation));
             }
             Event::Fate(Fate::Decide(id)) => self.decide(id),
             Event::Fate(Fate::Clock(by)) => self.wall_offset = self.wall_offset.saturating_add(by),

@@ -2,7 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use poste_domain::{Interval, Membership, Retention, append::Settings, ports::Slot};
+use poste_domain::{
+    Interval, Membership, Retention,
+    append::Settings,
+    ports::Slot,
+    presence::{LEASE_MS, RENEW_MS},
+};
 use poste_protocol::{Author, ConversationId, DeviceId, Seq, UserId};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
@@ -141,6 +146,7 @@ impl Storm {
         tokio::time::sleep(STORM).await;
         self.come_to_rest(&network, &devices, true).await?;
         check::check(&network, &devices)?;
+        self.look_at_each_other(&network, &devices).await?;
 
         let logs = users.iter().enumerate().flat_map(|(i, a)| users[i..].iter().map(move |b| (a, b)));
         let slots: Vec<_> = logs.flat_map(|(a, b)| world.log_of(&ConversationId::direct(a, b))).collect();
@@ -152,6 +158,22 @@ impl Storm {
             expired: network.expired().len(),
             posts: world.posts().len(),
         })
+    }
+
+    /// Everybody looks, and sees everybody. Then some put it away, and nobody sees them any more.
+    async fn look_at_each_other(&self, network: &Network, devices: &[Device]) -> Result<(), Violation> {
+        for device in devices {
+            device.befall(Fate::Look(true));
+            device.befall(Fate::Type(devices[0].me.user.clone()));
+        }
+        tokio::time::sleep(Duration::from_millis(RENEW_MS) + LOOK).await;
+        check::everybody_is_seen(network, devices)?;
+        check::nobody_is_seen_who_is_gone(network, devices)?;
+        for device in devices.iter().filter(|device| device.me.user == devices[0].me.user) {
+            device.befall(Fate::Look(false));
+        }
+        tokio::time::sleep(Duration::from_millis(LEASE_MS) + LOOK).await;
+        check::nobody_is_seen_who_is_gone(network, devices)
     }
 
     async fn come_to_rest(&self, network: &Network, devices: &[Device], connected_anew: bool) -> Result<(), Violation> {
@@ -166,6 +188,11 @@ impl Storm {
     }
 }
 
+fn others(dice: &mut StdRng, users: &[UserId], user: usize) -> UserId {
+    let others: Vec<&UserId> = users.iter().filter(|other| **other != users[user]).collect();
+    others[dice.random_range(0..others.len())].clone()
+}
+
 /// What befalls which device when. Some come late, when there is something already.
 fn fates(dice: &mut StdRng, users: &[UserId], names: &[(usize, &str)]) -> Vec<(Duration, usize, Fate)> {
     let mut fates = Vec::new();
@@ -176,8 +203,7 @@ fn fates(dice: &mut StdRng, users: &[UserId], names: &[(usize, &str)]) -> Vec<(D
         for n in 0..dice.random_range(3..20) {
             // Bursts: several messages at once, so that envelopes hold more than one.
             let at = Duration::from_millis(dice.random_range(0..end));
-            let others: Vec<&UserId> = users.iter().filter(|other| **other != users[*user]).collect();
-            let to = others[dice.random_range(0..others.len())];
+            let to = others(dice, users, *user);
             for i in 0..[1, 1, 1, 3, burst][dice.random_range(0..5)] {
                 fates.push((at, device, Fate::Write(to.clone(), format!("{name} {n}.{i}"))));
             }
@@ -192,7 +218,7 @@ fn fates(dice: &mut StdRng, users: &[UserId], names: &[(usize, &str)]) -> Vec<(D
             if at >= end {
                 break;
             }
-            let fate = match dice.random_range(0..15) {
+            let fate = match dice.random_range(0..20) {
                 0..3 => Fate::Network(false),
                 3..6 => Fate::Network(true),
                 6..8 => Fate::Break,
@@ -200,6 +226,9 @@ fn fates(dice: &mut StdRng, users: &[UserId], names: &[(usize, &str)]) -> Vec<(D
                 9 => Fate::Backup,
                 10 => Fate::RollBack,
                 11..14 => Fate::Older,
+                14..17 => Fate::Look(true),
+                17 => Fate::Look(false),
+                18 => Fate::Type(others(dice, users, *user)),
                 _ => Fate::Clock(dice.random_range(-86_400_000..86_400_000)),
             };
             fates.push((Duration::from_millis(at), device, fate));
