@@ -17,6 +17,7 @@ mod many_writers;
 mod marks;
 mod order;
 mod permissions;
+mod presence;
 mod python;
 mod repeats;
 mod retention;
