@@ -281,11 +281,11 @@ fn condition(terms: Terms, lane: &str, first: &str) -> String {
         Terms::Over(_) => format!(
             "{lane}n < :n AND {lane}id <> :id AND {lane}n = :over_n AND {lane}id = :over_id AND {first} = :over_first"
         ),
-        Terms::Anew(_) => format!("{lane}n = :n AND {lane}id = :id AND {lane}k = :count AND {first} = :old"),
+        Terms::Anew(_) => format!("{lane}n = :n AND {lane}id = :id AND {lane}k = :old_k AND {first} = :old_first"),
     }
 }
 
-/// The values that [`condition`] speaks of, but for the count.
+/// The values that [`condition`] speaks of.
 fn with_terms(update: UpdateItemFluentBuilder, placement: &Placement<'_>) -> UpdateItemFluentBuilder {
     let update = update
         .expression_attribute_values(":n", number(placement.claim.number))
@@ -296,7 +296,9 @@ fn with_terms(update: UpdateItemFluentBuilder, placement: &Placement<'_>) -> Upd
             .expression_attribute_values(":over_n", number(over.number))
             .expression_attribute_values(":over_id", bytes(over.id))
             .expression_attribute_values(":over_first", number(over.first)),
-        Terms::Anew(old) => update.expression_attribute_values(":old", number(old)),
+        Terms::Anew(old) => update
+            .expression_attribute_values(":old_k", number(old.count))
+            .expression_attribute_values(":old_first", number(old.first)),
     }
 }
 

@@ -192,14 +192,16 @@ impl Append {
     /// An earlier attempt was given a place, and is still at it or has ended. Its cell is there, or will never be: then
     /// the envelope gets a place of now. Nothing is ever written at a place that was given long ago.
     async fn take_up(&self, attempt: &Attempt<'_>, lane: Lane) -> Result<(Box<Cell>, bool), Failure> {
-        match self.decide(attempt, lane.first).await? {
+        let claim = match self.decide(attempt, lane.first).await? {
             Decided::Written(slot) => return Ok((attempt.own(slot).ok_or_else(foreign)?, true)),
-            // Perhaps it was there and was removed. Nobody can tell any more.
-            Decided::Gone => return Err(expired().into()),
-            Decided::Shut => {}
-        }
-        match self.place_anew(attempt, lane).await? {
+            // Perhaps it was there and was removed: nobody can tell any more. The refusal takes the place, too: another
+            // attempt may have found it shut before the store removed that, and would place the envelope anew.
+            Decided::Gone => attempt.claim.of_refusal(),
+            Decided::Shut => attempt.claim,
+        };
+        match self.place_anew(attempt, claim, lane).await? {
             Placed::Written(cell) => Ok((cell, true)),
+            Placed::Fresh(lane) if lane.is_refused() => Err(expired().into()),
             Placed::Fresh(lane) | Placed::Earlier(lane) => self.write(attempt, lane).await,
         }
     }
@@ -237,7 +239,7 @@ impl Append {
             let slot = Slot::Cell(cell);
             match self.put(&envelope.conversation, &slot).await? {
                 None => return Ok((attempt.own(slot).ok_or_else(foreign)?, false)),
-                Some(Slot::Void(_)) => match self.place_anew(attempt, lane).await? {
+                Some(Slot::Void(_)) => match self.place_anew(attempt, attempt.claim, lane).await? {
                     // Who moved the lane did so while this attempt was at it: the place is as good as an own one.
                     Placed::Fresh(other) | Placed::Earlier(other) => lane = other,
                     Placed::Written(cell) => return Ok((cell, true)),
@@ -248,10 +250,9 @@ impl Append {
         Err(slow())
     }
 
-    /// The place was lost to a void. The claim gets another, unless another attempt has got it one.
-    async fn place_anew(&self, attempt: &Attempt<'_>, lane: Lane) -> Result<Placed, Failure> {
-        let claim = Claim { number: lane.number, ..attempt.claim };
-        self.place(attempt, claim, Terms::Anew(lane.first)).await
+    /// The place that the lane holds is lost. The claim gets another, unless another attempt has got it one.
+    async fn place_anew(&self, attempt: &Attempt<'_>, claim: Claim, lane: Lane) -> Result<Placed, Failure> {
+        self.place(attempt, Claim { number: lane.number, ..claim }, Terms::Anew(lane)).await
     }
 
     async fn put(&self, conversation: &ConversationId, slot: &Slot) -> Result<Option<Slot>, Trouble> {

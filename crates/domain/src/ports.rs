@@ -69,8 +69,8 @@ pub enum Terms {
     Next,
     /// Exactly this, which has a smaller number and another id.
     Over(Lane),
-    /// This very claim, at this place, which was lost to a void.
-    Anew(Seq),
+    /// Exactly this, which is of the claim's own envelope: its place is lost.
+    Anew(Lane),
 }
 
 impl Terms {
@@ -80,7 +80,7 @@ impl Terms {
         match self {
             Self::Next => newer,
             Self::Over(over) => newer && lane == over,
-            Self::Anew(old) => *lane == Lane::taken(claim, *old),
+            Self::Anew(old) => lane == old && lane.number == claim.number && lane.id == claim.id,
         }
     }
 }

@@ -210,7 +210,7 @@ async fn full(ports: &Ports) -> (ConversationId, LaneKey, LaneKey) {
 pub async fn heads_are_made_once(ports: &Ports) {
     let (conversation, key) = (conversation(), LaneKey::of(&author()));
     assert_eq!(place(ports, &conversation, &key, &claim(1, 1, 1)).await, Placing::NoConversation);
-    let anew = place_on(ports, &conversation, &key, &claim(1, 1, 1), Terms::Anew(seq(1))).await;
+    let anew = place_on(ports, &conversation, &key, &claim(1, 1, 1), Terms::Anew(lane(&claim(1, 1, 1), 1))).await;
     assert_eq!(anew, Placing::NoConversation);
     assert_eq!(ports.heads.lane(&conversation, &key).await.expect("a look"), None);
     create(ports, &conversation).await;
@@ -268,7 +268,8 @@ pub async fn lanes_beyond_the_head_keep_the_same_rules(ports: &Ports) {
     }
 }
 
-/// Other numbers go only to the claim that the lane holds, at the place where it holds it; inside the head and outside.
+/// Other numbers go only to the claim of the envelope that the lane holds, exactly as it was seen there; and so does its
+/// refusal, after which nobody gets any. Inside the head and outside.
 pub async fn a_place_is_given_anew_only_to_its_holder(ports: &Ports) {
     let (crowded, _, outside) = full(ports).await;
     let (roomy, inside) = (conversation(), LaneKey::of(&author()));
@@ -276,7 +277,9 @@ pub async fn a_place_is_given_anew_only_to_its_holder(ports: &Ports) {
     for (conversation, key) in [(roomy, inside), (crowded, outside)] {
         let held = claim(5, 50, 2);
         let Placing::Placed(first) = place(ports, &conversation, &key, &held).await else { panic!("no place") };
-        let anew = async |claim: Claim, old: Seq| place_on(ports, &conversation, &key, &claim, Terms::Anew(old)).await;
+        let anew = async |claim: Claim, first: Seq| {
+            place_on(ports, &conversation, &key, &claim, Terms::Anew(lane(&held, first.get()))).await
+        };
         let standing = Placing::Standing(lane(&held, first.get()));
         assert_eq!(anew(claim(5, 51, 2), first).await, standing, "another id");
         assert_eq!(anew(claim(4, 50, 2), first).await, standing, "another number");
@@ -286,7 +289,12 @@ pub async fn a_place_is_given_anew_only_to_its_holder(ports: &Ports) {
         assert_eq!(anew(held, first).await, Placing::Standing(lane(&held, second.get())), "done before");
         let stands = ports.heads.lane(&conversation, &key).await.expect("a look");
         assert_eq!(stands, Some(lane(&held, second.get())));
-        assert!(head_of(ports, &conversation).await > second.get());
+        let head = head_of(ports, &conversation).await;
+        assert!(head > second.get());
+        let refused = lane(&held.of_refusal(), head);
+        assert_eq!(anew(held.of_refusal(), first).await, Placing::Standing(lane(&held, second.get())), "too late");
+        assert_eq!(anew(held.of_refusal(), second).await, Placing::Placed(refused.first));
+        assert_eq!(anew(held, second).await, Placing::Standing(refused), "refused");
     }
 }
 

@@ -577,6 +577,36 @@ fn a_repeat_from_before_what_is_kept_is_refused_and_written_nowhere() {
     }
 }
 
+/// Two attempts, of which one still finds the void at the envelope's place, and the other nothing any more: either the
+/// envelope is refused for good, or it is stored.
+#[test]
+fn who_finds_a_void_and_who_finds_it_gone_come_to_one_verdict() {
+    for refused_first in [true, false] {
+        let scene = forty_days();
+        let (alice, bob, chat) = two(&scene);
+        alice.sends(&submission(1, 1, 1)).place();
+        let late = submission(2, 2, 1);
+        stall(&alice, &late);
+        bob.sends(&from_bob(submission(1, 9, 1))).place();
+        scene.passes(10 * SECOND);
+        assert_eq!(bob.reads(&chat, 0).through.get(), 3, "with a void at 2");
+        scene.passes(60 * DAY);
+        let finds_void = alice.sends_until(After("log.before"), &late);
+        scene.removes();
+        if refused_first {
+            assert_eq!(alice.sends(&late).code(), Code::Expired);
+            let log = scene.log(&chat);
+            assert_eq!(finds_void.goes_on().code(), Code::Expired);
+            assert_eq!(scene.log(&chat), log);
+        } else {
+            let finds_nothing = alice.sends_until(After("heads.get"), &late);
+            assert_eq!(finds_void.goes_on(), Accepted(4));
+            assert_eq!(finds_nothing.goes_on(), Repeat(4));
+        }
+        alice.sends(&submission(3, 3, 1)).place();
+    }
+}
+
 #[test]
 fn what_an_attempt_left_unwritten_is_written_at_a_place_of_now() {
     let scene = forty_days();
