@@ -14,10 +14,7 @@ pub fn envelope(
         conversation: conversation.clone(),
         to: to.cloned(),
         number: self::number(number),
-        messages: bodies
-            .iter()
-            .map(|body| Message { id: MessageId::fresh(), body: body.as_ref().to_owned(), written_at: None })
-            .collect(),
+        messages: bodies.iter().map(|body| Message::new(MessageId::fresh(), body.as_ref())).collect(),
     }
 }
 

@@ -142,11 +142,7 @@ mod tests {
             number: Number::FIRST,
             by: Author { user: UserId::new("alice").expect("valid"), device: DeviceId::new("phone").expect("valid") },
             at: 5,
-            messages: vec![Message {
-                id: MessageId(Uuid::from_u128(2)),
-                body: "é\n\"".to_owned(),
-                written_at: Some(3),
-            }],
+            messages: vec![Message { written_at: Some(3), ..Message::new(MessageId(Uuid::from_u128(2)), "é\n\"") }],
         };
         for slot in [Slot::Cell(cell), Slot::Void(Seq::ZERO.plus(9))] {
             let item = to_item(&conversation, &slot, Some(7_001)).expect("an item");

@@ -52,7 +52,7 @@ pub(crate) fn cell(first: Seq, by: Author, number: Number, messages: Vec<Message
 
 /// A message as it comes from a device.
 pub(crate) fn message(n: u64) -> Message {
-    Message { id: MessageId::fresh(), body: body(n), written_at: Some(n) }
+    Message { written_at: Some(n), ..Message::new(MessageId::fresh(), body(n)) }
 }
 
 impl Account {

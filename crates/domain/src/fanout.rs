@@ -202,7 +202,7 @@ mod tests {
     }
 
     fn cell(conversation: &str, seq: u64, bytes: usize) -> Parcel {
-        let message = Message { id: MessageId(Uuid::from_u128(9)), body: "x".repeat(bytes), written_at: None };
+        let message = Message::new(MessageId(Uuid::from_u128(9)), "x".repeat(bytes));
         let cell = Cell {
             seq: Seq::ZERO.plus(seq),
             envelope: EnvelopeId(Uuid::from_u128(u128::from(seq))),

@@ -5,16 +5,73 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Code, ConversationId, EnvelopeId, LanePlace, MessageId, Number, Refusal, Seq, UserId, limits};
 
-/// What a person writes. The server never reads `body`; end-to-end encrypted bodies are as good as plain ones.
+/// What a person writes, or what they change of it. The server never reads `body`; end-to-end encrypted bodies are as
+/// good as plain ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Message {
     /// Made on the device when the message is written, and kept through every retry.
     pub id: MessageId,
-    /// Opaque to the server. Not empty.
+    /// Opaque to the server. Empty where something is deleted, and only there.
     pub body: String,
     /// What the device's clock said at the time of writing, in Unix milliseconds. For display only: it orders nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written_at: Option<u64>,
+    /// It is an edit: `body` is the new text of this message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edits: Option<MessagePlace>,
+    /// It deletes this message, for everyone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletes: Option<MessagePlace>,
+    /// Only from the server: it was deleted, or it edits what was. Its body is gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
+}
+
+/// A message that has its place in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct MessagePlace {
+    /// Its place.
+    pub seq: Seq,
+    /// Its id.
+    pub id: MessageId,
+}
+
+impl Message {
+    /// A message without more.
+    pub fn new(id: MessageId, body: impl Into<String>) -> Self {
+        Self { id, body: body.into(), written_at: None, edits: None, deletes: None, deleted: false }
+    }
+
+    /// What it changes: it is an edit or a delete, and nothing to show by itself.
+    pub fn target(&self) -> Option<MessagePlace> {
+        self.edits.or(self.deletes)
+    }
+
+    /// What is left of it when it, or what it edits, is deleted.
+    #[must_use]
+    pub fn redacted(self) -> Self {
+        Self { body: String::new(), deleted: true, ..self }
+    }
+
+    /// Holds the message against the rules that need no look-up.
+    fn check(&self) -> Result<(), Refusal> {
+        let bad = |why: &str| Err(Refusal::new(Code::BadFrame, why));
+        if self.edits.is_some() && self.deletes.is_some() {
+            return bad("a message either edits or deletes");
+        }
+        if self.target().is_some_and(|target| target.seq.is_zero()) {
+            return bad("what is changed has a place in the log");
+        }
+        if self.deleted {
+            return bad("`deleted` is for the server to say");
+        }
+        match (self.body.is_empty(), self.deletes.is_some()) {
+            (true, false) => bad("a message's body must not be empty"),
+            (false, true) => bad("what deletes has no body"),
+            _ if self.written_at > Some(limits::INTEGER) => bad("`written_at` is at most 2^53 - 1"),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// One to 25 messages of one device for one conversation. Once sent it is sent again as it was, byte for byte, until
@@ -47,12 +104,7 @@ impl Envelope {
         if self.messages.len() > limits::ENVELOPE_MESSAGES {
             return Err(Refusal::new(Code::TooMany, "an envelope holds at most 25 messages"));
         }
-        if self.messages.iter().any(|m| m.body.is_empty()) {
-            return Err(Refusal::new(Code::BadFrame, "a message's body must not be empty"));
-        }
-        if self.messages.iter().any(|m| m.written_at > Some(limits::INTEGER)) {
-            return Err(Refusal::new(Code::BadFrame, "`written_at` is at most 2^53 - 1"));
-        }
+        self.messages.iter().try_for_each(Message::check)?;
         let ids: std::collections::HashSet<_> = self.messages.iter().map(|m| m.id).collect();
         if ids.len() != self.messages.len() {
             return Err(Refusal::new(Code::BadFrame, "two messages of the envelope have the same id"));

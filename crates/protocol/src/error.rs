@@ -23,6 +23,8 @@ pub enum Code {
     LaneConflict,
     /// The envelope waited longer than the acceptance window.
     Expired,
+    /// What the envelope edits or deletes is not there, or not for its author to change.
+    NoTarget,
     /// The connection's token has run out: connect again with a fresh one.
     TokenExpired,
     /// Too much at once: come back after `retry_after_ms`.
@@ -38,6 +40,11 @@ impl Code {
     /// Whether the same again may succeed without the device changing anything.
     pub fn retryable(self) -> bool {
         matches!(self, Self::Busy | Self::Unavailable | Self::TokenExpired)
+    }
+
+    /// Whether the server remembers the refusal and never takes the envelope: what is in it may go in another one.
+    pub fn is_for_good(self) -> bool {
+        matches!(self, Self::Expired | Self::NoTarget)
     }
 }
 

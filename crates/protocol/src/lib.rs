@@ -18,7 +18,7 @@ mod mark;
 mod presence;
 
 pub use cell::{Author, Cell, Page};
-pub use envelope::{Envelope, Message, Resolved, Submission};
+pub use envelope::{Envelope, Message, MessagePlace, Resolved, Submission};
 pub use error::{Code, LanePlace, Refusal};
 pub use frames::{
     Delivery, DeliveryItem, ErrorFrame, Fetch, FromServer, Hello, List, ListPage, MarkFrame, MarkResult, Marked,

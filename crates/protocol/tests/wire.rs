@@ -3,9 +3,9 @@
 use poste_protocol::{
     Author, Away, Cell, Code, ConversationId, Delivery, DeliveryItem, DeviceId, Envelope, EnvelopeId, ErrorFrame,
     Fetch, FromServer, Hello, LanePlace, List, ListPage, Mark, MarkFrame, MarkResult, Marked, MemberMark, Message,
-    MessageId, Number, Outcome, Page, PresenceNews, Reference, Refusal, Replaced, Request, Resolved, SendFrame, Sent,
-    Seq, Submission, Summary, Typing, TypingNews, UserId, UserPresence, Verdict, Watch, Watching, Welcome, limits,
-    parse,
+    MessageId, MessagePlace, Number, Outcome, Page, PresenceNews, Reference, Refusal, Replaced, Request, Resolved,
+    SendFrame, Sent, Seq, Submission, Summary, Typing, TypingNews, UserId, UserPresence, Verdict, Watch, Watching,
+    Welcome, limits, parse,
 };
 use uuid::Uuid;
 
@@ -34,7 +34,19 @@ fn conversation() -> ConversationId {
 }
 
 fn message(n: u128) -> Message {
-    Message { id: MessageId(Uuid::from_u128(n)), body: format!("hello {n}"), written_at: None }
+    Message::new(MessageId(Uuid::from_u128(n)), format!("hello {n}"))
+}
+
+fn place(n: u64, id: u128) -> MessagePlace {
+    MessagePlace { seq: seq(n), id: MessageId(Uuid::from_u128(id)) }
+}
+
+fn edit(n: u128) -> Message {
+    Message { edits: Some(place(12, 2)), ..message(n) }
+}
+
+fn delete(n: u128) -> Message {
+    Message { deletes: Some(place(13, 3)), ..Message::new(MessageId(Uuid::from_u128(n)), "") }
 }
 
 fn envelope() -> Envelope {
@@ -82,6 +94,15 @@ fn requests() {
                     resolved: Some(Resolved { lane: LanePlace { number: number(4), seq: seq(40) }, through: seq(41) }),
                 },
             ],
+        }),
+        Request::Send(SendFrame {
+            reference: reference(),
+            submissions: vec![Submission {
+                envelope: Envelope { number: number(2), messages: vec![edit(4), delete(5)], ..envelope() },
+                age_ms: 0,
+                attempt: 1,
+                resolved: None,
+            }],
         }),
         Request::Fetch(Fetch {
             reference: reference(),
@@ -183,6 +204,13 @@ fn answers_and_news() {
         }),
         FromServer::Typing(TypingNews { now: 1_790_000_000_123, conversation: conversation(), user: user("bob") }),
         FromServer::Replaced(Replaced { message: "a newer connection of this device".to_owned() }),
+        FromServer::Delivery(Delivery {
+            items: vec![DeliveryItem {
+                conversation: conversation(),
+                cells: vec![Cell { messages: vec![message(3).redacted(), edit(4).redacted(), delete(5)], ..cell() }],
+                marks: vec![],
+            }],
+        }),
         FromServer::Error(ErrorFrame {
             reference: Some(reference()),
             refusal: Refusal::new(Code::Busy, "too much at once").after_ms(250),
@@ -241,6 +269,19 @@ fn envelopes_are_held_against_the_limits() {
         code(Envelope { messages: vec![Message { body: String::new(), ..message(2) }], ..envelope() }),
         Code::BadFrame
     );
+    let with = |message: Message| Envelope { messages: vec![message], ..envelope() };
+    for good in [edit(4), delete(4)] {
+        assert!(with(good).check().is_ok());
+    }
+    for bad in [
+        Message { body: String::new(), ..edit(4) },
+        Message { body: "why".to_owned(), ..delete(4) },
+        Message { deletes: Some(place(13, 3)), ..edit(4) },
+        Message { edits: Some(place(0, 2)), ..edit(4) },
+        delete(4).redacted(),
+    ] {
+        assert_eq!(code(with(bad)), Code::BadFrame);
+    }
     let written_at = Some(limits::INTEGER + 1);
     assert_eq!(code(Envelope { messages: vec![Message { written_at, ..message(2) }], ..envelope() }), Code::BadFrame);
     let many = |n: u128| Envelope { messages: (0..n).map(message).collect(), ..envelope() };

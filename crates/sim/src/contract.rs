@@ -148,7 +148,8 @@ fn lane(claim: &Claim, first: u64) -> Lane {
 }
 
 fn cell(at: u64, count: u64, bytes: usize) -> Slot {
-    let message = |n| Message { id: MessageId(Uuid::from_u128(n)), body: "x".repeat(bytes), written_at: Some(1) };
+    let id = |n| MessageId(Uuid::from_u128(n));
+    let message = |n| Message { written_at: Some(1), ..Message::new(id(n), "x".repeat(bytes)) };
     Slot::Cell(Cell {
         seq: seq(at),
         envelope: EnvelopeId(Uuid::now_v7()),

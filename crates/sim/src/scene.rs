@@ -341,7 +341,7 @@ impl Device {
         let mut numbers = self.numbers.borrow_mut();
         let number = numbers.get(&direct.id).map_or(Number::FIRST, |number| number.next());
         numbers.insert(direct.id.clone(), number);
-        let message = |body: &str| Message { id: MessageId(id()), body: body.to_owned(), written_at: None };
+        let message = |body: &str| Message::new(MessageId(id()), body);
         let [one, other] = &direct.users;
         let envelope = Envelope {
             id: EnvelopeId(id()),

@@ -73,8 +73,7 @@ impl Server {
         let number = self.numbers[whose];
         let id = u128::from(number) * 2 + whose as u128;
         let body = "x".repeat(self.body);
-        let message =
-            |n| Message { id: MessageId(Uuid::from_u128(id * 100 + n)), body: body.clone(), written_at: None };
+        let message = |n| Message::new(MessageId(Uuid::from_u128(id * 100 + n)), body.clone());
         let envelope = Envelope {
             id: EnvelopeId(Uuid::from_u128(id)),
             conversation: direct(),

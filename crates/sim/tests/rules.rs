@@ -29,7 +29,7 @@ fn seq(n: u64) -> Seq {
 
 /// An envelope of alice for bob, with a number and ids of the test's choice.
 fn submission(number: u64, id: u128, count: u128) -> Submission {
-    let message = |n| Message { id: MessageId(Uuid::from_u128(id * 100 + n)), body: format!("{n}"), written_at: None };
+    let message = |n| Message::new(MessageId(Uuid::from_u128(id * 100 + n)), format!("{n}"));
     let envelope = Envelope {
         id: EnvelopeId(Uuid::from_u128(id)),
         conversation: ConversationId::direct(&user("alice"), &user("bob")),

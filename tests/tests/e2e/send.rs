@@ -162,7 +162,7 @@ async fn bodies_are_opaque_and_clocks_do_not_matter() {
     written.messages = bodies
         .iter()
         .zip(clocks)
-        .map(|(body, written_at)| Message { id: MessageId::fresh(), body: (*body).to_owned(), written_at })
+        .map(|(body, written_at)| Message { written_at, ..Message::new(MessageId::fresh(), *body) })
         .collect();
     phone.sends(&written).await;
     assert_eq!(bobs.hears(&written).await.messages, written.messages, "as delivered");

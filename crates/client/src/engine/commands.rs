@@ -76,7 +76,8 @@ impl Rules {
             Target::Conversation(id) => id,
         };
         let Some(row) = turn.tx.conversation(&id)? else { return Ok(Err(Error::UnknownConversation)) };
-        let message = Written { id: self.fresh_message_id(turn), body, written_at: Some(turn.now.wall) };
+        let id_of_message = self.fresh_message_id(turn);
+        let message = Written { written_at: Some(turn.now.wall), ..Written::new(id_of_message, body) };
         if let Err(refused) = check_message(&row, &message) {
             return Ok(Err(refused));
         }

@@ -94,10 +94,10 @@ impl Tx<'_> {
              WHERE conversation = ? AND seq IS NULL AND state = 1 AND envelope IS NULL ORDER BY local LIMIT ?",
         )?;
         let rows = found.query_map(params![conversation.as_str(), int(limit as u64)], |row| {
+            let id = MessageId(row.get::<_, Uuid>("id")?);
             Ok(Written {
-                id: MessageId(row.get::<_, Uuid>("id")?),
-                body: row.get("body")?,
                 written_at: optional_uint(row, "written_at")?,
+                ..Written::new(id, row.get::<_, String>("body")?)
             })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)

@@ -62,8 +62,7 @@ fn fill(path: &Path, peers: usize, history: u64) -> Waiting {
         let id = with(&name);
         tx.know_conversation(&id, Some(&UserId::new(&name).unwrap())).unwrap();
         for seq in 1..=history {
-            let text =
-                Message { id: MessageId::fresh(), body: format!("{name} {seq} {}", "h".repeat(200)), written_at: None };
+            let text = Message::new(MessageId::fresh(), format!("{name} {seq} {}", "h".repeat(200)));
             let cell = poste_protocol::Cell {
                 seq: Seq::new(seq).unwrap(),
                 envelope: EnvelopeId::fresh(),
@@ -76,7 +75,8 @@ fn fill(path: &Path, peers: usize, history: u64) -> Waiting {
         }
         tx.raise_cursor(&id, Seq::new(history).unwrap()).unwrap();
         let write = |body: &str| {
-            let message = Message { id: MessageId::fresh(), body: format!("{name}: {body}"), written_at: Some(5) };
+            let message =
+                Message { written_at: Some(5), ..Message::new(MessageId::fresh(), format!("{name}: {body}")) };
             tx.add_own(&id, &me, &message, 7, 7).unwrap();
             message
         };

@@ -15,7 +15,7 @@ fn store(messages: &[(&ConversationId, &str)]) -> Store {
     let tx = store.begin().unwrap();
     for ((conversation, body), place) in messages.iter().zip(1..) {
         tx.know_conversation(conversation, None).unwrap();
-        let message = Message { id: MessageId::fresh(), body: (*body).to_owned(), written_at: None };
+        let message = Message::new(MessageId::fresh(), *body);
         let cell = Cell {
             seq: Seq::new(place).unwrap(),
             envelope: EnvelopeId::fresh(),
@@ -94,7 +94,7 @@ fn what_is_dropped_or_taken_out_is_not_found_any_more() {
     let mut store = store(&[(&bob, "a secret of bob")]);
     let tx = store.begin().unwrap();
     let me = Author { user, device };
-    let own = Message { id: MessageId::fresh(), body: "a secret of mine".into(), written_at: Some(9_000) };
+    let own = Message { written_at: Some(9_000), ..Message::new(MessageId::fresh(), "a secret of mine") };
     tx.add_own(&bob, &me, &own, 9_000, 9_000).unwrap();
     tx.commit().unwrap();
     assert_eq!(search(&mut store, "secret"), ["a secret of mine", "a secret of bob"]);
