@@ -94,6 +94,13 @@ impl<'a> Fields<'a> {
         list.iter().map(|v| v.as_n().ok().and_then(|n| n.parse().ok()).ok_or_else(|| self.bad(name))).collect()
     }
 
+    /// A set of sequence numbers; empty where there is none.
+    pub(crate) fn seqs(&self, name: &str) -> Result<Vec<Seq>> {
+        let Some(set) = self.maybe(name) else { return Ok(Vec::new()) };
+        let set = set.as_ns().map_err(|_| self.bad(name))?;
+        set.iter().map(|n| n.parse().ok().and_then(|n| Seq::new(n).ok()).ok_or_else(|| self.bad(name))).collect()
+    }
+
     pub(crate) fn seq(&self, name: &str) -> Result<Seq> {
         Seq::new(self.number(name)?).map_err(|_| self.bad(name))
     }

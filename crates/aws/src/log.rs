@@ -3,21 +3,28 @@
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::{
-    Client, operation::put_item::PutItemError, operation::query::builders::QueryFluentBuilder,
-    types::ReturnValuesOnConditionCheckFailure,
+    Client,
+    operation::put_item::PutItemError,
+    operation::query::builders::QueryFluentBuilder,
+    operation::update_item::{UpdateItemError, builders::UpdateItemFluentBuilder},
+    types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
 use poste_domain::{
-    Trouble,
-    ports::{Log, Result, Slot, Slots},
+    Class, Trouble,
+    ports::{Log, Registered, Result, Slot, Slots},
 };
-use poste_protocol::{Author, Cell, ConversationId, Seq};
+use poste_protocol::{Author, Cell, ConversationId, Message, Seq};
 
 use crate::{
     item::{Fields, Item, bytes, number, text},
     trouble::trouble,
 };
 
-/// The log in DynamoDB. A cell's messages are one attribute of JSON: they are written and read as one.
+/// How often a redaction is tried while others redact messages of the same cell, of which there are 25 at most.
+const REDACTIONS: usize = 30;
+
+/// The log in DynamoDB. A cell's messages are one attribute of JSON: they are written and read as one. A redaction puts
+/// another text in its place, if it is still the one that was read.
 pub struct LogTable {
     client: Client,
     table: String,
@@ -38,6 +45,29 @@ impl LogTable {
             .limit(i32::try_from(limit).unwrap_or(i32::MAX))
             .consistent_read(true)
     }
+
+    fn update(&self, conversation: &ConversationId, cell: Seq) -> UpdateItemFluentBuilder {
+        self.client
+            .update_item()
+            .table_name(&self.table)
+            .key("conversation", text(conversation.as_str()))
+            .key("seq", number(cell))
+            .return_values(ReturnValue::AllNew)
+    }
+
+    /// The item of a cell, if it is there.
+    async fn item(&self, conversation: &ConversationId, cell: Seq) -> Result<Option<Item>> {
+        let query =
+            self.query(conversation, cell, 1).key_condition_expression("conversation = :conversation AND seq = :bound");
+        let found = query.send().await.map_err(|error| trouble("log.redact", &error))?;
+        let item = found.items.and_then(|mut items| items.pop());
+        Ok(item.filter(|item| item.contains_key("messages")))
+    }
+}
+
+/// The attribute with the places of edits of a cell's message.
+fn edits_of(index: usize) -> String {
+    format!("edits_{index}")
 }
 
 #[async_trait]
@@ -79,6 +109,58 @@ impl Log for LogTable {
             .key_condition_expression("conversation = :conversation AND seq <= :bound")
             .scan_index_forward(false);
         slots("log.before", query).await
+    }
+
+    async fn register(&self, conversation: &ConversationId, cell: Seq, index: usize, edit: Seq) -> Result<Registered> {
+        let update = self
+            .update(conversation, cell)
+            .update_expression("ADD #edits :edit")
+            .condition_expression("attribute_exists(messages)")
+            .expression_attribute_names("#edits", edits_of(index))
+            .expression_attribute_values(":edit", AttributeValue::Ns(vec![edit.get().to_string()]));
+        match update.send().await {
+            Ok(updated) => {
+                let item = updated.attributes.unwrap_or_default();
+                let messages: Vec<Message> = Fields::of("log.register", &item).json("messages")?;
+                let deleted = messages.get(index).is_none_or(|message| message.deleted);
+                Ok(if deleted { Registered::Redacted } else { Registered::Intact })
+            }
+            Err(error) => match error.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(Registered::Gone),
+                _ => Err(trouble("log.register", &error)),
+            },
+        }
+    }
+
+    async fn redact(&self, conversation: &ConversationId, cell: Seq, index: usize) -> Result<Vec<Seq>> {
+        for _ in 0..REDACTIONS {
+            let Some(item) = self.item(conversation, cell).await? else { return Ok(Vec::new()) };
+            let fields = Fields::of("log.redact", &item);
+            let before = fields.text("messages")?;
+            let mut messages: Vec<Message> = fields.json("messages")?;
+            let Some(message) = messages.get_mut(index).filter(|message| !message.deleted) else {
+                return fields.seqs(&edits_of(index));
+            };
+            *message = message.clone().redacted();
+            let after = serde_json::to_string(&messages).map_err(|error| Trouble::broken("log.redact", error))?;
+            let update = self
+                .update(conversation, cell)
+                .update_expression("SET messages = :after")
+                .condition_expression("messages = :before")
+                .expression_attribute_values(":before", text(before))
+                .expression_attribute_values(":after", text(after));
+            match update.send().await {
+                // Who registers from now on finds it redacted; who did before is told of.
+                Ok(updated) => {
+                    return Fields::of("log.redact", &updated.attributes.unwrap_or_default()).seqs(&edits_of(index));
+                }
+                Err(error) => match error.as_service_error() {
+                    Some(UpdateItemError::ConditionalCheckFailedException(_)) => {}
+                    _ => return Err(trouble("log.redact", &error)),
+                },
+            }
+        }
+        Err(Trouble::new("log.redact", Class::Throttled, "others were faster, again and again"))
     }
 }
 

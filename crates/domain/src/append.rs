@@ -4,12 +4,18 @@
 //! Every step may be repeated, by anyone, at any time: the lane says whether an envelope has its place, the cell says
 //! whether it is written, and a repeat goes on from there. A crash between two steps leaves nothing that a retry or a
 //! reader does not mend.
+//!
+//! What edits and deletes do besides is in [`changes`].
+
+mod changes;
 
 use std::sync::Arc;
 
 use poste_protocol::{
     Author, Cell, Code, ConversationId, Envelope, Outcome, Refusal, Resolved, Seq, Submission, UserId,
 };
+
+use changes::{Targets, no_target};
 
 use crate::{
     Claim, Failure, Lane, LaneKey, Retention, Trouble,
@@ -71,6 +77,9 @@ struct Attempt<'a> {
     envelope: &'a Envelope,
     key: LaneKey,
     claim: Claim,
+    targets: Targets,
+    /// Why it is not taken, unless it has its place already.
+    refusal: Option<Refusal>,
 }
 
 impl Append {
@@ -95,22 +104,31 @@ impl Append {
         let envelope = &submission.envelope;
         envelope.check()?;
         self.authorise(author, envelope).await?;
-        let attempt = Attempt { author, envelope, key: LaneKey::of(author), claim: Claim::of(envelope) };
-        // What waited too long is refused, unless it has its place already: a repeat is a success however old it is. The
+        let targets = self.find_targets(envelope).await?;
+        let refusal = match () {
+            () if !self.settings.accepts(submission.age_ms) => Some(expired()),
+            () if !targets.are_open_to(author) => Some(no_target()),
+            () => None,
+        };
+        let (key, claim) = (LaneKey::of(author), Claim::of(envelope));
+        let attempt = Attempt { author, envelope, key, claim, targets, refusal };
+        // What is not taken is refused, unless it has its place already: a repeat is a success however old it is. The
         // lane remembers the refusal, so that no attempt which is still alive stores the envelope.
-        let accepted = self.settings.accepts(submission.age_ms);
-        let claim = if accepted { attempt.claim } else { attempt.claim.of_refusal() };
+        let claim = if attempt.refusal.is_none() { claim } else { claim.of_refusal() };
         let placed = match &submission.resolved {
             Some(resolved) => self.place_over(&attempt, claim, resolved).await?,
             None => self.place(&attempt, claim, Terms::Next).await?,
         };
         let (cell, repeat) = match placed {
-            Placed::Fresh(_) if !accepted => return Err(expired().into()),
-            Placed::Fresh(lane) => self.write(&attempt, lane).await?,
+            Placed::Fresh(lane) => match &attempt.refusal {
+                Some(refusal) => return Err(refusal.clone().into()),
+                None => self.write(&attempt, lane).await?,
+            },
             Placed::Earlier(lane) => self.take_up(&attempt, lane).await?,
             Placed::Written(cell) => (cell, true),
         };
         let cell = *cell;
+        self.redact(&attempt, &cell).await?;
         let outcome = Outcome::Accepted { seq: cell.seq, at: cell.at, repeat };
         let parcel =
             Parcel { conversation: envelope.conversation.clone(), from: author.clone(), news: News::Cell(cell) };
@@ -167,7 +185,7 @@ impl Append {
         }
         if resolved.through < lane.first
             && !lane.is_refused()
-            && let Decided::Written(_) = self.decide(attempt, lane.first).await?
+            && let Decided::Written(_) = self.decide(&attempt.envelope.conversation, lane.first).await?
         {
             return Err(lane_conflict(lane).into());
         }
@@ -178,7 +196,7 @@ impl Append {
     async fn stand(&self, attempt: &Attempt<'_>, lane: Lane) -> Result<Placed, Failure> {
         match judge(&attempt.claim, Some(lane)) {
             Standing::Repeat(lane) => Ok(Placed::Earlier(lane)),
-            Standing::Refused => Err(expired().into()),
+            Standing::Refused => Err(attempt.refusal.clone().unwrap_or_else(expired).into()),
             Standing::Late(lane) => {
                 let back = self.log.before(&attempt.envelope.conversation, lane.first, LOOK_BACK).await?;
                 let written = back.slots.into_iter().find_map(|slot| attempt.own(slot));
@@ -192,7 +210,7 @@ impl Append {
     /// An earlier attempt was given a place, and is still at it or has ended. Its cell is there, or will never be: then
     /// the envelope gets a place of now. Nothing is ever written at a place that was given long ago.
     async fn take_up(&self, attempt: &Attempt<'_>, lane: Lane) -> Result<(Box<Cell>, bool), Failure> {
-        let claim = match self.decide(attempt, lane.first).await? {
+        let claim = match self.decide(&attempt.envelope.conversation, lane.first).await? {
             Decided::Written(slot) => return Ok((attempt.own(slot).ok_or_else(foreign)?, true)),
             // Perhaps it was there and was removed: nobody can tell any more. The refusal takes the place, too: another
             // attempt may have found it shut before the store removed that, and would place the envelope anew.
@@ -207,8 +225,7 @@ impl Append {
     }
 
     /// After this nothing can be written at a place any more.
-    async fn decide(&self, attempt: &Attempt<'_>, place: Seq) -> Result<Decided, Failure> {
-        let conversation = &attempt.envelope.conversation;
+    async fn decide(&self, conversation: &ConversationId, place: Seq) -> Result<Decided, Failure> {
         let mut there = self.log.before(conversation, place, 1).await?.slots.pop().filter(|slot| slot.seq() == place);
         if there.is_none() {
             let head = self.heads.head(conversation).await?;
@@ -234,7 +251,7 @@ impl Append {
                 number: lane.number,
                 by: (*author).clone(),
                 at: self.clock.now_ms(),
-                messages: envelope.messages.clone(),
+                messages: self.register(attempt, lane.first).await?,
             };
             let slot = Slot::Cell(cell);
             match self.put(&envelope.conversation, &slot).await? {

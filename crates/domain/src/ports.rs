@@ -160,7 +160,18 @@ pub struct Slots {
     pub end: bool,
 }
 
-/// The log: write-once slots.
+/// How an edit finds the message that it edits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registered {
+    /// As it was written. Whoever redacts it from now on is told of the edit.
+    Intact,
+    /// Redacted.
+    Redacted,
+    /// There is no such cell any more.
+    Gone,
+}
+
+/// The log: write-once slots, of which single messages may be redacted.
 #[async_trait]
 pub trait Log: Send + Sync {
     /// Puts a slot where there is nothing. What was there already comes back instead, unchanged. From `removal` on
@@ -172,6 +183,14 @@ pub trait Log: Send + Sync {
 
     /// Slots with a number of at most `from`, descending, at most `limit`. Consistent.
     async fn before(&self, conversation: &ConversationId, from: Seq, limit: u32) -> Result<Slots>;
+
+    /// Notes at message `index` of the cell at `cell` that an edit of it has the place `edit`: the first number of the
+    /// edit's cell, which need not be written yet. Again is as good as once.
+    async fn register(&self, conversation: &ConversationId, cell: Seq, index: usize, edit: Seq) -> Result<Registered>;
+
+    /// [Redacts](poste_protocol::Message::redacted) message `index` of the cell at `cell`, and tells the places of all
+    /// edits of it that were registered before. Again is as good as once, and where there is no cell nothing happens.
+    async fn redact(&self, conversation: &ConversationId, cell: Seq, index: usize) -> Result<Vec<Seq>>;
 }
 
 /// A user's conversation, from the user's side.

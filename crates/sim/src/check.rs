@@ -8,6 +8,7 @@ use poste_protocol::{Cell, ConversationId, EnvelopeId, FromServer, MessageId, Se
 
 use crate::{
     device::{Device, Written},
+    memory::holds,
     network::{LIFE, Network},
 };
 
@@ -338,7 +339,7 @@ fn nothing_posted_that_is_not_stored(
             let log = logs.get(&item.conversation).map(Vec::as_slice).unwrap_or_default();
             for cell in item.cells {
                 let seq = cell.seq;
-                let stored = log.contains(&Slot::Cell(cell));
+                let stored = log.iter().any(|slot| holds(slot, &cell));
                 hold(stored, "I7", || format!("{seq} of {} was posted and is not stored", item.conversation))?;
             }
         }

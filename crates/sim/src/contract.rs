@@ -9,7 +9,7 @@ use poste_domain::{
     Claim, Lane, LaneKey, Membership, Retention,
     ports::{
         Callback, Connection, Connections, Courier, Head, Heads, Log, Marks, Members, News, Parcel, Placement, Placing,
-        Posted, Presence, Registration, Slot, Standing, Terms, Told,
+        Posted, Presence, Registered, Registration, Slot, Standing, Terms, Told,
     },
 };
 use poste_protocol::{
@@ -90,6 +90,10 @@ macro_rules! contract_tests {
             of_two_writers_one_wins,
             slots_come_in_order_and_in_pages,
             large_slots_come_in_more_pages,
+            an_edit_is_registered_at_its_message,
+            a_message_is_redacted_and_the_rest_stays,
+            what_is_not_there_is_neither_registered_nor_redacted,
+            messages_of_one_cell_are_redacted_at_once,
             direct_conversations_are_founded_as_often_as_one_likes,
             conversations_come_in_pages,
             marks_move_forward,
@@ -458,6 +462,84 @@ pub async fn of_two_writers_one_wins(ports: &Ports) {
     let won: Vec<&Slot> = outcomes.iter().filter(|(_, found)| found.is_none()).map(|(slot, _)| slot).collect();
     assert_eq!(won.len(), 1);
     assert!(outcomes.iter().filter_map(|(_, found)| found.as_ref()).all(|found| found == won[0]));
+}
+
+/// Places of edits are kept apart by message, each once, and told by the redaction; who comes after it is told of it.
+pub async fn an_edit_is_registered_at_its_message(ports: &Ports) {
+    let conversation = conversation();
+    put(ports, &conversation, &cell(5, 3, 10)).await;
+    let register =
+        async |index, edit| ports.log.register(&conversation, seq(5), index, seq(edit)).await.expect("an answer");
+    for (index, edit) in [(0, 20), (2, 9), (2, 110), (2, 9)] {
+        assert_eq!(register(index, edit).await, Registered::Intact);
+    }
+    assert_eq!(redact(ports, &conversation, 5, 2).await, [9, 110]);
+    assert_eq!(register(2, 111).await, Registered::Redacted);
+    assert_eq!(register(0, 21).await, Registered::Intact);
+    assert_eq!(redact(ports, &conversation, 5, 1).await, [0_u64; 0]);
+    assert_eq!(redact(ports, &conversation, 5, 0).await, [20, 21]);
+    let again = redact(ports, &conversation, 5, 2).await;
+    assert!([9, 110].iter().all(|edit| again.contains(edit)), "{again:?}");
+}
+
+/// Only the body goes, and only that of the one message; again is as good as once, and nothing brings it back.
+pub async fn a_message_is_redacted_and_the_rest_stays(ports: &Ports) {
+    let conversation = conversation();
+    let (before, Slot::Cell(whole), after) = (cell(1, 1, 10), cell(2, 3, 10), cell(5, 1, 10)) else { panic!("a cell") };
+    let whole = Slot::Cell(whole);
+    for slot in [&before, &whole, &after] {
+        put(ports, &conversation, slot).await;
+    }
+    let Slot::Cell(mut cell) = whole.clone() else { panic!("a cell") };
+    cell.messages[1] = cell.messages[1].clone().redacted();
+    let redacted = Slot::Cell(cell);
+    for _ in 0..2 {
+        redact(ports, &conversation, 2, 1).await;
+        assert_eq!(put(ports, &conversation, &whole).await.as_ref(), Some(&redacted));
+        let found = ports.log.after(&conversation, Seq::ZERO, 10).await.expect("slots");
+        assert_eq!(found.slots, [before.clone(), redacted.clone(), after.clone()]);
+    }
+}
+
+/// Neither brings anything into being: not where nothing is, nor where a void is.
+pub async fn what_is_not_there_is_neither_registered_nor_redacted(ports: &Ports) {
+    let conversation = conversation();
+    let void = Slot::Void(seq(4));
+    put(ports, &conversation, &void).await;
+    for at in [3, 4] {
+        let registered = ports.log.register(&conversation, seq(at), 0, seq(9)).await;
+        assert_eq!(registered.expect("an answer"), Registered::Gone);
+        assert_eq!(redact(ports, &conversation, at, 0).await, [0_u64; 0]);
+    }
+    assert_eq!(ports.log.after(&conversation, Seq::ZERO, 10).await.expect("slots").slots, [void]);
+}
+
+/// Who redacts beside others takes nothing back of what they did, nor do those who register meanwhile.
+pub async fn messages_of_one_cell_are_redacted_at_once(ports: &Ports) {
+    let conversation = conversation();
+    put(ports, &conversation, &cell(1, 8, 10)).await;
+    let work = (0..8).map(|index| {
+        let (ports, conversation) = (ports.clone(), conversation.clone());
+        tokio::spawn(async move {
+            ports.log.register(&conversation, seq(1), index, seq(50)).await.expect("registered");
+            while ports.log.redact(&conversation, seq(1), index).await.is_err() {}
+        })
+    });
+    for done in work.collect::<Vec<_>>() {
+        done.await.expect("no panic");
+    }
+    let found = ports.log.after(&conversation, Seq::ZERO, 10).await.expect("slots").slots;
+    let Some(Slot::Cell(cell)) = found.first() else { panic!("{found:?}") };
+    assert!(cell.messages.iter().all(|message| message.deleted && message.body.is_empty()), "{cell:?}");
+    for index in 0..8 {
+        assert_eq!(redact(ports, &conversation, 1, index).await, [50]);
+    }
+}
+
+async fn redact(ports: &Ports, conversation: &ConversationId, cell: u64, index: usize) -> Vec<u64> {
+    let mut edits = ports.log.redact(conversation, seq(cell), index).await.expect("a redaction");
+    edits.sort_unstable();
+    edits.into_iter().map(Seq::get).collect()
 }
 
 /// Ascending after a number, descending from one, by number and not by text; `end` is told, at the latest with a look

@@ -13,11 +13,11 @@ use poste_domain::{
     Claim, Epochs, Lane, LaneKey, Membership, Retention,
     ports::{
         Advance, Belonging, Belongings, Callback, Clock, Connection, Connections, Courier, Head, Heads, Log, Marks,
-        Members, Parcel, Placement, Placing, Posted, Presence, Registration, Result, Slot, Slots, Standing, Terms,
-        Told,
+        Members, Parcel, Placement, Placing, Posted, Presence, Registered, Registration, Result, Slot, Slots, Standing,
+        Terms, Told,
     },
 };
-use poste_protocol::{Author, ConversationId, DeviceId, FromServer, Mark, MemberMark, Seq, UserId};
+use poste_protocol::{Author, Cell, ConversationId, DeviceId, FromServer, Mark, MemberMark, Message, Seq, UserId};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     time::Instant,
@@ -43,6 +43,8 @@ struct State {
     log: BTreeMap<ConversationId, BTreeMap<Seq, Slot>>,
     /// How many slots each look into a log asked for.
     looks: Vec<u32>,
+    /// Where edits of a message are: by its cell and its position there.
+    edits: BTreeMap<(ConversationId, Seq, usize), BTreeSet<Seq>>,
     /// From when on what may be removed.
     removals: BTreeSet<(u64, ConversationId, Seq)>,
     /// What was removed.
@@ -147,6 +149,15 @@ impl World {
     /// How many slots each look into a log asked for, in order.
     pub fn looks(&self) -> Vec<u32> {
         self.state().looks.clone()
+    }
+
+    /// The cells that a conversation's log holds.
+    pub fn stored(&self, conversation: &ConversationId) -> Vec<Cell> {
+        let cell = |slot: &Slot| match slot {
+            Slot::Cell(cell) => Some(cell.clone()),
+            Slot::Void(_) => None,
+        };
+        self.state().log.get(conversation).into_iter().flat_map(|log| log.values().filter_map(cell)).collect()
     }
 
     /// Removes some of what may be removed, as a store does whose removal is late and in no order.
@@ -496,6 +507,49 @@ impl Log for World {
             })
             .await
     }
+
+    async fn register(&self, conversation: &ConversationId, cell: Seq, index: usize, edit: Seq) -> Result<Registered> {
+        self.weather
+            .call("log.register", || {
+                let mut state = self.state();
+                let Some(message) = message_in(&mut state, conversation, cell, index) else {
+                    return Ok(Registered::Gone);
+                };
+                let deleted = message.deleted && !self.breaks(Mutation::EditsAfterDeletes);
+                if !self.breaks(Mutation::EditsUnregistered) {
+                    state.edits.entry((conversation.clone(), cell, index)).or_default().insert(edit);
+                }
+                Ok(if deleted { Registered::Redacted } else { Registered::Intact })
+            })
+            .await
+    }
+
+    async fn redact(&self, conversation: &ConversationId, cell: Seq, index: usize) -> Result<Vec<Seq>> {
+        self.weather
+            .call("log.redact", || {
+                let mut state = self.state();
+                let Some(message) = message_in(&mut state, conversation, cell, index) else { return Ok(Vec::new()) };
+                if !self.breaks(Mutation::DeletesKeepContent) {
+                    *message = message.clone().redacted();
+                }
+                let edits = state.edits.get(&(conversation.clone(), cell, index));
+                Ok(edits.into_iter().flatten().copied().collect())
+            })
+            .await
+    }
+}
+
+/// A message of a cell that is there.
+fn message_in<'a>(
+    state: &'a mut State,
+    conversation: &ConversationId,
+    cell: Seq,
+    index: usize,
+) -> Option<&'a mut Message> {
+    match state.log.get_mut(conversation)?.get_mut(&cell)? {
+        Slot::Cell(cell) => cell.messages.get_mut(index),
+        Slot::Void(_) => None,
+    }
 }
 
 fn run<'a>(slots: impl Iterator<Item = &'a Slot>, limit: u32) -> Slots {
@@ -758,15 +812,23 @@ impl Callback for World {
     }
 }
 
+/// Whether a slot holds this cell, of which it may have lost content since.
+pub(crate) fn holds(slot: &Slot, cell: &Cell) -> bool {
+    let Slot::Cell(stored) = slot else { return false };
+    let messages = stored.messages.iter().zip(&cell.messages);
+    let same = |(stored, message): (&Message, &Message)| stored == message || *stored == message.clone().redacted();
+    let bare = |cell: &Cell| Cell { messages: Vec::new(), ..cell.clone() };
+    stored.messages.len() == cell.messages.len() && messages.into_iter().all(same) && bare(stored) == bare(cell)
+}
+
 /// The cells of a delivery that are not in the log.
 fn not_stored(state: &State, frame: &str) -> Vec<String> {
     let Ok(FromServer::Delivery(delivery)) = serde_json::from_str(frame) else { return Vec::new() };
     let cells = delivery.items.into_iter().flat_map(|item| {
         let parts = [state.log.get(&item.conversation), state.removed.get(&item.conversation)];
         item.cells.into_iter().filter_map(move |cell| {
-            let (seq, slot) = (cell.seq, Slot::Cell(cell));
-            let stored = parts.iter().flatten().any(|part| part.get(&seq) == Some(&slot));
-            (!stored).then(|| format!("{seq} of {}", item.conversation))
+            let stored = parts.iter().flatten().any(|part| part.get(&cell.seq).is_some_and(|slot| holds(slot, &cell)));
+            (!stored).then(|| format!("{} of {}", cell.seq, item.conversation))
         })
     });
     cells.collect()

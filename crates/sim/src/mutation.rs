@@ -48,6 +48,12 @@ pub enum Mutation {
     RemovedTooEarly,
     /// The lane does not remember that an envelope was refused.
     RefusalsForgotten,
+    /// A delete leaves the text of its message in the log.
+    DeletesKeepContent,
+    /// An edit is not registered at its message.
+    EditsUnregistered,
+    /// An edit is written with its text whether or not its message is deleted.
+    EditsAfterDeletes,
 }
 
 impl Mutation {

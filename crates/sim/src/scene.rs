@@ -24,8 +24,8 @@ use poste_domain::{
 };
 use poste_protocol::{
     Author, Cell, Code, ConversationId, DeviceId, Envelope, EnvelopeId, Fetch, FromServer, List, Mark, MarkFrame,
-    MemberMark, Message, MessageId, Number, Outcome, Page, Reference, Refusal, Request, SendFrame, Seq, Submission,
-    Summary, UserId,
+    MemberMark, Message, MessageId, MessagePlace, Number, Outcome, Page, Reference, Refusal, Request, SendFrame, Seq,
+    Submission, Summary, UserId,
 };
 use tokio::{runtime::Runtime, sync::mpsc::UnboundedReceiver};
 use uuid::Uuid;
@@ -172,6 +172,12 @@ impl Scene {
         self.stage.world.log_of(&direct.id)
     }
 
+    /// Whether the store has a text, in any message of the log.
+    pub fn stores(&self, direct: &Direct, text: &str) -> bool {
+        let cells = self.stage.world.stored(&direct.id).into_iter();
+        cells.flat_map(|cell| cell.messages).any(|message| message.body.contains(text))
+    }
+
     /// Voids in the log.
     pub fn voids(&self, direct: &Direct) -> usize {
         self.log(direct).iter().filter(|slot| matches!(slot, Slot::Void(_))).count()
@@ -209,6 +215,17 @@ impl Stage {
             connected_at_ms: self.now_ms(),
             token_expires_at_ms: u64::MAX,
         }
+    }
+
+    /// What is at a place of the log, or was; nothing that there is where there is none.
+    fn message_at(&self, direct: &Direct, place: u64) -> MessagePlace {
+        let at = |slot: Slot| match slot {
+            Slot::Cell(cell) => (cell.seq.get()..).zip(cell.messages).find(|(seq, _)| *seq == place),
+            Slot::Void(_) => None,
+        };
+        let found = self.world.log_of(&direct.id).into_iter().find_map(at);
+        let id = found.map_or_else(|| MessageId(Uuid::from_u128(self.next().into())), |(_, message)| message.id);
+        MessagePlace { seq: seq(place), id }
     }
 
     /// A device's new connection.
@@ -337,18 +354,37 @@ impl Device {
 
     /// Somebody writes: a new envelope with the device's next number, not sent yet.
     pub fn writes<const N: usize>(&self, direct: &Direct, bodies: [&str; N]) -> Submission {
-        let id = || Uuid::from_u128(self.stage.next().into());
+        let message = |body| Message::new(MessageId(self.fresh()), body);
+        self.encloses(direct, bodies.into_iter().map(message).collect())
+    }
+
+    /// Somebody gives the message at a place another text: an envelope that is not sent yet.
+    pub fn edits(&self, direct: &Direct, place: u64, body: &str) -> Submission {
+        let edits = Some(self.stage.message_at(direct, place));
+        self.encloses(direct, vec![Message { edits, ..Message::new(MessageId(self.fresh()), body) }])
+    }
+
+    /// Somebody deletes the message at a place, for everyone: an envelope that is not sent yet.
+    pub fn deletes(&self, direct: &Direct, place: u64) -> Submission {
+        let deletes = Some(self.stage.message_at(direct, place));
+        self.encloses(direct, vec![Message { deletes, ..Message::new(MessageId(self.fresh()), "") }])
+    }
+
+    fn fresh(&self) -> Uuid {
+        Uuid::from_u128(self.stage.next().into())
+    }
+
+    fn encloses(&self, direct: &Direct, messages: Vec<Message>) -> Submission {
         let mut numbers = self.numbers.borrow_mut();
         let number = numbers.get(&direct.id).map_or(Number::FIRST, |number| number.next());
         numbers.insert(direct.id.clone(), number);
-        let message = |body: &str| Message::new(MessageId(id()), body);
         let [one, other] = &direct.users;
         let envelope = Envelope {
-            id: EnvelopeId(id()),
+            id: EnvelopeId(self.fresh()),
             conversation: direct.id.clone(),
             to: Some(if *one == self.author.user { other.clone() } else { one.clone() }),
             number,
-            messages: bodies.into_iter().map(message).collect(),
+            messages,
         };
         Submission { envelope, age_ms: 0, attempt: 1, resolved: None }
     }

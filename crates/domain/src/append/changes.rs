@@ -1,0 +1,133 @@
+//! Edits and deletes: entries of the log that say which message they change.
+//!
+//! A delete takes content out of the log: that of its message, and of all edits of it. So that none is overlooked, an
+//! edit is registered at its message before it is written, with the place where it will be; and a delete redacts the
+//! message before it looks after the edits that are registered there. Both are one write of one item, so one of them is
+//! first. If that is the edit, the delete finds it: written, it is redacted; not written yet, it finds a void at its
+//! place, takes another one and registers there. If it is the delete, the edit is written without its text.
+//!
+//! Every step may be repeated, by anyone, at any time.
+
+use std::collections::BTreeMap;
+
+use futures::{TryStreamExt, stream};
+use poste_protocol::{Author, Cell, Code, ConversationId, Envelope, Message, MessagePlace, Refusal, Seq};
+
+use super::{Append, Attempt, Decided};
+use crate::{
+    Failure, Trouble,
+    ports::{Registered, Slot},
+};
+
+/// Edits of one message that are redacted at the same time.
+const AT_ONCE: usize = 16;
+
+/// What an envelope changes.
+pub(super) struct Targets {
+    /// For each change in it: whether it deletes, and the message's cell if it is there to be changed.
+    open: Vec<(bool, Option<Cell>)>,
+    /// Where the messages are, as long as the store has them: cell, and position in it.
+    there: BTreeMap<MessagePlace, (Seq, usize)>,
+}
+
+impl Targets {
+    /// Whether the author may change all of it.
+    pub(super) fn are_open_to(&self, author: &Author) -> bool {
+        self.open.iter().all(|(deletes, cell)| {
+            cell.as_ref().is_some_and(|cell| if *deletes { may_delete(author, cell) } else { may_edit(author, cell) })
+        })
+    }
+}
+
+/// Whose messages a user may edit: their own.
+fn may_edit(author: &Author, cell: &Cell) -> bool {
+    cell.by.user == author.user
+}
+
+/// Whose messages a user may delete for everyone: their own.
+fn may_delete(author: &Author, cell: &Cell) -> bool {
+    cell.by.user == author.user
+}
+
+impl Append {
+    /// Looks for everything that an envelope changes.
+    pub(super) async fn find_targets(&self, envelope: &Envelope) -> Result<Targets, Trouble> {
+        let mut targets = Targets { open: Vec::new(), there: BTreeMap::new() };
+        for message in &envelope.messages {
+            let Some(place) = message.target() else { continue };
+            let found = self.find(&envelope.conversation, place).await?;
+            let cell = found.and_then(|(cell, index)| {
+                targets.there.insert(place, (cell.seq, index));
+                let kept = self.settings.retention.keeps(cell.at, self.clock.now_ms());
+                (kept && cell.messages[index].target().is_none()).then_some(cell)
+            });
+            targets.open.push((message.deletes.is_some(), cell));
+        }
+        Ok(targets)
+    }
+
+    /// The cell that a message is in, and its position there.
+    async fn find(&self, conversation: &ConversationId, place: MessagePlace) -> Result<Option<(Cell, usize)>, Trouble> {
+        let Some(Slot::Cell(cell)) = self.log.before(conversation, place.seq, 1).await?.slots.pop() else {
+            return Ok(None);
+        };
+        let index = place.seq.get().checked_sub(cell.seq.get()).and_then(|index| usize::try_from(index).ok());
+        let index = index.filter(|index| cell.messages.get(*index).is_some_and(|message| message.id == place.id));
+        Ok(index.map(|index| (cell, index)))
+    }
+
+    /// The messages of an envelope as they are to be written at a place. Every edit is registered there first; if what
+    /// it edits is deleted, or is deleted by this very envelope, it comes without its text.
+    pub(super) async fn register(&self, attempt: &Attempt<'_>, place: Seq) -> Result<Vec<Message>, Failure> {
+        let Attempt { envelope, targets, .. } = attempt;
+        let mut messages = envelope.messages.clone();
+        for message in &mut messages {
+            let Some(target) = message.edits else { continue };
+            let registered = match targets.there.get(&target) {
+                _ if envelope.messages.iter().any(|other| other.deletes == Some(target)) => Registered::Redacted,
+                Some((cell, index)) => self.log.register(&envelope.conversation, *cell, *index, place).await?,
+                None => Registered::Gone,
+            };
+            match registered {
+                Registered::Intact => {}
+                Registered::Redacted => *message = message.clone().redacted(),
+                // It may have been deleted before it was gone: nobody can tell any more.
+                Registered::Gone => return Err(no_target().into()),
+            }
+        }
+        Ok(messages)
+    }
+
+    /// After this nothing of what a cell deletes is in the log, and nothing of it will come there.
+    pub(super) async fn redact(&self, attempt: &Attempt<'_>, cell: &Cell) -> Result<(), Failure> {
+        let conversation = &attempt.envelope.conversation;
+        for target in cell.messages.iter().filter_map(|message| message.deletes) {
+            let Some((first, index)) = attempt.targets.there.get(&target) else { continue };
+            let edits = self.log.redact(conversation, *first, *index).await?;
+            stream::iter(edits.into_iter().map(Ok))
+                .try_for_each_concurrent(AT_ONCE, |place| self.redact_edits(conversation, target, place))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Redacts the edits of a message that are at a place, or sees to it that nothing comes there.
+    async fn redact_edits(
+        &self,
+        conversation: &ConversationId,
+        target: MessagePlace,
+        place: Seq,
+    ) -> Result<(), Failure> {
+        let Decided::Written(Slot::Cell(cell)) = self.decide(conversation, place).await? else { return Ok(()) };
+        for (index, message) in cell.messages.iter().enumerate() {
+            if message.edits == Some(target) && !message.deleted {
+                self.log.redact(conversation, place, index).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn no_target() -> Refusal {
+    Refusal::new(Code::NoTarget, "there is no such message that this user may change")
+}
