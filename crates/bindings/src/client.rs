@@ -54,6 +54,16 @@ impl PosteClient {
         Ok(self.client.send(Target::Conversation(conversation_id(&conversation)?), body).await?.into())
     }
 
+    /// Gives an own message another text, for everyone. It is on the disk, and shown, when this returns.
+    pub async fn edit(&self, message: String, body: String) -> Result<Message, PosteError> {
+        Ok(self.client.edit(message_id(&message)?, body).await?.into())
+    }
+
+    /// Deletes an own message, for everyone. That is on the disk, and shown, when this returns.
+    pub async fn delete(&self, message: String) -> Result<(), PosteError> {
+        Ok(self.client.delete(message_id(&message)?).await?)
+    }
+
     /// Asks for the next page of history before what is on this device. A change of the conversation tells when it is
     /// here. Says whether there is any.
     pub async fn older(&self, conversation: String) -> Result<bool, PosteError> {
@@ -94,12 +104,12 @@ impl PosteClient {
         Ok(list(self.client.outbox().await?))
     }
 
-    /// Sends a failed message again, with everything that was refused in the same envelope.
+    /// Sends a failed message or change again, with everything that was refused in the same envelope.
     pub async fn retry(&self, message: String) -> Result<(), PosteError> {
         Ok(self.client.retry(message_id(&message)?).await?)
     }
 
-    /// Drops an own message that failed, or that waits and is not on its way yet.
+    /// Drops an own message or change that failed, or that waits and is not on its way yet.
     pub async fn drop_message(&self, message: String) -> Result<(), PosteError> {
         Ok(self.client.drop_message(message_id(&message)?).await?)
     }

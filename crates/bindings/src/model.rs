@@ -110,6 +110,67 @@ pub struct Message {
     pub at: Option<u64>,
     /// Why it failed, if it did.
     pub failure: Option<Failure>,
+    /// When the text was written that `body` is now, in Unix milliseconds; nothing if it was never edited.
+    pub edited_at: Option<u64>,
+    /// It is deleted, for everyone: `body` is empty.
+    pub deleted: bool,
+    /// An own change of it without an acknowledgement.
+    pub waiting: Option<WaitingChange>,
+    /// It is no message but a change of one. Only in the outbox.
+    pub change: Option<Change>,
+}
+
+/// How a message is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, uniffi::Enum)]
+pub enum ChangeKind {
+    /// It has another text.
+    Edit,
+    /// It is deleted, for everyone.
+    Delete,
+}
+
+impl From<lib::ChangeKind> for ChangeKind {
+    fn from(kind: lib::ChangeKind) -> Self {
+        match kind {
+            lib::ChangeKind::Edit => Self::Edit,
+            lib::ChangeKind::Delete => Self::Delete,
+        }
+    }
+}
+
+/// What a change changes.
+#[derive(Debug, Clone, uniffi::Record)]
+pub struct Change {
+    /// How.
+    pub kind: ChangeKind,
+    /// Which message.
+    pub message: String,
+}
+
+impl From<lib::Change> for Change {
+    fn from(change: lib::Change) -> Self {
+        Self { kind: change.kind.into(), message: change.message.to_string() }
+    }
+}
+
+/// An own change of a message, on its way.
+#[derive(Debug, Clone, uniffi::Record)]
+pub struct WaitingChange {
+    /// By which it can be retried or dropped.
+    pub id: String,
+    /// What it does.
+    pub kind: ChangeKind,
+    /// `Pending` or `Failed`.
+    pub state: State,
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
+}
+
+impl From<lib::WaitingChange> for WaitingChange {
+    fn from(change: lib::WaitingChange) -> Self {
+        let lib::WaitingChange { id, kind, state, failure } = change;
+        Self { id: id.to_string(), kind: kind.into(), state: state.into(), failure: failure.map(Into::into) }
+    }
 }
 
 impl From<lib::Message> for Message {
@@ -125,6 +186,10 @@ impl From<lib::Message> for Message {
             seq: message.seq.map(Seq::get),
             at: message.at,
             failure: message.failure.map(Into::into),
+            edited_at: message.edited_at,
+            deleted: message.deleted,
+            waiting: message.waiting.map(|change| (*change).into()),
+            change: message.change.map(Into::into),
         }
     }
 }

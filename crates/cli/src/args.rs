@@ -64,6 +64,24 @@ pub(crate) enum Command {
         /// What to say; `-` reads it from the standard input
         text: String,
     },
+    /// Give one of your messages another text; wait for the acknowledgement
+    Edit {
+        /// Seconds to wait
+        #[arg(long, default_value_t = 10)]
+        wait: u64,
+        /// The message's id, as `show --json` has it
+        id: uuid::Uuid,
+        /// What it says now; `-` reads it from the standard input
+        text: String,
+    },
+    /// Delete one of your messages, for everyone; wait for the acknowledgement
+    Delete {
+        /// Seconds to wait
+        #[arg(long, default_value_t = 10)]
+        wait: u64,
+        /// The message's id, as `show --json` has it
+        id: uuid::Uuid,
+    },
     /// Show the conversation with somebody
     Show {
         /// With whom
@@ -104,12 +122,12 @@ pub(crate) enum Command {
     Conversations,
     /// Show what is not acknowledged yet
     Outbox,
-    /// Send a failed message again
+    /// Send a failed message or change again
     Retry {
         /// The message's id, as `outbox` shows it
         id: uuid::Uuid,
     },
-    /// Drop a failed or waiting message
+    /// Drop a failed or waiting message or change
     Drop {
         /// The message's id, as `outbox` shows it
         id: uuid::Uuid,

@@ -41,6 +41,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match command {
         Command::Login => login(&account, json).await?,
         Command::Send { to, wait, text } => return send(&account, to, text, wait, json).await,
+        Command::Edit { wait, id, text } => {
+            let text = typed(text)?;
+            return change(&account, MessageId(id), Some(text), wait, json).await;
+        }
+        Command::Delete { wait, id } => return change(&account, MessageId(id), None, wait, json).await,
         Command::Show { with, limit, before, older, wait } => {
             return show(&account, &with, before, limit, older.then_some(wait), json).await;
         }
@@ -104,9 +109,13 @@ async fn login(account: &Account, json: bool) -> anyhow::Result<()> {
     print::one(&said, json, |_| format!("{} on {}: ready", settings.user, settings.device))
 }
 
+/// What is to be said, or what the standard input says.
+fn typed(text: String) -> anyhow::Result<String> {
+    if text == "-" { std::io::read_to_string(std::io::stdin()).context("the standard input") } else { Ok(text) }
+}
+
 async fn send(account: &Account, to: UserId, text: String, wait: u64, json: bool) -> anyhow::Result<ExitCode> {
-    let text =
-        if text == "-" { std::io::read_to_string(std::io::stdin()).context("the standard input")? } else { text };
+    let text = typed(text)?;
     let online = !account.settings.offline;
     let client = account.open(online).await?;
     let mut events = client.events();
@@ -122,7 +131,12 @@ async fn send(account: &Account, to: UserId, text: String, wait: u64, json: bool
     }
     client.close().await;
     print::one(&message, json, |m| format!("{} {}", print::tick(m.state), print::word(m.state)))?;
-    Ok(match message.state {
+    Ok(done(message.state, online, wait, json))
+}
+
+/// How a command ends that has put something into the outbox.
+fn done(state: State, online: bool, wait: u64, json: bool) -> ExitCode {
+    match state {
         State::Failed => {
             print::note(json, "the server refused it; see `poste outbox`");
             ExitCode::FAILURE
@@ -138,7 +152,52 @@ async fn send(account: &Account, to: UserId, text: String, wait: u64, json: bool
             ExitCode::SUCCESS
         }
         _ => ExitCode::SUCCESS,
-    })
+    }
+}
+
+/// Gives a message another text, or deletes it.
+async fn change(
+    account: &Account,
+    id: MessageId,
+    text: Option<String>,
+    wait: u64,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let online = !account.settings.offline;
+    let client = account.open(online).await?;
+    let mut events = client.events();
+    let deletes = text.is_none();
+    let changed = match text {
+        Some(text) => client.edit(id, text).await.map(drop),
+        None => client.delete(id).await,
+    };
+    if let Err(refused) = changed {
+        client.close().await;
+        return Err(refused.into());
+    }
+    let until = Instant::now() + Duration::from_secs(wait);
+    let state = loop {
+        let state = unsettled(&client, id).await?.unwrap_or(State::Sent);
+        let waits = online && state == State::Pending;
+        if !waits || !matches!(timeout_at(until, events.next()).await, Ok(Some(_))) {
+            break state;
+        }
+    };
+    client.close().await;
+    let word = if deletes { "deleted" } else { "edited" };
+    let said = match state {
+        State::Pending | State::Failed => print::word(state),
+        _ => word,
+    };
+    print::one(&json!({"id": id, "state": said}), json, |_| format!("{} {word}", print::tick(state)))?;
+    Ok(done(state, online, wait, json))
+}
+
+/// How far a message's last change is, or the message itself, while there is no acknowledgement.
+async fn unsettled(client: &Client, id: MessageId) -> anyhow::Result<Option<State>> {
+    let waiting = client.outbox().await?.into_iter().flat_map(|entry| entry.messages);
+    let about = |message: &Message| message.id == id || message.change.is_some_and(|change| change.message == id);
+    Ok(waiting.filter(about).map(|message| message.state).reduce(|_, last| last))
 }
 
 async fn reread(client: &Client, message: Message) -> anyhow::Result<Message> {

@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use poste_client::{Connection, Conversation, Failure, Message, OutboxEntry, OutboxState, Seen, State};
+use poste_client::{
+    Change, ChangeKind, Connection, Conversation, Failure, Message, OutboxEntry, OutboxState, Seen, State,
+    WaitingChange,
+};
 use poste_protocol::UserId;
 use serde::Serialize;
 
@@ -37,7 +40,7 @@ pub(crate) fn message(message: &Message, me: &UserId) -> String {
     let time = message.at.or(message.written_at).map(time::of_day).unwrap_or_default();
     let who = if &message.user == me { "you" } else { message.user.as_str() };
     let seq = message.seq.map_or("    -".to_owned(), |seq| format!("{seq:>5}"));
-    let mut line = format!("{seq}  {time:8}  {who:>10}  {}", harmless::line(&message.body));
+    let mut line = format!("{seq}  {time:8}  {who:>10}  {}", body(message));
     let sign = tick(message.state);
     if !sign.is_empty() {
         line = format!("{line}  {sign}");
@@ -45,7 +48,28 @@ pub(crate) fn message(message: &Message, me: &UserId) -> String {
     if let Some(failure) = &message.failure {
         line = format!("{line} ({})", self::failure(failure));
     }
+    if let Some(change) = &message.waiting {
+        line = format!("{line}  {}", self::change(change));
+    }
     line
+}
+
+/// What a message says, in one line.
+pub(crate) fn body(message: &Message) -> String {
+    match message.edited_at {
+        _ if message.deleted => "(deleted)".to_owned(),
+        Some(_) => format!("{} (edited)", harmless::line(&message.body)),
+        None => harmless::line(&message.body),
+    }
+}
+
+/// An own change that is not acknowledged.
+pub(crate) fn change(change: &WaitingChange) -> String {
+    let what = if change.kind == ChangeKind::Edit { "edit" } else { "delete" };
+    match &change.failure {
+        Some(failure) => format!("✗ {what} failed ({})", self::failure(failure)),
+        None => format!("◷ {what}"),
+    }
 }
 
 /// Why something was refused: the code of the wire, and the server's words.
@@ -130,7 +154,14 @@ pub(crate) fn outbox(entry: &OutboxEntry) -> String {
     };
     let mut text = format!("to {name}: {what}");
     for message in &entry.messages {
-        let _ = write!(text, "\n  {}  {}", message.id, harmless::line(&message.body));
+        let what = match message.change {
+            Some(Change { kind: ChangeKind::Delete, message }) => format!("delete {message}"),
+            Some(Change { kind: ChangeKind::Edit, message: of }) => {
+                format!("edit {of}: {}", harmless::line(&message.body))
+            }
+            None => body(message),
+        };
+        let _ = write!(text, "\n  {}  {what}", message.id);
     }
     text
 }
@@ -177,9 +208,23 @@ mod tests {
                 seq: Some(Seq::ZERO.next()),
                 at: Some(3_723_000),
                 failure: None,
+                edited_at: None,
+                deleted: false,
+                waiting: None,
+                change: None,
             },
             &bob,
         );
         assert_eq!(line, "    1  01:02:03         you  two␊lines and ␛[31mred  ✓✓");
+    }
+
+    #[test]
+    fn a_waiting_change_is_told_with_its_reason() {
+        let id = MessageId::fresh();
+        let waits = WaitingChange { id, kind: ChangeKind::Edit, state: State::Pending, failure: None };
+        assert_eq!(change(&waits), "◷ edit");
+        let failure = Some(Failure { code: poste_protocol::Code::NoTarget, message: "it is gone".into() });
+        let failed = WaitingChange { kind: ChangeKind::Delete, state: State::Failed, failure, ..waits };
+        assert_eq!(change(&failed), "✗ delete failed (no_target: it is gone)");
     }
 }

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use poste_client::store::Store;
-use poste_protocol::{Code, ConversationId, DeviceId, Envelope, EnvelopeId, Number, Refusal, UserId};
+use poste_protocol::{
+    Author, Cell, Code, ConversationId, DeviceId, Envelope, EnvelopeId, Number, Refusal, Seq, UserId,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -16,7 +18,7 @@ const NOWHERE: [&str; 4] = ["--socket", "ws://127.0.0.1:9/none", "--issuer", "ht
 const PROMISED: &str = include_str!("../../../docs/POSTE.md");
 
 /// What differs from run to run.
-const VARYING: [&str; 5] = ["id", "envelope", "written_at", "at", "active_at"];
+const VARYING: [&str; 6] = ["id", "envelope", "written_at", "at", "active_at", "edited_at"];
 
 fn user(name: &str) -> UserId {
     UserId::new(name).expect("a valid name")
@@ -83,11 +85,31 @@ impl Home {
         sent[0]["id"].as_str().expect("an id").to_owned()
     }
 
-    /// What waits for bob was refused.
-    fn refuse(&self) {
+    /// A message to dave that was sent. Its id.
+    fn stores(&self) -> String {
+        let sent = self.json(&["send", "--to", "dave", "hello"]);
+        let mut store = self.store();
+        let tx = store.begin().expect("a change");
+        let conversation = ConversationId::direct(&user("alice"), &user("dave"));
+        let messages = tx.pending(&conversation, 10).expect("what waits");
+        let by = Author { user: user("alice"), device: DeviceId::new("terminal").expect("a valid name") };
+        let first = Seq::ZERO.next();
+        let cell = Cell { seq: first, envelope: EnvelopeId::fresh(), number: Number::FIRST, by, at: 1, messages };
+        tx.settle(&conversation, &user("alice"), &cell, &cell.messages[0], first).expect("in the log");
+        tx.raise_cursor(&conversation, first).expect("taken in");
+        tx.commit().expect("on the disk");
+        sent[0]["id"].as_str().expect("an id").to_owned()
+    }
+
+    fn store(&self) -> Store {
         let device = DeviceId::new("terminal").expect("a valid name");
         let file = self.0.path().join("alice@terminal").join("account.db");
-        let mut store = Store::open(&file, &user("alice"), &device).expect("an account's file");
+        Store::open(&file, &user("alice"), &device).expect("an account's file")
+    }
+
+    /// What waits for bob was refused.
+    fn refuse(&self) {
+        let mut store = self.store();
         let tx = store.begin().expect("a change");
         let conversation = ConversationId::direct(&user("alice"), &user("bob"));
         let envelope = Envelope {
@@ -114,7 +136,8 @@ fn form(mut value: Value) -> Value {
         match value {
             Value::Object(fields) => {
                 for (name, field) in fields {
-                    if VARYING.contains(&name.as_str())
+                    let is_id = |text: &str| text.len() == 36 && text.matches('-').count() == 4;
+                    if (VARYING.contains(&name.as_str()) || field.as_str().is_some_and(is_id))
                         && !field.is_null()
                         && !field.as_str().is_some_and(|id| id.starts_with("d_"))
                     {
@@ -161,6 +184,16 @@ fn every_command_has_one_form() {
     home.json(&["send", "--to", "carol", "never mind"]);
     let waits = home.json(&["show", "--with", "carol"])[0]["id"].clone();
     note("drop", home.json(&["drop", waits.as_str().expect("an id")]));
+    let written = home.sends("helo");
+    note("edit, offline", home.json(&["edit", &written, "hello"]));
+    let (sent, changed) = (home.stores(), home.json(&["show", "--with", "bob"]));
+    assert_eq!(changed.last().map(|message| message["body"].clone()), Some("hello".into()));
+    note("edit", home.json(&["edit", &sent, "hello again"]));
+    note("show, edited", home.json(&["show", "--with", "dave"]));
+    note("outbox, edited", vec![home.json(&["outbox"]).pop().expect("an edit that waits")]);
+    note("delete, offline", home.json(&["delete", &sent]));
+    note("delete, never sent", home.json(&["delete", &written]));
+    note("show, deleted", home.json(&["show", "--with", "dave"]));
     insta::assert_snapshot!(forms.join("\n"));
 }
 
@@ -194,10 +227,13 @@ fn errors_are_values_too_and_exit_codes_tell_them_apart() {
     let home = Home::new();
     let id = home.sends("hello");
     let unknown = "00000000-0000-7000-8000-000000000000";
-    let cases: [(&[&str], _); 9] = [
+    let cases: [(&[&str], _); 12] = [
         (&["retry", unknown], (1, "message")),
         (&["retry", &id], (1, "message")),
         (&["drop", unknown], (1, "message")),
+        (&["edit", unknown, "x"], (1, "message")),
+        (&["edit", &id, ""], (1, "body")),
+        (&["delete", unknown], (1, "message")),
         (&["read", "--with", "carol"], (1, "unknown_conversation")),
         (&["send", "--to", "bob", ""], (1, "body")),
         (&["chat"], (2, "usage")),
@@ -218,9 +254,7 @@ fn errors_are_values_too_and_exit_codes_tell_them_apart() {
 fn an_account_in_use_is_said_to_be() {
     let home = Home::new();
     home.sends("hello");
-    let device = DeviceId::new("terminal").expect("a valid name");
-    let file = home.0.path().join("alice@terminal").join("account.db");
-    let _open = Store::open(&file, &user("alice"), &device).expect("an account's file");
+    let _open = home.store();
     assert_eq!(home.error(&["send", "--to", "bob", "x"]), (Some(1), "in_use".to_owned()));
     assert_eq!(home.json(&["show", "--with", "bob"]).len(), 1, "reading goes on beside it");
 }

@@ -48,6 +48,30 @@ impl Client {
         self.call(move |driver| driver.command(|engine, now| engine.send(now, to, body))).await
     }
 
+    /// Gives an own message another text, for everyone. That is on the disk, and shown, when this returns; the network is
+    /// not waited for. A message that is in no envelope yet is just written anew; otherwise the edit goes its way through
+    /// the outbox, and [`Message::waiting`] tells of it until it is acknowledged. If it is refused, the message shows the
+    /// last text that was accepted, and the edit can be retried or dropped like a message. Of several edits, from
+    /// whichever device, the one that is last in the log counts.
+    ///
+    /// # Errors
+    /// As for [`Self::send`]; and [`Error::Message`] for what is not an own message, is deleted, or has failed.
+    pub async fn edit(&self, id: MessageId, body: impl Into<String>) -> Result<Message, Error> {
+        let body = body.into();
+        self.call(move |driver| driver.command(|engine, now| engine.edit(now, id, body))).await
+    }
+
+    /// Deletes an own message for everyone: its text, and that of its edits, is removed from the server, and every device
+    /// forgets it when it learns of it. That is on the disk, and shown, when this returns; for the rest it is as with
+    /// [`Self::edit`]. Once it is acknowledged nothing brings the text back. A message that is in no envelope yet, or has
+    /// failed, is [dropped](Self::drop_message). Deleting twice is once.
+    ///
+    /// # Errors
+    /// [`Error::Message`] for what is not an own message, and trouble with the file.
+    pub async fn delete(&self, id: MessageId) -> Result<(), Error> {
+        self.call(move |driver| driver.command(|engine, now| engine.delete(now, id))).await
+    }
+
     /// The newest `limit` messages of a conversation in the list's order, or, with `before`, those of the log before
     /// that number.
     pub async fn history(
@@ -104,13 +128,13 @@ impl Client {
         self.call(Driver::outbox).await
     }
 
-    /// Sends a failed message again, with everything that was refused in the same envelope. If later messages have gone
+    /// Sends a failed message or change again, with everything that was refused in the same envelope. If later messages have gone
     /// on past it ([`Tuning::hold_back`](crate::Tuning::hold_back) is off), it comes after them.
     pub async fn retry(&self, id: MessageId) -> Result<(), Error> {
         self.call(move |driver| driver.command(|engine, now| engine.retry(now, id))).await
     }
 
-    /// Drops an own message that failed, or that waits and is not on its way yet.
+    /// Drops an own message or change that failed, or that waits and is not on its way yet.
     pub async fn drop_message(&self, id: MessageId) -> Result<(), Error> {
         self.call(move |driver| driver.command(|engine, now| engine.drop_message(now, id))).await
     }

@@ -60,6 +60,46 @@ pub struct Message {
     pub at: Option<u64>,
     /// Why it failed, if it did.
     pub failure: Option<Failure>,
+    /// When the text was written that `body` is now, in Unix milliseconds; nothing if it was never edited.
+    pub edited_at: Option<u64>,
+    /// It is deleted, for everyone: `body` is empty.
+    pub deleted: bool,
+    /// An own change of it without an acknowledgement. One that is pending shows already; one that failed does not.
+    pub waiting: Option<Box<WaitingChange>>,
+    /// It is no message but a change of one. Only in the outbox.
+    pub change: Option<Change>,
+}
+
+/// How a message is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// It has another text.
+    Edit,
+    /// It is deleted, for everyone.
+    Delete,
+}
+
+/// What a change changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// How.
+    pub kind: ChangeKind,
+    /// Which message.
+    pub message: MessageId,
+}
+
+/// An own change of a message, on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WaitingChange {
+    /// By which it can be retried or dropped.
+    pub id: MessageId,
+    /// What it does.
+    pub kind: ChangeKind,
+    /// `Pending` or `Failed`.
+    pub state: State,
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
 }
 
 /// Where a window of a conversation's list begins. The place itself is not in the window.
@@ -148,7 +188,7 @@ pub struct Conversation {
     pub unread: u64,
     /// How far the person has read.
     pub read: Seq,
-    /// Own messages without an acknowledgement: pending and failed ones.
+    /// Own messages and changes without an acknowledgement: pending and failed ones.
     pub unsettled: u64,
     /// When somebody last wrote, in Unix milliseconds, as far as this device knows.
     pub active_at: u64,

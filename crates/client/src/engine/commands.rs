@@ -1,6 +1,6 @@
 //! What the application asks for. Each is one transaction, and on the disk when it returns.
 
-use poste_protocol::{Code, ConversationId, Message as Written, MessageId, Seq};
+use poste_protocol::{ConversationId, Message as Written, MessageId, Seq};
 
 use super::form::check_message;
 use super::turn::Turn;
@@ -54,7 +54,7 @@ impl Engine {
         self.command(now, |_, turn| Ok(Ok(turn.tx.forget_recovery()?)))
     }
 
-    fn command<T>(
+    pub(super) fn command<T>(
         &mut self,
         now: Now,
         act: impl FnOnce(&mut Rules, &mut Turn<'_>) -> Result<Result<T, Error>, StoreError>,
@@ -93,22 +93,25 @@ impl Rules {
         let Some((_, message, envelope)) = turn.tx.own(&self.me.user, id)? else { return refuse("is not known") };
         let (State::Failed, Some(envelope)) = (message.state, envelope) else { return refuse("has not failed") };
         turn.tx.put_under_way_again(envelope, turn.time)?;
-        turn.updated(turn.tx.locals_of_envelope(envelope)?);
-        if expired(&message) {
+        let locals = turn.tx.locals_of_envelope(envelope)?;
+        if is_for_good(&message) {
             // The server remembers the refusal and will never take this envelope. Its messages go in another.
             turn.tx.dissolve(envelope)?;
         }
+        turn.updated(locals.iter().copied());
+        turn.refresh(locals)?;
         turn.conversation_changed(&message.conversation);
         Ok(Ok(()))
     }
 
-    fn drop_message(&mut self, turn: &mut Turn<'_>, id: MessageId) -> Result<Result<(), Error>, StoreError> {
+    pub(super) fn drop_message(&mut self, turn: &mut Turn<'_>, id: MessageId) -> Result<Result<(), Error>, StoreError> {
         let refuse = |why| Ok(Err(Error::Message { id, why }));
         let Some((_, message, envelope)) = turn.tx.own(&self.me.user, id)? else { return refuse("is not known") };
+        let changed = message.change.map(|change| turn.tx.own(&self.me.user, change.message)).transpose()?.flatten();
         match (message.state, envelope) {
             (State::Pending, None) => {}
             // Each of what has waited too long is decided by itself: the others may be as unwelcome now.
-            (State::Failed, Some(envelope)) if expired(&message) => {
+            (State::Failed, Some(envelope)) if is_for_good(&message) => {
                 turn.tx.take_out(id)?;
                 if turn.tx.is_settled(envelope)? {
                     turn.tx.dissolve(envelope)?;
@@ -116,20 +119,32 @@ impl Rules {
             }
             (State::Failed, Some(envelope)) => {
                 // The others of the refused envelope go into a new one.
-                turn.updated(turn.tx.locals_of_envelope(envelope)?);
+                let locals = turn.tx.locals_of_envelope(envelope)?;
                 turn.tx.dissolve(envelope)?;
+                turn.updated(locals.iter().copied());
+                turn.refresh(locals)?;
             }
             (State::Pending, Some(_)) => return refuse("is on its way and cannot be dropped any more"),
             _ => return refuse("has its place in the log"),
         }
         if turn.tx.delete_waiting(&message.conversation, id)? {
-            turn.removed(&message.conversation, id);
+            match (message.change, changed) {
+                (None, _) => {
+                    turn.tx.drop_waiting_changes(&message.conversation, id, false)?;
+                    turn.removed(&message.conversation, id);
+                }
+                (Some(_), Some((local, ..))) => {
+                    turn.refresh([local])?;
+                    turn.updated([local]);
+                }
+                (Some(_), None) => {}
+            }
         }
         turn.conversation_changed(&message.conversation);
         Ok(Ok(()))
     }
 }
 
-fn expired(message: &Message) -> bool {
-    message.failure.as_ref().is_some_and(|failure| failure.code == Code::Expired)
+fn is_for_good(message: &Message) -> bool {
+    message.failure.as_ref().is_some_and(|failure| failure.code.is_for_good())
 }

@@ -12,6 +12,7 @@
 
 mod answers;
 mod backoff;
+mod changes;
 mod clock;
 mod commands;
 mod conflict;
@@ -95,6 +96,7 @@ pub enum Lost {
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "most of them are events, and they are passed on at once")]
 pub enum Output {
     /// Connect, and answer with [`Input::Connected`] or [`Input::Disconnected`].
     Connect {
@@ -207,14 +209,16 @@ impl Engine {
         let mut entries = self.store.read()?.outbox_entries()?;
         let mut before: Option<ConversationId> = None;
         for entry in &mut entries {
-            // Of each conversation one is next; what was refused waits for a person, and perhaps what is behind it.
+            // Of each conversation one is next; what was refused waits for a person, and perhaps what is behind it: not
+            // behind a change, which needs no order.
             let refused = entry.state == OutboxState::Failed;
             let behind = before.as_ref() == Some(&entry.conversation);
             if !refused && !behind {
                 let now_or_later = |at: u64| now.wall.saturating_add(at.saturating_sub(now.mono));
                 entry.next_try = self.rules.next_try(&entry.conversation).map(now_or_later);
             }
-            if !refused || self.rules.tuning.hold_back {
+            let is_change = entry.messages.iter().all(|message| message.change.is_some());
+            if !refused || self.rules.tuning.hold_back && !is_change {
                 before = Some(entry.conversation.clone());
             }
         }

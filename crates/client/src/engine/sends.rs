@@ -176,8 +176,9 @@ impl Rules {
         let id = &row.conversation;
         let locals = turn.tx.settle_envelope(row.envelope, seq, at)?;
         let last = seq.plus((locals.len() as u64).saturating_sub(1));
-        turn.updated(locals);
         turn.tx.dissolve(row.envelope)?;
+        turn.updated(locals.iter().copied());
+        turn.refresh(locals)?;
         if row.is_under_way() {
             turn.tx.set_resolved(id, None)?;
             self.forget_sending(id);
@@ -215,17 +216,19 @@ impl Rules {
             (code, _) if code.retryable() || refusal.retryable => self.send_later(turn, id, refusal.retry_after_ms),
             _ => {
                 tracing::warn!(code = ?refusal.code, conversation = %id, "an envelope was refused");
+                let locals = turn.tx.locals_of_envelope(row.envelope)?;
                 if turn.tx.is_settled(row.envelope)? {
                     // It is in the log all the same: nothing failed, and nothing is to be held back.
                     turn.tx.dissolve(row.envelope)?;
                 } else {
                     turn.tx.fail(row.envelope, refusal)?;
                 }
-                turn.updated(turn.tx.locals_of_envelope(row.envelope)?);
+                turn.updated(locals.iter().copied());
+                turn.refresh(locals)?;
                 turn.conversation_changed(id);
                 if row.is_under_way() {
                     self.forget_sending(id);
-                    if refusal.code == Code::Expired {
+                    if refusal.code.is_for_good() {
                         // The refusal stands in the lane, and the next envelope goes on from there.
                         turn.tx.set_resolved(id, None)?;
                     }

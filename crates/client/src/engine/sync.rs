@@ -338,8 +338,19 @@ impl Rules {
     ) -> Result<bool, StoreError> {
         for (message, place) in cell.messages.iter().zip(0..) {
             match turn.tx.settle(id, &self.me.user, cell, message, cell.seq.plus(place))? {
-                Settled::Added(local) => turn.added(local),
-                Settled::Updated(local) => turn.updated([local]),
+                Settled::Added(local) => {
+                    turn.added(local);
+                    turn.refresh([local])?;
+                }
+                Settled::Updated(local) => {
+                    turn.updated([local]);
+                    turn.refresh([local])?;
+                }
+                Settled::Rewritten(local, text) => {
+                    self.edit_again(turn, id, message.id, cell.seq.plus(place), text)?;
+                    turn.updated([local]);
+                    turn.refresh([local])?;
+                }
                 Settled::Known => {}
             }
         }

@@ -66,6 +66,15 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// Brings messages up to date with what changes them, and the other way round, and tells of them.
+    pub(super) fn refresh(&mut self, locals: impl IntoIterator<Item = i64>) -> Result<(), StoreError> {
+        for local in locals {
+            let refreshed = self.tx.refresh(local)?;
+            self.updated(refreshed);
+        }
+        Ok(())
+    }
+
     pub(super) fn removed(&mut self, conversation: &ConversationId, id: MessageId) {
         self.removed.push((conversation.clone(), id));
     }
@@ -83,7 +92,8 @@ impl<'a> Turn<'a> {
             events.push(Event::Connection { state });
         }
         for (local, new) in &self.messages {
-            if let Some(message) = self.tx.message(*local)? {
+            // A change is told of by what it changes.
+            if let Some(message) = self.tx.message(*local)?.filter(|message| message.change.is_none()) {
                 events.push(if *new { Event::Added { message } } else { Event::Updated { message } });
             }
         }

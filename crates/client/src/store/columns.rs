@@ -78,8 +78,8 @@ pub(super) fn state_code(state: State) -> i64 {
     }
 }
 
-pub(super) fn state(row: &Row<'_>) -> rusqlite::Result<State> {
-    Ok(match row.get::<_, i64>("state")? {
+pub(super) fn state(row: &Row<'_>, column: &str) -> rusqlite::Result<State> {
+    Ok(match row.get::<_, i64>(column)? {
         0 => State::Failed,
         1 => State::Pending,
         2 => State::Sent,

@@ -96,7 +96,7 @@ impl Tx<'_> {
         let text_of = format!(
             "SELECT id, peer, cursor, coalesce(oldest, 0) AS oldest, head, floor, read, active_at,
                     (SELECT count(*) FROM messages m WHERE m.conversation = c.id AND m.seq > c.read AND m.seq <= c.cursor
-                        AND m.state = 9) AS unread,
+                        AND m.state = 9 AND m.change IS NULL) AS unread,
                     (SELECT count(*) FROM messages m INDEXED BY messages_waiting
                         WHERE m.conversation = c.id AND m.seq IS NULL) AS unsettled
              FROM conversations c WHERE :id IS NOT NULL {which}"

@@ -6,16 +6,20 @@ use rusqlite::{OptionalExtension, params};
 use uuid::Uuid;
 
 use super::Tx;
+use super::changes::{change_of, kind, kind_code, on_the_wire};
 use super::columns::{int, optional_seq, optional_uint, seq, state, state_code, text};
-use crate::{Failure, Message, Start, State, StoreError, Window};
+use crate::{Change, Failure, Message, Start, State, StoreError, WaitingChange, Window};
 
 /// What became of a message of a cell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
     /// It was not known.
     Added(i64),
     /// It was known, and has its place, or another state, now.
     Updated(i64),
+    /// It was thought to wait, and was written anew here with this text, when the log had it already: the device was
+    /// rolled back.
+    Rewritten(i64, String),
     /// It was known, with its place.
     Known,
 }
@@ -36,11 +40,34 @@ impl Place {
 }
 
 const COLUMNS: &str = "m.local, m.conversation, m.user, m.device, m.id, m.body, m.written_at, m.state, m.seq, m.at,
-    (SELECT failure FROM outbox o WHERE o.envelope = m.envelope) AS failure";
+    m.edited_at, m.deleted, m.change, m.target,
+    (SELECT failure FROM outbox o WHERE o.envelope = m.envelope) AS failure,
+    w.id AS waiting, w.change AS waiting_change, w.state AS waiting_state,
+    (SELECT failure FROM outbox o WHERE o.envelope = w.envelope) AS waiting_failure";
+
+/// A message, and the last own change of it that waits.
+const FROM: &str = "messages m LEFT JOIN messages w ON w.local = (
+    SELECT max(c.local) FROM messages c
+    WHERE c.target = m.id AND c.conversation = m.conversation AND c.user = m.user AND c.seq IS NULL)";
 
 fn view(row: &rusqlite::Row<'_>) -> rusqlite::Result<Message> {
-    let state = state(row)?;
-    let failure: Option<String> = row.get("failure")?;
+    let state = state(row, "state")?;
+    let failure = |column: &str, state| -> rusqlite::Result<Option<Failure>> {
+        let json = row.get::<_, Option<String>>(column)?.filter(|_| state == State::Failed);
+        Ok(json.and_then(|json| serde_json::from_str::<Failure>(&json).ok()))
+    };
+    let waiting = match (row.get::<_, Option<Uuid>>("waiting")?, kind(row, "waiting_change")?) {
+        (Some(id), Some(kind)) => {
+            let state = self::state(row, "waiting_state")?;
+            let failure = failure("waiting_failure", state)?;
+            Some(Box::new(WaitingChange { id: MessageId(id), kind, state, failure }))
+        }
+        _ => None,
+    };
+    let change = match (kind(row, "change")?, row.get::<_, Option<Uuid>>("target")?) {
+        (Some(kind), Some(message)) => Some(Change { kind, message: MessageId(message) }),
+        _ => None,
+    };
     Ok(Message {
         id: MessageId(row.get::<_, Uuid>("id")?),
         conversation: text(row, "conversation")?,
@@ -51,9 +78,11 @@ fn view(row: &rusqlite::Row<'_>) -> rusqlite::Result<Message> {
         state,
         seq: optional_seq(row, "seq")?,
         at: optional_uint(row, "at")?,
-        failure: failure
-            .filter(|_| state == State::Failed)
-            .and_then(|json| serde_json::from_str::<Failure>(&json).ok()),
+        failure: failure("failure", state)?,
+        edited_at: optional_uint(row, "edited_at")?,
+        deleted: change.is_none() && row.get::<_, i64>("deleted")? != 0,
+        waiting,
+        change,
     })
 }
 
@@ -87,20 +116,32 @@ impl Tx<'_> {
         Ok(self.sql.last_insert_rowid())
     }
 
-    /// Own messages of a conversation that wait and are in no envelope, oldest first.
+    /// What goes into the next envelope: own messages that wait and are in none, oldest first, up to the next change; or
+    /// one change, so that nothing else is refused with it. A change whose message has no place yet is waited for, unless
+    /// that message has failed. Messages go as they were written; what changes them comes after them.
     pub fn pending(&self, conversation: &ConversationId, limit: usize) -> Result<Vec<Written>, StoreError> {
         let mut found = self.sql.prepare_cached(
-            "SELECT id, body, written_at FROM messages
-             WHERE conversation = ? AND seq IS NULL AND state = 1 AND envelope IS NULL ORDER BY local LIMIT ?",
+            "SELECT id, coalesce(original, body) AS body, written_at, change, target, target_seq,
+                (SELECT state FROM messages t WHERE t.conversation = m.conversation AND t.user = m.user
+                    AND t.id = m.target) = 0 AS stuck
+             FROM messages m
+             WHERE conversation = ? AND seq IS NULL AND state = 1 AND envelope IS NULL ORDER BY local",
         )?;
-        let rows = found.query_map(params![conversation.as_str(), int(limit as u64)], |row| {
-            let id = MessageId(row.get::<_, Uuid>("id")?);
-            Ok(Written {
-                written_at: optional_uint(row, "written_at")?,
-                ..Written::new(id, row.get::<_, String>("body")?)
-            })
-        })?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        let mut rows = found.query([conversation.as_str()])?;
+        let mut pending = Vec::new();
+        while let Some(row) = rows.next()?.filter(|_| pending.len() < limit) {
+            if kind(row, "change")?.is_none() {
+                pending.push(on_the_wire(row)?);
+            } else if optional_seq(row, "target_seq")?.is_some() {
+                if pending.is_empty() {
+                    pending.push(on_the_wire(row)?);
+                }
+                break;
+            } else if row.get::<_, Option<bool>>("stuck")? != Some(true) {
+                break;
+            }
+        }
+        Ok(pending)
     }
 
     /// Takes in a message that the log has at `seq`. Idempotent: if the log should hold one id twice, the first place
@@ -115,18 +156,26 @@ impl Tx<'_> {
     ) -> Result<Settled, StoreError> {
         let known = self
             .sql
-            .prepare_cached("SELECT local, state, seq FROM messages WHERE conversation = ? AND user = ? AND id = ?")?
+            .prepare_cached(
+                "SELECT local, state, seq, coalesce(original, body) AS text FROM messages
+                 WHERE conversation = ? AND user = ? AND id = ?",
+            )?
             .query_row(params![conversation.as_str(), cell.by.user.as_str(), message.id.0], |row| {
-                Ok((row.get::<_, i64>("local")?, state(row)?, optional_seq(row, "seq")?))
+                let text: String = row.get("text")?;
+                Ok((row.get::<_, i64>("local")?, state(row, "state")?, optional_seq(row, "seq")?, text))
             })
             .optional()?;
+        let change = change_of(message);
+        let (change, target) = (change.map(|(kind, _)| kind_code(kind)), change.map(|(_, target)| target));
         match known {
             None => {
                 let state = if &cell.by.user == me { State::Sent } else { State::Received };
                 self.sql
                     .prepare_cached(
-                        "INSERT INTO messages (conversation, user, device, id, body, written_at, state, seq, at)
-                         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                        "INSERT INTO messages
+                         (conversation, user, device, id, body, written_at, state, seq, at, change, target, target_seq,
+                          deleted)
+                         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     )?
                     .execute(params![
                         conversation.as_str(),
@@ -137,17 +186,29 @@ impl Tx<'_> {
                         message.written_at.map(int),
                         state_code(state),
                         int(place.get()),
-                        int(cell.at)
+                        int(cell.at),
+                        change,
+                        target.map(|target| target.id.0),
+                        target.map(|target| int(target.seq.get())),
+                        message.deleted
                     ])?;
                 Ok(Settled::Added(self.sql.last_insert_rowid()))
             }
-            Some((_, _, Some(before))) if before <= place => Ok(Settled::Known),
-            Some((local, before, _)) => {
+            Some((local, _, Some(before), _)) if before <= place => {
+                let redacted = self
+                    .sql
+                    .prepare_cached("UPDATE messages SET deleted = 1 WHERE local = ?1 AND ?2 AND deleted <> 1")?
+                    .execute(params![local, message.deleted])?;
+                Ok(if redacted > 0 { Settled::Updated(local) } else { Settled::Known })
+            }
+            Some((local, before, _, text)) => {
                 // The log's content is everybody's; if the id was used for something else here, the log counts.
                 let state = if matches!(before, State::Pending | State::Failed) { State::Sent } else { before };
                 self.sql
                     .prepare_cached(
-                        "UPDATE messages SET seq = ?2, at = ?3, state = ?4, body = ?5, device = ?6 WHERE local = ?1",
+                        "UPDATE messages SET seq = ?2, at = ?3, state = ?4, body = ?5, device = ?6, target_seq = ?7,
+                            original = NULL, edited_at = NULL, deleted = max(?8, deleted % 2)
+                         WHERE local = ?1",
                     )?
                     .execute(params![
                         local,
@@ -155,8 +216,14 @@ impl Tx<'_> {
                         int(cell.at),
                         state_code(state),
                         message.body,
-                        cell.by.device.as_str()
+                        cell.by.device.as_str(),
+                        target.map(|target| int(target.seq.get())),
+                        message.deleted
                     ])?;
+                let waited = matches!(before, State::Pending | State::Failed);
+                if waited && change.is_none() && !message.deleted && text != message.body {
+                    return Ok(Settled::Rewritten(local, text));
+                }
                 Ok(Settled::Updated(local))
             }
         }
@@ -190,12 +257,12 @@ impl Tx<'_> {
             (
                 read,
                 "UPDATE messages SET state = 4 WHERE conversation = ?1 AND user = ?2 AND seq <= ?3 AND state IN (2, 3)
-                    RETURNING local",
+                    AND change IS NULL RETURNING local",
             ),
             (
                 delivered,
                 "UPDATE messages SET state = 3 WHERE conversation = ?1 AND user = ?2 AND seq <= ?3 AND state = 2
-                    RETURNING local",
+                    AND change IS NULL RETURNING local",
             ),
         ] {
             let mut update = self.sql.prepare_cached(sql)?;
@@ -219,7 +286,7 @@ impl Tx<'_> {
     pub fn own(&self, me: &UserId, id: MessageId) -> Result<Option<(i64, Message, Option<EnvelopeId>)>, StoreError> {
         let mut found = self
             .sql
-            .prepare_cached(&format!("SELECT {COLUMNS}, m.envelope FROM messages m WHERE m.id = ? AND m.user = ?"))?;
+            .prepare_cached(&format!("SELECT {COLUMNS}, m.envelope FROM {FROM} WHERE m.id = ? AND m.user = ?"))?;
         let row = found.query_row(params![id.0, me.as_str()], |row| {
             Ok((row.get("local")?, view(row)?, row.get::<_, Option<Uuid>>("envelope")?.map(EnvelopeId)))
         });
@@ -228,7 +295,7 @@ impl Tx<'_> {
 
     /// A message by its local number.
     pub fn message(&self, local: i64) -> Result<Option<Message>, StoreError> {
-        let mut found = self.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM messages m WHERE m.local = ?"))?;
+        let mut found = self.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM {FROM} WHERE m.local = ?"))?;
         Ok(found.query_row([local], view).optional()?)
     }
 
@@ -271,7 +338,8 @@ impl Tx<'_> {
                 let found = self
                     .sql
                     .prepare_cached(
-                        "SELECT local, seq FROM messages WHERE conversation = ? AND id = ? ORDER BY local LIMIT 1",
+                        "SELECT local, seq FROM messages WHERE conversation = ? AND id = ? AND change IS NULL
+                         ORDER BY local LIMIT 1",
                     )?
                     .query_row(params![conversation.as_str(), id.0], |row| {
                         Ok((row.get("local")?, optional_seq(row, "seq")?))
@@ -311,7 +379,8 @@ impl Tx<'_> {
             let rest = limit - walked.len();
             if rest > 0 {
                 let mut found = self.sql.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM messages m WHERE m.conversation = ?1 AND {condition} ORDER BY {order} LIMIT ?4"
+                    "SELECT {COLUMNS} FROM {FROM}
+                     WHERE m.conversation = ?1 AND m.change IS NULL AND {condition} ORDER BY {order} LIMIT ?4"
                 ))?;
                 let values = params![conversation.as_str(), int(cursor.get()), from, int(rest as u64)];
                 for found in found.query_map(values, |row| Ok((row.get("local")?, view(row)?)))? {
@@ -341,10 +410,10 @@ impl Tx<'_> {
         Ok(walked)
     }
 
-    /// Own messages that wait, of one conversation, in local order, with their envelopes.
+    /// Own messages and changes that wait, of one conversation, in local order, with their envelopes.
     pub fn waiting(&self, conversation: &ConversationId) -> Result<Vec<(Message, Option<EnvelopeId>)>, StoreError> {
         let mut found = self.sql.prepare_cached(&format!(
-            "SELECT {COLUMNS}, m.envelope FROM messages m
+            "SELECT {COLUMNS}, m.envelope FROM {FROM}
              WHERE m.conversation = ? AND m.seq IS NULL ORDER BY m.local"
         ))?;
         let rows = found.query_map([conversation.as_str()], |row| {

@@ -3,6 +3,7 @@
 //! All changes go through a [`Tx`], which is committed or leaves nothing behind. What each table promises is written
 //! in its file: [`conversations`](Tx::conversation), [`messages`](Tx::message), [`outbox`](Tx::outbox).
 
+mod changes;
 mod clock;
 mod columns;
 mod conversations;
@@ -36,6 +37,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("schema_4.sql")).foreign_key_check(),
     M::up(include_str!("schema_5.sql")),
     M::up(include_str!("schema_6.sql")),
+    M::up(include_str!("schema_7.sql")),
 ];
 
 /// The format that this version writes: the number of migrations.
@@ -236,6 +238,8 @@ fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(128);
     // A plan is made once and not anew for every `LIMIT` that is bound.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    // What was deleted is not left in free pages either.
+    connection.pragma_update(None, "secure_delete", true)?;
     Ok(())
 }
 

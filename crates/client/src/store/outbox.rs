@@ -85,14 +85,15 @@ impl Tx<'_> {
     }
 
     /// Conversations that have something to send: an envelope, or, unless a refused one holds them back, pending
-    /// messages. The one whose message has waited longest first. By name the index: without it all messages would be
+    /// messages or changes. The one whose message has waited longest first. By name the index: without it all messages would be
     /// looked at.
     pub fn conversations_to_send(&self, hold_back: bool) -> Result<Vec<ConversationId>, StoreError> {
         let mut found = self.sql.prepare_cached(
             "SELECT conversation, min(oldest) AS oldest FROM (
                 SELECT conversation, min(local) AS oldest FROM messages INDEXED BY messages_waiting
                 WHERE seq IS NULL AND envelope IS NULL
-                    AND NOT (?1 AND conversation IN (SELECT conversation FROM outbox WHERE failure IS NOT NULL))
+                    AND NOT (?1 AND conversation IN (SELECT conversation FROM messages INDEXED BY messages_waiting
+                        WHERE seq IS NULL AND state = 0 AND change IS NULL))
                 GROUP BY conversation
                 UNION ALL
                 SELECT o.conversation, (SELECT min(local) FROM messages m WHERE m.envelope = o.envelope) FROM outbox o
@@ -102,11 +103,14 @@ impl Tx<'_> {
         Ok(found.query_map([hold_back], |row| text(row, "conversation"))?.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Whether an envelope of the conversation was refused.
+    /// Whether a message of the conversation was refused. A change that was needs no order.
     pub fn has_refused(&self, conversation: &ConversationId) -> Result<bool, StoreError> {
         Ok(self
             .sql
-            .prepare_cached("SELECT 1 FROM outbox WHERE conversation = ? AND failure IS NOT NULL LIMIT 1")?
+            .prepare_cached(
+                "SELECT 1 FROM messages INDEXED BY messages_waiting
+                 WHERE conversation = ? AND seq IS NULL AND state = 0 AND change IS NULL LIMIT 1",
+            )?
             .exists([conversation.as_str()])?)
     }
 

@@ -16,10 +16,11 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Row, params};
 use uuid::Uuid;
 
+use super::changes::{change_of, kind, kind_code};
 use super::clock::{Reading, reading};
-use super::columns::{int, optional_json, optional_text, optional_uint, seq, state_code, text, uint};
+use super::columns::{int, optional_json, optional_seq, optional_text, optional_uint, seq, state_code, text, uint};
 use super::{BUSY, Tx, refuse_newer};
-use crate::{Recovery, State, StoreError};
+use crate::{ChangeKind, Recovery, State, StoreError};
 
 /// What was read.
 #[derive(Debug, Default)]
@@ -65,6 +66,15 @@ struct Own {
     body: String,
     written_at: Option<u64>,
     queued_at: Option<u64>,
+    change: Option<OwnChange>,
+}
+
+/// What it changes, if it is a change.
+#[derive(Debug, Clone, Copy)]
+struct OwnChange {
+    kind: ChangeKind,
+    target: MessageId,
+    place: Option<Seq>,
 }
 
 impl Own {
@@ -76,6 +86,11 @@ impl Own {
             body: message.body.clone(),
             written_at: message.written_at,
             queued_at,
+            change: change_of(message).map(|(kind, target)| OwnChange {
+                kind,
+                target: target.id,
+                place: Some(target.seq),
+            }),
         }
     }
 }
@@ -184,11 +199,25 @@ impl Salvaged {
                 saved += add(tx, me, &own, Some((envelope.id, found.failure.is_some())))?;
             }
         }
+        let saved_ids: BTreeSet<_> = self.messages.iter().map(|own| (&own.conversation, own.id)).collect();
+        let enclosed = self.envelopes.iter().map(|found| &found.envelope);
+        let enclosed = enclosed.flat_map(|envelope| envelope.messages.iter().map(|m| (&envelope.conversation, m.id)));
+        let saved_ids: BTreeSet<_> = saved_ids.into_iter().chain(enclosed).collect();
         let mut rest: Vec<_> = waiting.into_values().collect();
         rest.sort_by_key(|own| own.local);
         for own in rest {
+            // What changes a message that was never sent and is lost would wait for ever.
+            let lost =
+                |change: OwnChange| change.place.is_none() && !saved_ids.contains(&(&own.conversation, change.target));
+            if own.change.is_some_and(lost) {
+                continue;
+            }
             tx.know_conversation(&own.conversation, None)?;
             saved += add(tx, me, own, None)?;
+        }
+        let mut changes = tx.sql.prepare_cached("SELECT local FROM messages WHERE change IS NOT NULL")?;
+        for change in changes.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()? {
+            tx.refresh(change)?;
         }
         let recovery = Recovery {
             kept,
@@ -309,10 +338,22 @@ fn own(row: &Row<'_>, me: &Author) -> rusqlite::Result<Option<Own>> {
         local: row.get("local")?,
         conversation: text(row, "conversation")?,
         id: MessageId(row.get::<_, Uuid>("id")?),
-        body: row.get("body")?,
+        // As it was written: what changes it is saved, too.
+        body: row.get("original").unwrap_or(None).map_or_else(|| row.get("body"), Ok)?,
         written_at: optional_uint(row, "written_at")?,
         queued_at: optional_uint(row, "queued_at")?,
+        change: change(row)?,
     }))
+}
+
+/// What a row changes. A file from before there were changes has none.
+fn change(row: &Row<'_>) -> rusqlite::Result<Option<OwnChange>> {
+    if row.as_ref().column_index("change").is_err() {
+        return Ok(None);
+    }
+    let target = row.get::<_, Option<Uuid>>("target")?.map(MessageId);
+    let place = optional_seq(row, "target_seq")?;
+    Ok(kind(row, "change")?.zip(target).map(|(kind, target)| OwnChange { kind, target, place }))
 }
 
 /// Own messages without a place: from the table, and, where that is damaged, one by one as the index names them.
@@ -344,8 +385,9 @@ fn add(tx: &Tx<'_>, me: &Author, own: &Own, envelope: Option<(EnvelopeId, bool)>
     let added = tx
         .sql
         .prepare_cached(
-            "INSERT INTO messages (conversation, user, device, id, body, written_at, queued_at, state, envelope)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO messages
+             (conversation, user, device, id, body, written_at, queued_at, state, envelope, change, target, target_seq)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         )?
         .execute(params![
             own.conversation.as_str(),
@@ -356,7 +398,10 @@ fn add(tx: &Tx<'_>, me: &Author, own: &Own, envelope: Option<(EnvelopeId, bool)>
             own.written_at.map(int),
             own.queued_at.map(int),
             state,
-            envelope.map(|(id, _)| id.0)
+            envelope.map(|(id, _)| id.0),
+            own.change.map(|change| kind_code(change.kind)),
+            own.change.map(|change| change.target.0),
+            own.change.and_then(|change| change.place).map(|place| int(place.get()))
         ])?;
     Ok(added as u64)
 }

@@ -133,6 +133,10 @@ impl World {
             seq: placed.then_some(log.head),
             at: placed.then_some(at),
             failure: (state == MessageState::Failed).then_some(refused),
+            edited_at: None,
+            deleted: false,
+            waiting: None,
+            change: None,
         };
         let place =
             if placed { log.messages.iter().take_while(|m| m.seq.is_some()).count() } else { log.messages.len() };

@@ -1,12 +1,14 @@
 //! C5, I2 to I5, I9: whatever happens in between, all devices end with the log's list.
 //!
-//! Two devices write to each other through a server in memory that follows the wire's rules. A random schedule loses
-//! frames both ways, passes them late and twice, cuts connections, kills devices and damages their files. Then the network is good for a
+//! Two devices write to each other, and edit and delete what they wrote, through a server in memory that follows the
+//! wire's rules. A random schedule loses frames both ways, passes them late and twice, cuts connections, kills devices and damages their files. Then the network is good for a
 //! while, and both must show what the log holds, which must hold what was written, once and in order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use poste_protocol::{Author, Cell, ConversationId, EnvelopeId, Fetch, Number, Request, Seq};
+use poste_protocol::{
+    Author, Cell, ConversationId, EnvelopeId, Fetch, MessageId, MessagePlace, Number, Request, Seq, UserId,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -96,6 +98,14 @@ impl Server {
                 };
             }
         }
+        if !envelope
+            .messages
+            .iter()
+            .filter_map(poste_protocol::Message::target)
+            .all(|target| self.author_of(target) == Some(&by.user))
+        {
+            return json!({"outcome": "refused", "error": {"code": "no_target", "message": "", "retryable": false}});
+        }
         let place = self.head + 1;
         self.head += envelope.count();
         self.lanes.insert(by.clone(), (envelope.number, envelope.id, place));
@@ -107,7 +117,25 @@ impl Server {
             at: 1,
             messages: envelope.messages,
         });
+        self.redact();
         accepted(place, false)
+    }
+
+    fn author_of(&self, target: MessagePlace) -> Option<&UserId> {
+        let cell = self.cells.iter().find(|cell| cell.seq <= target.seq && target.seq <= cell.last())?;
+        let index = usize::try_from(target.seq.get() - cell.seq.get()).expect("few messages");
+        (cell.messages[index].id == target.id).then_some(&cell.by.user)
+    }
+
+    /// What is deleted has no text, and its edits have none.
+    fn redact(&mut self) {
+        let messages = self.cells.iter().flat_map(|cell| &cell.messages);
+        let deleted: BTreeSet<_> = messages.filter_map(|message| message.deletes).map(|target| target.id).collect();
+        for message in self.cells.iter_mut().flat_map(|cell| &mut cell.messages) {
+            if deleted.contains(&message.edits.map_or(message.id, |target| target.id)) {
+                *message = message.clone().redacted();
+            }
+        }
     }
 
     fn page(&self, conversation: &ConversationId, fetch: &Fetch) -> Value {
@@ -143,7 +171,10 @@ struct Device {
     connected: bool,
     up: VecDeque<String>,
     down: Vec<String>,
-    written: Vec<String>,
+    written: Vec<MessageId>,
+    edits: usize,
+    /// Deleted before they were sent. In another life of the device they may have been.
+    dropped: BTreeSet<MessageId>,
     seed: u64,
 }
 
@@ -163,6 +194,8 @@ impl Device {
             up: VecDeque::new(),
             down: Vec::new(),
             written: Vec::new(),
+            edits: 0,
+            dropped: BTreeSet::new(),
             seed,
         }
     }
@@ -194,9 +227,36 @@ impl Device {
         let body = format!("{} {}", self.me.user, self.written.len());
         let to = Target::User(self.peer.user.clone());
         let engine = self.engine.as_mut().expect("alive");
-        let (_, outputs) = engine.send(now, to, body.clone()).expect("written");
-        self.written.push(body);
+        let (message, outputs) = engine.send(now, to, body).expect("written");
+        self.written.push(message.id);
         self.take(outputs);
+    }
+
+    /// One of the messages that were written here, of the last few.
+    fn own(&self, which: usize) -> Option<MessageId> {
+        self.written.iter().rev().nth(which).copied()
+    }
+
+    fn edit(&mut self, now: Now, which: usize) {
+        let Some(id) = self.own(which) else { return };
+        self.edits += 1;
+        let body = format!("{} edits {}", self.me.user, self.edits);
+        // What is deleted, failed or lost stays as it is.
+        if let Ok((_, outputs)) = self.engine.as_mut().expect("alive").edit(now, id, body) {
+            self.take(outputs);
+        }
+    }
+
+    fn delete(&mut self, now: Now, which: usize) {
+        let Some(id) = self.own(which) else { return };
+        let engine = self.engine.as_mut().expect("alive");
+        if let Ok(((), outputs)) = engine.delete(now, id) {
+            let there = engine.read().and_then(|tx| tx.own(&self.me.user, id)).expect("reads").is_some();
+            if !there {
+                self.dropped.insert(id);
+            }
+            self.take(outputs);
+        }
     }
 
     /// Only the store is left, as it was at the last commit.
@@ -258,6 +318,10 @@ struct World {
 #[derive(Debug, Clone)]
 enum Step {
     Write(usize),
+    /// The person gives one of their last messages another text,
+    Edit(usize, usize),
+    /// or deletes it.
+    Delete(usize, usize),
     Connect(usize),
     /// The server takes a request; its answer and its news go out.
     Serve(usize),
@@ -286,6 +350,8 @@ fn step() -> impl Strategy<Value = Step> {
     let device = 0..2_usize;
     prop_oneof![
         4 => device.clone().prop_map(Step::Write),
+        2 => (device.clone(), 0..5_usize).prop_map(|(d, which)| Step::Edit(d, which)),
+        1 => (device.clone(), 0..5_usize).prop_map(|(d, which)| Step::Delete(d, which)),
         4 => device.clone().prop_map(Step::Connect),
         8 => device.clone().prop_map(Step::Serve),
         1 => device.clone().prop_map(Step::Refuse),
@@ -371,6 +437,8 @@ impl World {
         let now = self.now;
         match *step {
             Step::Write(index) => self.devices[index].write(now),
+            Step::Edit(index, which) => self.devices[index].edit(now, which),
+            Step::Delete(index, which) => self.devices[index].delete(now, which),
             Step::Connect(index) => self.connect(index),
             Step::Serve(index) => self.serve(index),
             Step::Refuse(index) => self.refuse(index),
@@ -421,20 +489,29 @@ impl World {
             let shown: Vec<_> = device
                 .list(&conversation)
                 .into_iter()
-                .filter_map(|m| m.seq.map(|s| (s.get(), m.body)))
+                .filter_map(|m| m.seq.map(|s| (s.get(), m.id)))
                 .filter(|(place, _)| *place <= cursor)
                 .collect();
-            let log: Vec<_> = log.iter().filter(|(place, _)| *place > oldest && *place <= cursor).cloned().collect();
+            let log: Vec<_> = log.iter().map(|(place, id, ..)| (*place, *id)).collect();
+            let log: Vec<_> = log.into_iter().filter(|(place, _)| *place > oldest && *place <= cursor).collect();
             assert_eq!(shown, log, "I3, I4: {} from {oldest} to {cursor}", device.me.user);
         }
     }
 
-    fn log(&self) -> Vec<(u64, String)> {
-        let messages = |cell: &Cell| {
-            let first = cell.seq.get();
-            cell.messages.iter().zip(first..).map(|(m, place)| (place, m.body.clone())).collect::<Vec<_>>()
-        };
-        self.server.cells.iter().flat_map(messages).collect()
+    /// The messages of the log with their places, and what each shows by everything that the log says of it.
+    fn log(&self) -> Vec<(u64, MessageId, String, bool)> {
+        let all = self.server.cells.iter().flat_map(|cell| (cell.seq.get()..).zip(&cell.messages));
+        let mut shown: Vec<(u64, MessageId, String, bool)> = Vec::new();
+        for (place, message) in all {
+            let Some(target) = message.target() else {
+                shown.push((place, message.id, message.body.clone(), message.deleted));
+                continue;
+            };
+            let entry = shown.iter_mut().find(|(_, id, ..)| *id == target.id).expect("changes come later");
+            entry.3 |= message.deletes.is_some();
+            entry.2 = if entry.3 { String::new() } else { message.body.clone() };
+        }
+        shown
     }
 
     /// The network is good from now on, until nothing happens any more.
@@ -466,25 +543,27 @@ impl World {
 
     fn check_end(&mut self) {
         let log = self.log();
-        let places: Vec<u64> = log.iter().map(|(place, _)| *place).collect();
-        assert_eq!(places, (1..=log.len() as u64).collect::<Vec<_>>());
+        let cells = self.server.cells.iter();
+        let places: Vec<u64> = cells.flat_map(|cell| cell.seq.get()..=cell.last().get()).collect();
+        assert_eq!(places, (1..=self.server.head).collect::<Vec<_>>());
         let envelopes: BTreeSet<_> = self.server.cells.iter().map(|cell| cell.envelope).collect();
         assert_eq!(envelopes.len(), self.server.cells.len(), "I2");
         for index in 0..2 {
             let conversation = self.conversation.clone();
             let device = &mut self.devices[index];
-            let prefix = format!("{} ", device.me.user);
-            let mine: Vec<_> = log.iter().map(|(_, body)| body).filter(|b| b.starts_with(&prefix)).cloned().collect();
-            // What is retried comes after what went past it.
-            let (mut mine, mut written) = (mine, device.written.clone());
+            let mine = log.iter().map(|(_, id, ..)| *id).filter(|id| device.written.contains(id));
+            // What is retried comes after what went past it; what was deleted before it was sent may have been sent.
+            let (mut mine, mut written): (Vec<_>, _) = (mine.collect(), device.written.clone());
+            written.retain(|id| !device.dropped.contains(id) || mine.contains(id));
             if !device.tuning.hold_back {
                 mine.sort();
                 written.sort();
             }
             assert_eq!(mine, written, "I1, I5: once, and in the order in which they were written");
             let list = device.list(&conversation);
-            let shown: Vec<_> = list.iter().map(|m| (m.seq.map_or(0, Seq::get), m.body.clone())).collect();
-            assert_eq!(shown, log, "C5: {}", device.me.user);
+            let shown: Vec<_> =
+                list.iter().map(|m| (m.seq.map_or(0, Seq::get), m.id, m.body.clone(), m.deleted)).collect();
+            assert_eq!(shown, log, "C5, L5: {}", device.me.user);
             let me = device.me.user.clone();
             let told = |m: &Message| matches!(m.state, State::Delivered | State::Read);
             assert!(list.iter().filter(|m| m.user == me).all(told), "D2: {list:?}");
