@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use poste_client::{State, StoreError, engine::Engine, store::Tx};
 use poste_domain::ports::{Clock, Slot};
-use poste_protocol::{Cell, ConversationId, EnvelopeId, FromServer, MessageId, Seq, UserId};
+use poste_protocol::{Cell, ConversationId, EnvelopeId, FromServer, Message, MessageId, MessagePlace, Seq, UserId};
 
 use crate::{
     device::{Device, Written},
@@ -68,9 +68,14 @@ pub(crate) fn unrest(network: &Network, devices: &[Device], connected_anew: bool
 
 /// What of a log a device's user may see.
 fn visible(network: &Network, device: &Device, id: &ConversationId, log: &[Slot]) -> Vec<(Seq, MessageId)> {
+    messages_of(&seen_by(network, device, id, log))
+}
+
+/// The slots of a log that a device's user may see.
+fn seen_by(network: &Network, device: &Device, id: &ConversationId, log: &[Slot]) -> Vec<Slot> {
     let membership = network.world.membership_of(id, &device.me.user);
     let seen = |slot: &&Slot| membership.as_ref().is_some_and(|membership| membership.sees(slot.seq()));
-    messages_of(&log.iter().filter(seen).cloned().collect::<Vec<_>>())
+    log.iter().filter(seen).cloned().collect()
 }
 
 fn name(device: &Device) -> String {
@@ -151,6 +156,9 @@ pub(crate) fn check(network: &Network, devices: &[Device]) -> Result<(), Violati
             format!("{envelope} was acknowledged at {acknowledged:?} and is at {place:?}")
         })?;
     }
+    let leaks = network.leaks();
+    hold(leaks.is_empty(), "L5", || format!("deleted, and stored: {leaks:?}"))?;
+    only_authors_change(&logs)?;
     let trespasses = network.world.trespasses();
     hold(trespasses.is_empty(), "L8", || format!("written where something was removed: {trespasses:?}"))?;
     refused_is_refused(network, &logs)?;
@@ -283,6 +291,56 @@ fn all_that_was_written(device: &Device, logs: &BTreeMap<ConversationId, Vec<Slo
     Ok(())
 }
 
+/// Every change is by the author of what it changes.
+fn only_authors_change(logs: &BTreeMap<ConversationId, Vec<Slot>>) -> Result<(), Violation> {
+    for log in logs.values() {
+        let authors: BTreeMap<MessagePlace, &UserId> = cells(log)
+            .flat_map(|cell| (0..).zip(&cell.messages).map(move |(i, m)| (cell, cell.seq.plus(i), m.id)))
+            .map(|(cell, seq, id)| (MessagePlace { seq, id }, &cell.by.user))
+            .collect();
+        for cell in cells(log) {
+            for target in cell.messages.iter().filter_map(Message::target) {
+                let author = authors.get(&target).copied();
+                hold(author == Some(&cell.by.user), "authorship", || {
+                    format!("{} at {} changes what {author:?} wrote at {}", cell.by.user, cell.seq, target.seq)
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What each message of a log shows, as far as a reader sees it: its text, and whether it is deleted. Not of those of
+/// which a change may have been gone before a device asked for it, or a delete is not for the reader to see.
+fn replayed(log: &[Slot], floor: Seq) -> BTreeMap<MessageId, (String, bool)> {
+    let mut shown = BTreeMap::new();
+    let (mut unsure, mut told) = (BTreeSet::new(), BTreeSet::new());
+    for cell in cells(log) {
+        for (seq, message) in (0..).zip(&cell.messages).map(|(i, message)| (cell.seq.plus(i), message)) {
+            let id = message.target().map_or(message.id, |target| target.id);
+            if message.deleted || message.target().is_some() && seq <= floor {
+                unsure.insert(id);
+            }
+            if message.deletes.is_some() && seq > floor {
+                told.insert(id);
+            }
+            if message.target().is_none() {
+                shown.insert(id, (message.body.clone(), false));
+            } else if let Some((text, deleted)) = shown.get_mut(&id) {
+                *deleted |= message.deletes.is_some();
+                message.body.clone_into(text);
+            }
+        }
+    }
+    for (text, deleted) in shown.values_mut() {
+        if *deleted {
+            text.clear();
+        }
+    }
+    shown.retain(|id, _| told.contains(id) || !unsure.contains(id));
+    shown
+}
+
 /// A device shows exactly the log, and knows of its own messages what became of them.
 fn one_order(
     network: &Network,
@@ -293,7 +351,17 @@ fn one_order(
     for conversation in conversations(device) {
         let shown = shown(device, &conversation.id);
         let log = logs.get(&conversation.id).map(Vec::as_slice).unwrap_or_default();
-        let log = visible(network, device, &conversation.id, log);
+        let replayed = replayed(&seen_by(network, device, &conversation.id, log), conversation.floor);
+        for message in &shown {
+            let Some((text, deleted)) = replayed.get(&message.id) else { continue };
+            hold((&message.body, message.deleted) == (text, *deleted), "I4/L5", || {
+                format!("{} shows {message:?}, and the log says {text:?}, deleted: {deleted}", name(device))
+            })?;
+        }
+        let changes: BTreeSet<MessageId> =
+            cells(log).flat_map(|cell| &cell.messages).filter(|m| m.target().is_some()).map(|m| m.id).collect();
+        let mut log = visible(network, device, &conversation.id, log);
+        log.retain(|(_, id)| !changes.contains(id));
         let seen: Vec<(Seq, MessageId)> = shown.iter().filter_map(|m| Some((m.seq?, m.id))).collect();
         hold(seen.len() == shown.len(), "I1", || format!("{} shows messages without a place", name(device)))?;
         // What was removed before the device asked for it, it was told of.

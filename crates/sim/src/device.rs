@@ -31,6 +31,10 @@ fn tuning() -> Tuning {
 pub(crate) enum Fate {
     /// Somebody writes.
     Write(UserId, String),
+    /// Somebody gives one of their messages, of whichever device, another text.
+    Edit(usize, String),
+    /// Somebody deletes one of their messages.
+    Delete(usize),
     /// The network comes or goes.
     Network(bool),
     /// The connection breaks without a word to the device's application.
@@ -133,6 +137,9 @@ const WALL_MS: u64 = 1_780_000_000_000;
 /// How long it takes until somebody does something about a failed message.
 const ATTENTION: Duration = Duration::from_secs(3);
 
+/// Messages of a conversation that a person looks at.
+const SHOWN: usize = 40;
+
 /// With nothing to wait for, the device still looks up now and then.
 const IDLE: Duration = Duration::from_hours(1);
 
@@ -177,6 +184,25 @@ impl Life {
                     forgotten: false,
                     dropped: false,
                 });
+                self.carry_out(outputs);
+            }
+            Event::Fate(Fate::Edit(which, text)) => {
+                let Some(id) = self.own(which) else { return };
+                let now = self.now();
+                // A failed one is retried or dropped first.
+                if let Ok((_, outputs)) = self.with(|engine| engine.edit(now, id, text)) {
+                    self.carry_out(outputs);
+                }
+            }
+            Event::Fate(Fate::Delete(which)) => {
+                let Some(id) = self.own(which) else { return };
+                let now = self.now();
+                let ((), outputs) = self.with(|engine| engine.delete(now, id)).expect("it is an own message");
+                let user = self.me.user.clone();
+                let there = self.with(|engine| engine.read().and_then(|tx| tx.own(&user, id)));
+                if there.expect("a store in memory").is_none() {
+                    self.dropped(id);
+                }
                 self.carry_out(outputs);
             }
             Event::Fate(Fate::Network(on)) => self.handle(Input::Network(on)),
@@ -261,17 +287,38 @@ impl Life {
         let done = self.with(|engine| if retried { engine.retry(now, id) } else { engine.drop_message(now, id) });
         if let Ok(((), outputs)) = done {
             if !retried {
-                let mut written = self.written.lock().expect("no panic under the lock");
-                written.iter_mut().filter(|message| message.id == id).for_each(|message| message.dropped = true);
+                self.dropped(id);
             }
             self.carry_out(outputs);
         }
     }
 
+    fn dropped(&self, id: MessageId) {
+        let mut written = self.written.lock().expect("no panic under the lock");
+        written.iter_mut().filter(|message| message.id == id).for_each(|message| message.dropped = true);
+    }
+
+    /// One of the user's messages that this device shows.
+    fn own(&self, which: usize) -> Option<MessageId> {
+        let user = self.me.user.clone();
+        let own = self.with(|engine| {
+            let tx = engine.read()?;
+            let mut own = Vec::new();
+            for conversation in tx.conversations()? {
+                let shown = tx.history(&conversation.id, None, SHOWN)?;
+                own.extend(shown.into_iter().filter(|m| m.user == user && !m.deleted).map(|m| m.id));
+            }
+            Ok::<_, poste_client::StoreError>(own)
+        });
+        let own = own.expect("a store in memory");
+        own.get(which.checked_rem(own.len())?).copied()
+    }
+
     /// The person will see what has failed.
     fn show(&self, message: &poste_client::Message) {
-        if message.state == State::Failed {
-            let (events, id) = (self.events.clone(), message.id);
+        let change = message.waiting.as_ref().filter(|change| change.state == State::Failed).map(|change| change.id);
+        if let Some(id) = change.or_else(|| (message.state == State::Failed).then_some(message.id)) {
+            let events = self.events.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(ATTENTION).await;
                 let _ = events.send(Event::Fate(Fate::Decide(id)));

@@ -17,7 +17,10 @@ use poste_domain::{
         Terms, Told,
     },
 };
-use poste_protocol::{Author, Cell, ConversationId, DeviceId, FromServer, Mark, MemberMark, Message, Seq, UserId};
+use poste_protocol::{
+    Author, Cell, ConversationId, DeviceId, EnvelopeId, FromServer, Mark, MemberMark, Message, MessagePlace, Seq,
+    UserId,
+};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     time::Instant,
@@ -153,11 +156,26 @@ impl World {
 
     /// The cells that a conversation's log holds.
     pub fn stored(&self, conversation: &ConversationId) -> Vec<Cell> {
-        let cell = |slot: &Slot| match slot {
-            Slot::Cell(cell) => Some(cell.clone()),
-            Slot::Void(_) => None,
+        let state = self.state();
+        state.log.get(conversation).into_iter().flat_map(BTreeMap::values).filter_map(cell_of).cloned().collect()
+    }
+
+    /// What the log holds of the texts that an envelope deletes, which is at this place.
+    pub(crate) fn left_by(&self, envelope: EnvelopeId, place: Seq) -> Vec<String> {
+        let state = self.state();
+        let deletes = state.log.iter().chain(&state.removed).find_map(|(id, log)| {
+            let cell = cell_of(log.get(&place)?).filter(|cell| cell.envelope == envelope)?;
+            Some((id, cell.messages.iter().filter_map(|message| message.deletes).collect::<Vec<_>>()))
+        });
+        let Some((id, targets)) = deletes.filter(|(_, targets)| !targets.is_empty()) else { return Vec::new() };
+        let cells = state.log.get(id).into_iter().flat_map(BTreeMap::values).filter_map(cell_of);
+        let messages = cells.flat_map(|cell| (0..).zip(&cell.messages).map(|(i, message)| (cell.seq.plus(i), message)));
+        let is_left = |(seq, message): &(Seq, &Message)| {
+            let of =
+                |target: &MessagePlace| message.edits == Some(*target) || (target.seq, target.id) == (*seq, message.id);
+            !(message.body.is_empty() && message.deleted) && targets.iter().any(of)
         };
-        self.state().log.get(conversation).into_iter().flat_map(|log| log.values().filter_map(cell)).collect()
+        messages.filter(is_left).map(|(seq, message)| format!("{:?} at {seq} of {id}", message.body)).collect()
     }
 
     /// Removes some of what may be removed, as a store does whose removal is late and in no order.
@@ -809,6 +827,13 @@ impl Callback for World {
                 Ok(())
             })
             .await
+    }
+}
+
+pub(crate) fn cell_of(slot: &Slot) -> Option<&Cell> {
+    match slot {
+        Slot::Cell(cell) => Some(cell),
+        Slot::Void(_) => None,
     }
 }
 

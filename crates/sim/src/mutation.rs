@@ -58,7 +58,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::CellsOverwrite,
         Self::CursorSkipsHoles,
         Self::NoPlacingAnew,
@@ -80,5 +80,8 @@ impl Mutation {
         Self::EpochsNeverEnd,
         Self::RemovedTooEarly,
         Self::RefusalsForgotten,
+        Self::DeletesKeepContent,
+        Self::EditsUnregistered,
+        Self::EditsAfterDeletes,
     ];
 }

@@ -57,6 +57,8 @@ pub(crate) struct Network {
     connections: Mutex<u64>,
     /// Every number that an answer gave to an envelope, whether or not the answer arrived.
     acknowledged: Mutex<BTreeMap<EnvelopeId, BTreeSet<Seq>>>,
+    /// What was left in the log of what an answer said was deleted.
+    leaks: Mutex<Vec<String>>,
     /// When an answer said of an envelope that it has expired.
     expired: Mutex<BTreeMap<EnvelopeId, u64>>,
     /// Every page that was answered: to whom, and when.
@@ -72,6 +74,7 @@ impl Network {
             calm: false.into(),
             connections: Mutex::new(0),
             acknowledged: Mutex::default(),
+            leaks: Mutex::default(),
             expired: Mutex::default(),
             pages: Mutex::default(),
             settings,
@@ -87,6 +90,14 @@ impl Network {
 
     pub(crate) fn acknowledged(&self) -> BTreeMap<EnvelopeId, BTreeSet<Seq>> {
         self.acknowledged.lock().expect("no panic under the lock").clone()
+    }
+
+    /// What was left in the log of what an answer said was deleted: then, and now.
+    pub(crate) fn leaks(&self) -> Vec<String> {
+        let then = self.leaks.lock().expect("no panic under the lock").clone();
+        let all = self.acknowledged();
+        let now = all.iter().flat_map(|(id, places)| places.iter().flat_map(|place| self.world.left_by(*id, *place)));
+        then.into_iter().chain(now).collect()
     }
 
     /// When an answer said of an envelope that it has expired.
@@ -249,6 +260,8 @@ impl Network {
         for verdict in &sent.verdicts {
             match &verdict.outcome {
                 Outcome::Accepted { seq, .. } => {
+                    let left = self.world.left_by(verdict.envelope, *seq);
+                    self.leaks.lock().expect("no panic under the lock").extend(left);
                     let mut acknowledged = self.acknowledged.lock().expect("no panic under the lock");
                     acknowledged.entry(verdict.envelope).or_default().insert(*seq);
                 }

@@ -233,6 +233,16 @@ fn fates(dice: &mut StdRng, users: &[UserId], names: &[(usize, &str)]) -> Vec<(D
             };
             fates.push((Duration::from_millis(at), device, fate));
         }
+        for n in 0..dice.random_range(0..15) {
+            let at = Duration::from_millis(dice.random_range(0..end));
+            let which = dice.random_range(0..1_000);
+            let deletes = dice.random_bool(0.3);
+            let fate = if deletes { Fate::Delete(which) } else { Fate::Edit(which, format!("{name} edits {n}")) };
+            // Some at once with others, and some right after each other.
+            for copy in 0..[1, 1, 2][dice.random_range(0..3)] {
+                fates.push((at + Duration::from_millis(copy * 30), device, fate.clone()));
+            }
+        }
     }
     fates
 }

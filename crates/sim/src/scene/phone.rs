@@ -8,7 +8,7 @@ use poste_client::{
     store::{Store, Tx},
 };
 use poste_domain::routes::Caller;
-use poste_protocol::Author;
+use poste_protocol::{Author, MessageId};
 use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
 
@@ -46,6 +46,25 @@ impl Phone {
         let (now, to) = (self.now(), Target::User(user_id(to)));
         let (_, outputs) = self.engine().send(now, to, body.to_owned()).expect("a store in memory");
         self.carries_out(outputs);
+    }
+
+    /// The person gives the message with this text another one.
+    pub fn edits(&mut self, shown: &str, body: &str) {
+        let (now, id) = (self.now(), self.finds(shown));
+        let (_, outputs) = self.engine().edit(now, id, body.to_owned()).expect("an own message");
+        self.carries_out(outputs);
+    }
+
+    /// The person deletes the message with this text, for everyone.
+    pub fn deletes(&mut self, shown: &str) {
+        let (now, id) = (self.now(), self.finds(shown));
+        let ((), outputs) = self.engine().delete(now, id).expect("an own message");
+        self.carries_out(outputs);
+    }
+
+    fn finds(&mut self, shown: &str) -> MessageId {
+        let found = self.reads(|store| store.search(shown, None, None, 1));
+        found.hits.first().expect("it is on the screen").message.id
     }
 
     /// The network is there: the phone connects, sends and fetches.
