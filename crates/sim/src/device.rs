@@ -378,12 +378,16 @@ impl Life {
         }
     }
 
-    /// Takes out of the outbox whatever is under way.
+    /// Takes out of the outbox whatever messages are under way. Changes that went again and again would be looked for
+    /// again and again by every delete.
     fn free_what_is_sent(&self) {
         let free = |engine: &mut Engine| {
             let tx = engine.read()?;
             for row in tx.outbox_rows()? {
-                tx.dissolve(row.envelope)?;
+                let change = [r#""edits":{"#, r#""deletes":{"#].iter().any(|key| row.json.contains(key));
+                if !change {
+                    tx.dissolve(row.envelope)?;
+                }
             }
             tx.commit()
         };
