@@ -147,7 +147,7 @@ impl Tx<'_> {
     /// Brings a message up to date with what changes it. Given a change, the messages that it is about. Returns the
     /// local numbers of those of which something is other than before, or of which a change is.
     pub fn refresh(&self, local: i64) -> Result<Vec<i64>, StoreError> {
-        let found = self
+        let found: Option<(ConversationId, UserId, Option<Uuid>, Option<Seq>)> = self
             .sql
             .prepare_cached("SELECT conversation, user, target, target_seq FROM messages WHERE local = ?")?
             .query_row([local], |row| {
@@ -159,6 +159,14 @@ impl Tx<'_> {
         let Some(target) = target else {
             return Ok(if self.refresh_message(local)? { vec![local] } else { Vec::new() });
         };
+        // Also where the message itself is not here.
+        self.sql
+            .prepare_cached(
+                "UPDATE messages SET body = '' WHERE target = ?2 AND conversation = ?1 AND change = 1 AND body <> ''
+                    AND seq IS NOT NULL AND EXISTS (SELECT 1 FROM messages d WHERE d.target = ?2
+                        AND d.conversation = ?1 AND d.change = 2 AND d.seq IS NOT NULL AND d.target_seq = messages.target_seq)",
+            )?
+            .execute(params![conversation.as_str(), target])?;
         let locals = self.changed_by(&conversation, &user, MessageId(target), place)?;
         for local in &locals {
             self.refresh_message(*local)?;

@@ -247,6 +247,35 @@ fn a_delete_wins_over_everything_in_whatever_order_it_comes() {
 }
 
 #[test]
+fn nothing_is_kept_of_what_is_deleted_before_it_was_here() {
+    let mut rig = Rig::lazy();
+    rig.answer_list(&json!([{"conversation": with("bob"), "peer": "bob", "head": 4, "active_at": 1}]));
+    let fetch = rig.next("fetch");
+    let hello = cell(1, "bob", "laptop", 1, &["a secret"]);
+    let edit = change(3, "bob", "edits", &hello, "another secret");
+    rig.hears(&json!({"type": "page", "ref": fetch["ref"], "conversation": with("bob"), "after": 2, "through": 3,
+        "cells": [edit], "head": 3, "more": true}));
+    rig.deliver("bob", &json!([change(4, "bob", "deletes", &hello, "")]));
+    rig.close();
+    let file = std::fs::read(rig.folder.path().join("account.db")).expect("a file");
+    assert!(!file.windows(6).any(|bytes| bytes == b"secret"));
+    rig.open();
+}
+
+#[test]
+fn what_lost_its_envelope_goes_as_it_was_written() {
+    let mut rig = Rig::online();
+    let message = rig.write("bob", "one");
+    rig.next("send");
+    rig.delete(message.id);
+    rig.lose(false);
+    rig.connect();
+    rig.answer_list(&json!([]));
+    let frame = rig.next("send");
+    assert_eq!(bodies(&submissions(&frame)[0]), ["one"], "its delete comes after it");
+}
+
+#[test]
 fn what_another_device_deletes_is_not_edited_any_more() {
     let mut rig = Rig::online();
     let message = rig.write("bob", "helo");
