@@ -13,7 +13,7 @@ use aws_sdk_dynamodb::{
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName, SendMessageBatchRequestEntry};
 use poste_domain::LaneKey;
 use poste_local::Stack;
-use poste_protocol::{Author, Cell, ConversationId, Envelope, EnvelopeId, UserId};
+use poste_protocol::{Author, Cell, ConversationId, Envelope, EnvelopeId, Message as Written, UserId};
 use uuid::Uuid;
 
 type Item = HashMap<String, AttributeValue>;
@@ -150,6 +150,17 @@ impl Admin {
     /// When the table does not answer.
     pub async fn log(&self, conversation: &ConversationId) -> Vec<Stored> {
         self.try_log(conversation).await.expect("the log is readable")
+    }
+
+    /// The bodies of all messages that the table has of a conversation, in order.
+    ///
+    /// # Panics
+    /// When the table does not answer.
+    pub async fn texts(&self, conversation: &ConversationId) -> Vec<String> {
+        let items = self.items(conversation).await.expect("the log is readable");
+        let messages = items.iter().filter_map(|item| item.get("messages")?.as_s().ok());
+        let parsed = messages.map(|json| serde_json::from_str::<Vec<Written>>(json).expect("messages are JSON"));
+        parsed.flatten().map(|message| message.body).collect()
     }
 
     /// The places at which the log has an envelope.

@@ -3,6 +3,7 @@
 //! Each test names the requirements that it proves. One binary, because linking takes longer than running.
 
 mod catch_up;
+mod changes;
 mod connections;
 mod contract;
 mod delivery_queue;

@@ -53,6 +53,11 @@ async def main():
     assert not window.older and not window.newer
     found = await client.search("pyth", conversation, None, 10)
     assert [(piece.text, piece.hit) for piece in found.hits[0].snippet] == [("from ", False), ("Python", True)]
+    assert (await client.edit(written.id, "from Pythia")).body == "from Pythia"
+    changed = await client.edit(written.id, "from Python")
+    assert changed.edited_at is None and not changed.deleted and changed.waiting is None, "it was never sent"
+    dropped = await client.send_to_user(PEER, "never mind")
+    await client.delete(dropped.id)
     [entry] = await client.outbox()
     assert entry.state == poste.OutboxState.QUEUED and entry.attempts == 0
     try:
