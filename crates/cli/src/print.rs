@@ -154,14 +154,7 @@ pub(crate) fn outbox(entry: &OutboxEntry) -> String {
     };
     let mut text = format!("to {name}: {what}");
     for message in &entry.messages {
-        let what = match message.change {
-            Some(Change { kind: ChangeKind::Delete, message }) => format!("delete {message}"),
-            Some(Change { kind: ChangeKind::Edit, message: of }) => {
-                format!("edit {of}: {}", harmless::line(&message.body))
-            }
-            None => body(message),
-        };
-        let _ = write!(text, "\n  {}  {what}", message.id);
+        let _ = write!(text, "\n  {}  {}", message.id, waiting(message));
     }
     text
 }
@@ -172,6 +165,15 @@ pub(crate) fn seen(seen: &Seen) -> String {
         _ if seen.online => format!("{} is here", seen.user),
         Some(at) => format!("{} is not here; last seen {}", seen.user, time::of_day(at)),
         None => format!("{} is not here", seen.user),
+    }
+}
+
+/// What waits in the outbox, in one line: a message, or what changes one.
+pub(crate) fn waiting(message: &Message) -> String {
+    match message.change {
+        Some(Change { kind: ChangeKind::Delete, message }) => format!("deletes {message}"),
+        Some(Change { kind: ChangeKind::Edit, .. }) => format!("edit: {}", harmless::line(&message.body)),
+        None => body(message),
     }
 }
 

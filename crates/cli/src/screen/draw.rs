@@ -279,7 +279,7 @@ fn outbox(state: &State, chosen: usize, dropping: bool, area: Rect, buffer: &mut
         if index == chosen && y < area.bottom() {
             buffer.set_style(Rect { y, height: 1, ..area }, CHOSEN);
         }
-        let body = cut(&harmless::line(&message.body).replace('\t', " "), area.width.saturating_sub(2));
+        let body = cut(&print::waiting(message).replace('\t', " "), area.width.saturating_sub(2));
         if y + 1 < area.bottom() {
             put(area.x + 2, y + 1, area.width.saturating_sub(2), &Line::raw(body), buffer);
         }

@@ -20,6 +20,7 @@ pub(crate) const HELP: &[(&str, &str)] = &[
     ("F2, F3, Ctrl-T", "cut the network, restore it, either"),
     ("Ctrl-O, F4", "the outbox: retry, drop"),
     ("Ctrl-R", "retry what failed here"),
+    ("F6, F7 twice", "edit, delete your last message here"),
     ("Ctrl-A, Ctrl-E", "beginning, end of the line"),
     ("Ctrl-W, Ctrl-U, Ctrl-K", "delete a word, to the start, to the end"),
     ("Ctrl-L", "draw the screen anew"),
@@ -38,7 +39,10 @@ impl State {
         }
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         let alt = key.modifiers.contains(KeyModifiers::ALT);
+        let deleting = self.deleting.take();
         match key.code {
+            KeyCode::F(6) if self.over.is_none() => self.edit_last(),
+            KeyCode::F(7) if self.over.is_none() => self.delete_last(deleting),
             KeyCode::Char('c' | 'q') if control => self.effects.push(Effect::End),
             KeyCode::Char('l') if control => self.effects.push(Effect::Redraw),
             KeyCode::F(10) => self.effects.push(Effect::End),
@@ -162,6 +166,9 @@ impl State {
 
     fn input_key(&mut self, key: KeyEvent, control: bool, alt: bool) {
         let width = self.areas().input.map_or(80, |area| input_width(area.width));
+        if key.code == KeyCode::Esc && self.leave_edit() {
+            return;
+        }
         let Some(open) = &mut self.open else { return };
         let fits = match key.code {
             KeyCode::Esc => {

@@ -146,7 +146,12 @@ impl Paper<'_> {
         }
         let margin = if beside { margin } else { 0 };
         let room = width.saturating_sub(margin + TICKS).max(1);
-        let text: Vec<String> = harmless::lines(&message.body).flat_map(|line| wrap(&line, room)).collect();
+        let shown = match message.edited_at {
+            _ if message.deleted => "(deleted)".to_owned(),
+            Some(_) => format!("{} (edited)", message.body),
+            None => message.body.clone(),
+        };
+        let text: Vec<String> = harmless::lines(&shown).flat_map(|line| wrap(&line, room)).collect();
         let last = text.len().saturating_sub(1);
         for (number, text) in text.into_iter().enumerate() {
             let mut spans = Vec::new();
@@ -167,8 +172,14 @@ impl Paper<'_> {
             }
             lines.push(Line::from(spans));
         }
-        if let Some(failure) = &message.failure {
-            let why = format!("not sent: {}. Ctrl-R: again; Ctrl-O: outbox", print::failure(failure));
+        let not_changed = message.waiting.as_ref().filter(|change| change.state == MessageState::Failed);
+        let why = match (&message.failure, not_changed) {
+            (Some(failure), _) => Some(format!("not sent: {}", print::failure(failure))),
+            (None, Some(change)) => Some(print::change(change)),
+            (None, None) => None,
+        };
+        if let Some(why) = why {
+            let why = format!("{why}. Ctrl-R: again; Ctrl-O: outbox");
             let style = Style::new().fg(Color::Red);
             for line in wrap(&why, room) {
                 lines.push(Line::styled(format!("{}{line}", " ".repeat(usize::from(margin))), style));

@@ -44,6 +44,12 @@ pub(crate) enum Effect {
     },
     Retry(MessageId),
     Drop(MessageId),
+    /// Answered by an event, or by [`Answer::NotDone`].
+    Edit {
+        id: MessageId,
+        body: String,
+    },
+    Delete(MessageId),
     MarkRead {
         conversation: ConversationId,
         upto: Seq,
@@ -126,6 +132,8 @@ pub(crate) struct Open {
     pub(crate) peer: Option<UserId>,
     pub(crate) window: Window,
     pub(crate) editor: Editor,
+    /// What is being written is the new text of this message.
+    pub(crate) editing: Option<MessageId>,
     /// When it was opened, everything up to here was read, and something beyond was not.
     pub(crate) new_after: Option<Seq>,
     /// How far the client was told that it is read.
@@ -173,6 +181,8 @@ pub(crate) struct State {
     pub(crate) outbox: Vec<OutboxEntry>,
     pub(crate) counters: Counters,
     pub(crate) notice: Option<Notice>,
+    /// A message that the next key may delete.
+    pub(super) deleting: Option<MessageId>,
     /// What was begun in conversations that are not open.
     drafts: HashMap<ConversationId, Editor>,
     looked_at: bool,
@@ -208,6 +218,7 @@ impl State {
             outbox: Vec::new(),
             counters: Counters::default(),
             notice: None,
+            deleting: None,
             drafts: HashMap::new(),
             looked_at: true,
             here: BTreeSet::new(),
@@ -253,12 +264,14 @@ impl State {
         let editor = self.drafts.remove(&id).unwrap_or_default();
         let unread = self.conversations.iter().find(|known| known.id == id && known.unread > 0);
         let new_after = unread.map(|summary| summary.read);
-        self.open = Some(Open { id, peer, window: Window::new(new_after), editor, new_after, told_read: Seq::ZERO });
+        let window = Window::new(new_after);
+        self.open = Some(Open { id, peer, window, editor, editing: None, new_after, told_read: Seq::ZERO });
     }
 
     fn close(&mut self) {
         if let Some(open) = self.open.take()
             && !open.editor.text().is_empty()
+            && open.editing.is_none()
         {
             self.drafts.insert(open.id, open.editor);
         }
@@ -302,6 +315,10 @@ impl State {
             return;
         }
         let body = open.editor.take();
+        if let Some(id) = open.editing.take() {
+            self.effects.push(Effect::Edit { id, body });
+            return;
+        }
         open.window.go_to_bottom();
         let to = match &open.peer {
             Some(peer) => Target::User(peer.clone()),
@@ -318,8 +335,11 @@ impl State {
     /// Sends the first failed message of the open conversation again, and with it what was refused together with it.
     pub(super) fn retry_here(&mut self) {
         let Some(open) = &self.open else { return };
-        let failed = open.window.messages().iter().find(|message| message.state == MessageState::Failed);
-        let id = failed.map(|message| message.id).or_else(|| {
+        let failed = open.window.messages().iter().find_map(|message| {
+            let change = message.waiting.as_ref().filter(|change| change.state == MessageState::Failed);
+            change.map(|change| change.id).or((message.state == MessageState::Failed).then_some(message.id))
+        });
+        let id = failed.or_else(|| {
             let here = self
                 .waiting()
                 .find(|(entry, message)| entry.conversation == open.id && message.state == MessageState::Failed);
@@ -328,6 +348,51 @@ impl State {
         match id {
             Some(id) => self.effects.push(Effect::Retry(id)),
             None => self.say("nothing has failed here"),
+        }
+    }
+
+    /// The last message of one's own in the open conversation that can be changed.
+    fn last_own(&self) -> Option<&Message> {
+        let own =
+            |message: &&Message| message.user == self.me && !message.deleted && message.state != MessageState::Failed;
+        self.open.as_ref()?.window.messages().iter().rev().find(own)
+    }
+
+    /// Begins to write the last own message anew.
+    pub(super) fn edit_last(&mut self) {
+        let Some((id, body)) = self.last_own().map(|message| (message.id, message.body.clone())) else {
+            return self.say("there is nothing of yours here to edit");
+        };
+        let Some(open) = &mut self.open else { return };
+        if !open.editor.text().is_empty() {
+            return self.say("send or clear first what you are writing");
+        }
+        (open.editor, open.editing) = (Editor::with(&body), Some(id));
+        self.focus = Focus::Input;
+        self.say("Enter changes the message, Esc leaves it as it is");
+    }
+
+    /// Leaves a message as it is that was being written anew. Says whether there was one.
+    pub(super) fn leave_edit(&mut self) -> bool {
+        let Some(open) = &mut self.open else { return false };
+        let edits = open.editing.take().is_some();
+        if edits {
+            open.editor.take();
+        }
+        edits
+    }
+
+    /// Deletes the last own message, if it is asked for a second time.
+    pub(super) fn delete_last(&mut self, asked: Option<MessageId>) {
+        let Some(id) = self.last_own().map(|message| message.id) else {
+            return self.say("there is nothing of yours here to delete");
+        };
+        if asked == Some(id) {
+            self.leave_edit();
+            self.effects.push(Effect::Delete(id));
+        } else {
+            self.deleting = Some(id);
+            self.say("F7 again deletes your last message, for everyone");
         }
     }
 

@@ -30,6 +30,8 @@ async fn carry_out(account: &mut Account, client: &Client, effect: Effect) -> Op
         },
         Effect::Retry(id) => client.retry(id).await.err().map(not_done),
         Effect::Drop(id) => client.drop_message(id).await.err().map(not_done),
+        Effect::Edit { id, body } => client.edit(id, body).await.err().map(not_done),
+        Effect::Delete(id) => client.delete(id).await.err().map(not_done),
         Effect::MarkRead { conversation, upto } => client.mark_read(conversation, upto).await.err().map(not_done),
         Effect::Older(conversation) => client.older(conversation).await.err().map(not_done),
         Effect::Network(on) => {

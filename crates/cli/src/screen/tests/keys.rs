@@ -30,6 +30,65 @@ fn what_is_typed_is_sent_and_gets_its_ticks() {
 }
 
 #[test]
+fn the_last_own_message_is_written_anew() {
+    let mut world = World::new(80, 24).opened(Some("bob"));
+    world.types("helo");
+    world.key(KeyCode::Enter);
+    world.settles("bob", MessageState::Sent);
+    world.arrives("bob", "what?");
+    world.run();
+    world.key(KeyCode::F(6));
+    world.key(KeyCode::Left);
+    world.types("l");
+    world.key(KeyCode::Enter);
+    world.run();
+    assert_eq!(world.window(), ["hello", "what?"]);
+    assert!(world.picture().contains("hello (edited)"));
+
+    world.key(KeyCode::F(6));
+    world.types(" for ever");
+    world.key(KeyCode::Esc);
+    assert_eq!(world.state.open.as_ref().map(|open| open.editor.text()), Some(""));
+    world.types("mine");
+    world.key(KeyCode::F(6));
+    assert!(world.picture().contains("send or clear first"));
+    world.key(KeyCode::Enter);
+    world.run();
+    assert_eq!(world.window(), ["hello", "what?", "mine"]);
+}
+
+#[test]
+fn what_is_being_written_anew_is_no_draft() {
+    let mut world = World::new(80, 24).opened(Some("bob"));
+    world.types("helo");
+    world.key(KeyCode::Enter);
+    world.run();
+    world.key(KeyCode::F(6));
+    world.state.open_with(user("carol"));
+    world.state.open_with(user("bob"));
+    assert_eq!(world.state.open.as_ref().map(|open| open.editor.text()), Some(""));
+}
+
+#[test]
+fn the_last_own_message_is_deleted_when_it_is_asked_for_twice() {
+    let mut world = World::new(80, 24).opened(Some("bob"));
+    world.types("a secret");
+    world.key(KeyCode::Enter);
+    world.settles("bob", MessageState::Sent);
+    world.run();
+    world.key(KeyCode::F(7));
+    world.key(KeyCode::Down);
+    world.key(KeyCode::F(7));
+    assert_eq!(world.window(), ["a secret"]);
+    world.key(KeyCode::F(7));
+    world.run();
+    assert_eq!(world.window(), [""]);
+    assert!(world.picture().contains("(deleted)"));
+    world.key(KeyCode::F(7));
+    assert!(world.picture().contains("nothing of yours here to delete"));
+}
+
+#[test]
 fn an_empty_line_is_not_sent() {
     let mut world = World::new(80, 24).opened(Some("bob"));
     world.types("  ");

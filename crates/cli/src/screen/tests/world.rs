@@ -252,6 +252,12 @@ impl World {
             }
             Effect::Retry(id) => self.settle_failed(id, false),
             Effect::Drop(id) => self.settle_failed(id, true),
+            Effect::Edit { id, body } => self.change(id, |message| {
+                (message.body, message.edited_at) = (body, message.written_at);
+            }),
+            Effect::Delete(id) => self.change(id, |message| {
+                (message.body, message.deleted) = (String::new(), true);
+            }),
             Effect::Network(on) => {
                 let state = if on { Connection::Online } else { Connection::Off };
                 vec![Input::Told(Event::Connection { state })]
@@ -278,6 +284,13 @@ impl World {
             self.give(input);
         }
         true
+    }
+
+    fn change(&mut self, id: MessageId, change: impl FnOnce(&mut Message)) -> Vec<Input> {
+        let messages = self.logs.iter_mut().flat_map(|log| &mut log.messages);
+        let message = messages.into_iter().find(|message| message.id == id).expect("a message of the screen");
+        change(message);
+        vec![Input::Told(Event::Updated { message: message.clone() })]
     }
 
     fn settle_failed(&mut self, id: MessageId, drop: bool) -> Vec<Input> {
