@@ -294,9 +294,9 @@ pub async fn a_place_is_given_anew_only_to_its_holder(ports: &Ports) {
         assert_eq!(anew(held, first).await, Placing::Standing(lane(&held, second.get())), "done before");
         let stands = ports.heads.lane(&conversation, &key).await.expect("a look");
         assert_eq!(stands, Some(lane(&held, second.get())));
-        let head = head_of(ports, &conversation).await;
-        assert!(head > second.get());
-        let refused = lane(&held.of_refusal(), head);
+        let highest = head_of(ports, &conversation).await;
+        assert!(highest > second.get());
+        let refused = lane(&held.of_refusal(), highest);
         assert_eq!(anew(held.of_refusal(), first).await, Placing::Standing(lane(&held, second.get())), "too late");
         assert_eq!(anew(held.of_refusal(), second).await, Placing::Placed(refused.first));
         assert_eq!(anew(held, second).await, Placing::Standing(refused), "refused");
