@@ -156,6 +156,10 @@ pub(crate) fn check(network: &Network, devices: &[Device]) -> Result<(), Violati
             format!("{envelope} was acknowledged at {acknowledged:?} and is at {place:?}")
         })?;
     }
+    let displaced = network.world.displaced();
+    hold(displaced.is_empty(), "D6", || format!("an older connection took the place of a newer one: {displaced:?}"))?;
+    let unqueued = network.unqueued();
+    hold(unqueued.is_empty(), "L3", || format!("acknowledged, and not queued for delivery: {unqueued:?}"))?;
     let leaks = network.leaks();
     hold(leaks.is_empty(), "L5", || format!("deleted, and stored: {leaks:?}"))?;
     only_authors_change(&logs)?;

@@ -13,8 +13,8 @@ use poste_domain::{
     Claim, Epochs, Lane, LaneKey, Membership, Retention,
     ports::{
         Advance, Belonging, Belongings, Callback, Clock, Connection, Connections, Courier, Head, Heads, Log, Marks,
-        Members, Parcel, Placement, Placing, Posted, Presence, Registered, Registration, Result, Slot, Slots, Standing,
-        Terms, Told,
+        Members, News, Parcel, Placement, Placing, Posted, Presence, Registered, Registration, Result, Slot, Slots,
+        Standing, Terms, Told,
     },
 };
 use poste_protocol::{
@@ -46,6 +46,10 @@ struct State {
     log: BTreeMap<ConversationId, BTreeMap<Seq, Slot>>,
     /// How many slots each look into a log asked for.
     looks: Vec<u32>,
+    /// Envelopes that were in the delivery queue.
+    queued: BTreeSet<EnvelopeId>,
+    /// Devices whose connection lost its place to an older one.
+    displaced: Vec<String>,
     /// Where edits of a message are: by its cell and its position there.
     edits: BTreeMap<(ConversationId, Seq, usize), BTreeSet<Seq>>,
     /// From when on what may be removed.
@@ -158,6 +162,16 @@ impl World {
     pub fn stored(&self, conversation: &ConversationId) -> Vec<Cell> {
         let state = self.state();
         state.log.get(conversation).into_iter().flat_map(BTreeMap::values).filter_map(cell_of).cloned().collect()
+    }
+
+    /// Devices whose connection lost its place to an older one.
+    pub(crate) fn displaced(&self) -> Vec<String> {
+        self.state().displaced.clone()
+    }
+
+    /// Whether an envelope has been in the delivery queue.
+    pub(crate) fn was_queued(&self, envelope: EnvelopeId) -> bool {
+        self.state().queued.contains(&envelope)
     }
 
     /// What the log holds of the texts that an envelope deletes, which is at this place.
@@ -691,6 +705,9 @@ impl Connections for World {
                     return Ok(Registration::Superseded);
                 }
                 let before = state.connections.insert(key, connection.clone());
+                if before.as_ref().is_some_and(newer) {
+                    state.displaced.push(format!("{}'s {}", author.user, author.device));
+                }
                 Ok(Registration::Registered { replaced: before.filter(|older| older.id != connection.id) })
             })
             .await
@@ -795,7 +812,11 @@ impl Courier for World {
         let published = self
             .weather
             .call("queue.publish", || {
-                self.state().queue.push(parcel.clone());
+                let mut state = self.state();
+                if let News::Cell(cell) = &parcel.news {
+                    state.queued.insert(cell.envelope);
+                }
+                state.queue.push(parcel.clone());
                 Ok(())
             })
             .await;

@@ -59,6 +59,8 @@ pub(crate) struct Network {
     acknowledged: Mutex<BTreeMap<EnvelopeId, BTreeSet<Seq>>>,
     /// What was left in the log of what an answer said was deleted.
     leaks: Mutex<Vec<String>>,
+    /// Envelopes that were acknowledged before they were queued for delivery.
+    unqueued: Mutex<Vec<EnvelopeId>>,
     /// When an answer said of an envelope that it has expired.
     expired: Mutex<BTreeMap<EnvelopeId, u64>>,
     /// Every page that was answered: to whom, and when.
@@ -75,6 +77,7 @@ impl Network {
             connections: Mutex::new(0),
             acknowledged: Mutex::default(),
             leaks: Mutex::default(),
+            unqueued: Mutex::default(),
             expired: Mutex::default(),
             pages: Mutex::default(),
             settings,
@@ -90,6 +93,11 @@ impl Network {
 
     pub(crate) fn acknowledged(&self) -> BTreeMap<EnvelopeId, BTreeSet<Seq>> {
         self.acknowledged.lock().expect("no panic under the lock").clone()
+    }
+
+    /// Envelopes that were acknowledged before they were queued for delivery.
+    pub(crate) fn unqueued(&self) -> Vec<EnvelopeId> {
+        self.unqueued.lock().expect("no panic under the lock").clone()
     }
 
     /// What was left in the log of what an answer said was deleted: then, and now.
@@ -262,6 +270,9 @@ impl Network {
                 Outcome::Accepted { seq, .. } => {
                     let left = self.world.left_by(verdict.envelope, *seq);
                     self.leaks.lock().expect("no panic under the lock").extend(left);
+                    if !self.world.was_queued(verdict.envelope) {
+                        self.unqueued.lock().expect("no panic under the lock").push(verdict.envelope);
+                    }
                     let mut acknowledged = self.acknowledged.lock().expect("no panic under the lock");
                     acknowledged.entry(verdict.envelope).or_default().insert(*seq);
                 }
