@@ -70,17 +70,13 @@ impl Read {
     /// `not_member`; `bad_frame` if it is asked in both directions; trouble with a part. Nothing is lost by any: the
     /// cursor stays.
     pub async fn page(&self, author: &Author, fetch: &Fetch) -> Result<Page, Failure> {
-        let direction = match (fetch.after, fetch.before) {
-            (Some(_), Some(_)) => {
-                return Err(Refusal::new(Code::BadFrame, "a page is after a number or before one").into());
-            }
-            (Some(after), None) => Ok(after),
-            (None, before) => Err(before),
-        };
+        if fetch.after.is_some() && fetch.before.is_some() {
+            return Err(Refusal::new(Code::BadFrame, "a page is after a number or before one").into());
+        }
         let membership = self.roll.require(&fetch.conversation, &author.user).await?;
-        match direction {
-            Ok(after) => self.page_after(fetch, after, &membership).await,
-            Err(before) => self.page_before(fetch, before, &membership).await,
+        match fetch.after {
+            Some(after) => self.page_after(fetch, after, &membership).await,
+            None => self.page_before(fetch, fetch.before, &membership).await,
         }
     }
 
@@ -96,7 +92,7 @@ impl Read {
             }
             for slot in found.slots {
                 run.seen(&slot);
-                if slot.seq() > run.through.next() && run.slots == 0 {
+                if slot.seq() > run.through.next() && run.load.looked_at == 0 {
                     // No hole if the cursor is inside a cell (ours never is): a void there would be nonsense.
                     let before = self.log.before(&fetch.conversation, after, 1).await?.slots.pop();
                     if let Some(before) = before.filter(|before| before.last() > after) {
@@ -192,25 +188,61 @@ impl Read {
     }
 }
 
-/// How many messages a page is asked for.
-fn most_messages(fetch: &Fetch) -> u32 {
-    let largest = u32::try_from(limits::PAGE_MESSAGES).unwrap_or(u32::MAX);
-    fetch.limit.unwrap_or(MESSAGES).clamp(1, largest)
+/// The cells of a page in the making, and what is left of its bounds.
+struct Load {
+    /// In the order in which they were met.
+    cells: Vec<Cell>,
+    bytes: usize,
+    messages: u32,
+    most_messages: u32,
+    /// Slots that were looked at for it.
+    looked_at: u32,
 }
 
-/// What of a page's bytes a cell takes.
-fn bytes_of(cell: &Cell) -> usize {
-    serde_json::to_string(cell).map_or(usize::MAX, |json| json.len() + 1)
-}
+impl Load {
+    /// What the cells of a page may have of a frame's bytes.
+    const BYTES: usize = limits::FRAME_BYTES - PAGE_BYTES;
 
-/// How many slots to ask for next, so that little is read that does not fit.
-fn look(bytes: usize, slots: u32, messages_left: u32) -> u32 {
-    let room = limits::FRAME_BYTES - PAGE_BYTES - bytes;
-    let by_bytes = match u32::try_from(bytes).unwrap_or(u32::MAX).checked_div(slots) {
-        Some(average) if average > 0 => u32::try_from(room).unwrap_or(u32::MAX) / average + 1,
-        _ => FIRST_LOOK,
-    };
-    messages_left.min(by_bytes).clamp(1, LARGEST_LOOK)
+    fn new(fetch: &Fetch) -> Self {
+        let largest = u32::try_from(limits::PAGE_MESSAGES).unwrap_or(u32::MAX);
+        let most_messages = fetch.limit.unwrap_or(MESSAGES).clamp(1, largest);
+        Self { cells: Vec::new(), bytes: 0, messages: 0, most_messages, looked_at: 0 }
+    }
+
+    /// How many slots to ask for next, so that little is read that does not fit.
+    fn look(&self) -> u32 {
+        let room = u32::try_from(Self::BYTES - self.bytes).unwrap_or(u32::MAX);
+        let by_bytes = match u32::try_from(self.bytes).unwrap_or(u32::MAX).checked_div(self.looked_at) {
+            Some(average) if average > 0 => room / average + 1,
+            _ => FIRST_LOOK,
+        };
+        (self.most_messages - self.messages).min(by_bytes).clamp(1, LARGEST_LOOK)
+    }
+
+    /// Takes a cell, if it fits. An empty page takes any.
+    fn take(&mut self, cell: Cell) -> bool {
+        let bytes = serde_json::to_string(&cell).map_or(usize::MAX, |json| json.len() + 1);
+        let bytes = self.bytes.saturating_add(bytes);
+        let messages = self.messages.saturating_add(u32::try_from(cell.messages.len()).unwrap_or(u32::MAX));
+        if !self.cells.is_empty() && (bytes > Self::BYTES || messages > self.most_messages) {
+            return false;
+        }
+        self.bytes = bytes.min(Self::BYTES);
+        self.messages = messages.min(self.most_messages);
+        self.cells.push(cell);
+        true
+    }
+
+    /// Nothing more fits, however small.
+    fn is_full(&self) -> bool {
+        self.messages >= self.most_messages
+    }
+
+    /// Lets go of the cells, and keeps what was looked at.
+    fn clear(&mut self) {
+        self.cells.clear();
+        (self.bytes, self.messages) = (0, 0);
+    }
 }
 
 /// How long to wait before a hole in front of this slot may be decided; nothing if it may be now.
@@ -233,11 +265,7 @@ struct Run<'a> {
     /// Everything up to here is gone, as far as is known.
     floor: Seq,
     knows_floor: bool,
-    cells: Vec<Cell>,
-    bytes: usize,
-    messages: u32,
-    most_messages: u32,
-    slots: u32,
+    load: Load,
     end: bool,
     full: bool,
     retry_after_ms: Option<u64>,
@@ -253,11 +281,7 @@ impl<'a> Run<'a> {
             head: after,
             floor: Seq::ZERO,
             knows_floor: false,
-            cells: Vec::new(),
-            bytes: 0,
-            messages: 0,
-            most_messages: most_messages(fetch),
-            slots: 0,
+            load: Load::new(fetch),
             end: false,
             full: false,
             retry_after_ms: None,
@@ -266,7 +290,7 @@ impl<'a> Run<'a> {
 
     /// How many slots to ask for next; none if the page is full.
     fn next_look(&self) -> Option<u32> {
-        (!self.full).then(|| look(self.bytes, self.slots, self.most_messages - self.messages))
+        (!self.full).then(|| self.load.look())
     }
 
     fn seen(&mut self, slot: &Slot) {
@@ -278,39 +302,32 @@ impl<'a> Run<'a> {
         self.floor = self.floor.max(floor);
         self.head = self.head.max(floor);
         self.through = self.through.max(floor);
-        self.cells.retain(|cell| cell.last() > floor);
+        self.load.cells.retain(|cell| cell.last() > floor);
     }
 
-    /// Takes the next contiguous slot, if there is room for it. An empty page takes any cell.
+    /// Takes the next contiguous slot, if there is room for it.
     fn take(&mut self, slot: Slot) -> bool {
         self.seen(&slot);
         let last = slot.last();
-        self.slots += 1;
+        self.load.looked_at += 1;
         if let Slot::Cell(cell) = slot
             && self.membership.sees(cell.seq)
         {
             if !self.retention.keeps(cell.at, self.now_ms) {
                 // Its time is up, though the store has it still.
-                if self.cells.is_empty() {
+                if self.load.cells.is_empty() {
                     self.floor = self.floor.max(last);
                 }
                 self.through = last;
                 return true;
             }
-            let bytes = bytes_of(&cell);
-            let messages = u32::try_from(cell.messages.len()).unwrap_or(u32::MAX);
-            let fits = self.bytes.saturating_add(bytes) <= limits::FRAME_BYTES - PAGE_BYTES
-                && self.messages.saturating_add(messages) <= self.most_messages;
-            if !fits && !self.cells.is_empty() {
+            if !self.load.take(cell) {
                 self.full = true;
                 return false;
             }
-            self.bytes = self.bytes.saturating_add(bytes).min(limits::FRAME_BYTES - PAGE_BYTES);
-            self.messages = self.messages.saturating_add(messages).min(self.most_messages);
-            self.cells.push(cell);
         }
         self.through = last;
-        self.full = self.messages >= self.most_messages;
+        self.full = self.load.is_full();
         true
     }
 
@@ -320,7 +337,7 @@ impl<'a> Run<'a> {
             conversation: fetch.conversation.clone(),
             after,
             through: self.through,
-            cells: self.cells,
+            cells: self.load.cells,
             floor: self.floor,
             head: self.head.max(self.through),
             more: self.retry_after_ms.is_none() && self.full && (!self.end || self.head > self.through),

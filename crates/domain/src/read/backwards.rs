@@ -7,9 +7,9 @@
 //! ends below the lowest hole that is not decided; and because one may lie below its first cell, it is looked further
 //! down than the page reaches, as far as cells are young.
 
-use poste_protocol::{Cell, Fetch, Page, Seq, limits};
+use poste_protocol::{Fetch, Page, Seq};
 
-use super::{FIRST_LOOK, PAGE_BYTES, Read, VOIDS, bytes_of, look, most_messages, patience};
+use super::{FIRST_LOOK, Load, Read, VOIDS, patience};
 use crate::{Failure, Membership, Retention, ports::Slot};
 
 impl Read {
@@ -93,7 +93,7 @@ impl Read {
         if std::mem::replace(&mut walk.knows_floor, true) {
             return Ok(());
         }
-        if let Some((_, head)) = self.heads.heads(std::slice::from_ref(&fetch.conversation)).await?.pop() {
+        if let Some(head) = self.heads.head(&fetch.conversation).await? {
             walk.now_ms = self.clock.now_ms();
             walk.gone(head.floor(walk.now_ms));
         }
@@ -119,12 +119,7 @@ struct Walk<'a> {
     head: Seq,
     floor: Seq,
     knows_floor: bool,
-    /// Descending.
-    cells: Vec<Cell>,
-    bytes: usize,
-    messages: u32,
-    most_messages: u32,
-    slots: u32,
+    load: Load,
     voids: u32,
     full: bool,
     done: bool,
@@ -146,11 +141,7 @@ impl<'a> Walk<'a> {
             head: Seq::ZERO,
             floor: Seq::ZERO,
             knows_floor: false,
-            cells: Vec::new(),
-            bytes: 0,
-            messages: 0,
-            most_messages: most_messages(fetch),
-            slots: 0,
+            load: Load::new(fetch),
             voids: 0,
             full: false,
             done: false,
@@ -166,7 +157,7 @@ impl<'a> Walk<'a> {
 
     /// It is known where the page ends.
     fn has_begun(&self) -> bool {
-        self.asked_before || self.slots > 0
+        self.asked_before || self.load.looked_at > 0
     }
 
     /// Nothing below belongs into the page, or could tell where the newest one ends.
@@ -191,7 +182,7 @@ impl<'a> Walk<'a> {
         match (self.is_over(), self.full) {
             (true, _) => None,
             (false, true) => Some(FIRST_LOOK),
-            (false, false) => Some(look(self.bytes, self.slots, self.most_messages - self.messages)),
+            (false, false) => Some(self.load.look()),
         }
     }
 
@@ -209,7 +200,7 @@ impl<'a> Walk<'a> {
 
     /// Nothing is above the numbers that are missing after `last`: no hole, but the end of the log.
     fn nothing_above(&mut self, last: Seq) {
-        if self.slots > 0 {
+        if self.load.looked_at > 0 {
             // It was there, and is gone.
             self.done = true;
             return;
@@ -219,7 +210,7 @@ impl<'a> Walk<'a> {
         self.done = last <= self.bottom();
     }
 
-    /// Takes the next slot down, if there is room for it. An empty page takes any cell.
+    /// Takes the next slot down, if there is room for it.
     fn take(&mut self, slot: Slot) {
         if !self.has_begun() {
             self.through = slot.last().max(self.floor);
@@ -227,29 +218,20 @@ impl<'a> Walk<'a> {
         // A page that would end inside a cell ends at its end. Ours never do.
         self.through = self.through.max(slot.last());
         self.head = self.head.max(slot.last());
-        self.slots += 1;
+        self.load.looked_at += 1;
         let gone = self.is_stale(&slot) || slot.last() <= self.floor;
         if let Slot::Cell(cell) = &slot
             && self.membership.sees(cell.seq)
             && !gone
             && !self.full
+            && !self.load.take(cell.clone())
         {
-            let bytes = bytes_of(cell);
-            let messages = u32::try_from(cell.messages.len()).unwrap_or(u32::MAX);
-            let fits = self.bytes.saturating_add(bytes) <= limits::FRAME_BYTES - PAGE_BYTES
-                && self.messages.saturating_add(messages) <= self.most_messages;
-            if fits || self.cells.is_empty() {
-                self.bytes = self.bytes.saturating_add(bytes).min(limits::FRAME_BYTES - PAGE_BYTES);
-                self.messages = self.messages.saturating_add(messages).min(self.most_messages);
-                self.cells.push(cell.clone());
-            } else {
-                self.full = true;
-                // The whole of it is for the next page, also where the walk has come down into it.
-                self.after = self.after.max(cell.last());
-            }
+            self.full = true;
+            // The whole of it is for the next page, also where the walk has come down into it.
+            self.after = self.after.max(cell.last());
         }
         self.step_to(slot.seq().back());
-        self.full |= self.messages >= self.most_messages;
+        self.full |= self.load.is_full();
         self.above = Some(slot);
     }
 
@@ -262,8 +244,8 @@ impl<'a> Walk<'a> {
         }
         // What is above the hole is for whoever goes on forwards.
         self.through = decided;
-        self.cells.clear();
-        (self.bytes, self.messages, self.full) = (0, 0, false);
+        self.load.clear();
+        self.full = false;
         self.above = None;
         self.step_to(low);
     }
@@ -272,7 +254,7 @@ impl<'a> Walk<'a> {
     fn gone(&mut self, floor: Seq) {
         self.floor = self.floor.max(floor);
         self.head = self.head.max(floor);
-        self.cells.retain(|cell| cell.last() > floor);
+        self.load.cells.retain(|cell| cell.last() > floor);
         if !self.asked_before && self.has_begun() {
             self.through = self.through.max(floor);
         }
@@ -282,13 +264,13 @@ impl<'a> Walk<'a> {
         if self.after <= self.bottom() {
             self.after = Seq::ZERO;
         }
-        self.cells.reverse();
+        self.load.cells.reverse();
         Page {
             reference: fetch.reference.clone(),
             conversation: fetch.conversation.clone(),
             after: self.after,
             through: self.through,
-            cells: self.cells,
+            cells: self.load.cells,
             floor: self.floor,
             head: self.head.max(self.through),
             more: self.after > Seq::ZERO && !(self.asked_before && self.retry_after_ms.is_some()),
