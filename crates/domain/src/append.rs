@@ -105,10 +105,12 @@ impl Append {
         envelope.check()?;
         self.authorise(author, envelope).await?;
         let targets = self.find_targets(envelope).await?;
-        let refusal = match () {
-            () if !self.settings.accepts(submission.age_ms) => Some(expired()),
-            () if !targets.are_open_to(author) => Some(no_target()),
-            () => None,
+        let refusal = if !self.settings.accepts(submission.age_ms) {
+            Some(expired())
+        } else if !targets.are_open_to(&author.user) {
+            Some(no_target())
+        } else {
+            None
         };
         let (key, claim) = (LaneKey::of(author), Claim::of(envelope));
         let attempt = Attempt { author, envelope, key, claim, targets, refusal };

@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 
 use futures::{TryStreamExt, stream};
-use poste_protocol::{Author, Cell, Code, ConversationId, Envelope, Message, MessagePlace, Refusal, Seq};
+use poste_protocol::{Cell, Code, ConversationId, Envelope, Message, MessagePlace, Refusal, Seq, UserId};
 
 use super::{Append, Attempt, Decided};
 use crate::{
@@ -24,44 +24,32 @@ const AT_ONCE: usize = 16;
 
 /// What an envelope changes.
 pub(super) struct Targets {
-    /// For each change in it: whether it deletes, and the message's cell if it is there to be changed.
-    open: Vec<(bool, Option<Cell>)>,
+    /// For each change in it: whose message it changes, if it is there to be changed.
+    authors: Vec<Option<UserId>>,
     /// Where the messages are, as long as the store has them: cell, and position in it.
     there: BTreeMap<MessagePlace, (Seq, usize)>,
 }
 
 impl Targets {
-    /// Whether the author may change all of it.
-    pub(super) fn are_open_to(&self, author: &Author) -> bool {
-        self.open.iter().all(|(deletes, cell)| {
-            cell.as_ref().is_some_and(|cell| if *deletes { may_delete(author, cell) } else { may_edit(author, cell) })
-        })
+    /// Whether a user may change all of it: it is there, and is their own.
+    pub(super) fn are_open_to(&self, user: &UserId) -> bool {
+        self.authors.iter().all(|author| author.as_ref() == Some(user))
     }
-}
-
-/// Whose messages a user may edit: their own.
-fn may_edit(author: &Author, cell: &Cell) -> bool {
-    cell.by.user == author.user
-}
-
-/// Whose messages a user may delete for everyone: their own.
-fn may_delete(author: &Author, cell: &Cell) -> bool {
-    cell.by.user == author.user
 }
 
 impl Append {
     /// Looks for everything that an envelope changes.
     pub(super) async fn find_targets(&self, envelope: &Envelope) -> Result<Targets, Trouble> {
-        let mut targets = Targets { open: Vec::new(), there: BTreeMap::new() };
+        let mut targets = Targets { authors: Vec::new(), there: BTreeMap::new() };
         for message in &envelope.messages {
             let Some(place) = message.target() else { continue };
             let found = self.find(&envelope.conversation, place).await?;
-            let cell = found.and_then(|(cell, index)| {
+            let author = found.and_then(|(cell, index)| {
                 targets.there.insert(place, (cell.seq, index));
                 let kept = self.settings.retention.keeps(cell.at, self.clock.now_ms());
-                (kept && cell.messages[index].target().is_none()).then_some(cell)
+                (kept && cell.messages[index].target().is_none()).then_some(cell.by.user)
             });
-            targets.open.push((message.deletes.is_some(), cell));
+            targets.authors.push(author);
         }
         Ok(targets)
     }
