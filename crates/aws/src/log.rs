@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::{
     Client,
     operation::put_item::PutItemError,
     operation::query::builders::QueryFluentBuilder,
-    operation::update_item::{UpdateItemError, builders::UpdateItemFluentBuilder},
+    operation::update_item::builders::UpdateItemFluentBuilder,
     types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
 use poste_domain::{
@@ -17,7 +17,7 @@ use poste_protocol::{Author, Cell, ConversationId, Message, Seq};
 
 use crate::{
     item::{Fields, Item, bytes, number, text},
-    trouble::trouble,
+    trouble::{lost_condition, trouble},
 };
 
 /// How often a redaction is tried while others redact messages of the same cell, of which there are 25 at most.
@@ -125,10 +125,8 @@ impl Log for LogTable {
                 let deleted = messages.get(index).is_none_or(|message| message.deleted);
                 Ok(if deleted { Registered::Redacted } else { Registered::Intact })
             }
-            Err(error) => match error.as_service_error() {
-                Some(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(Registered::Gone),
-                _ => Err(trouble("log.register", &error)),
-            },
+            Err(error) if lost_condition(&error) => Ok(Registered::Gone),
+            Err(error) => Err(trouble("log.register", &error)),
         }
     }
 
@@ -154,10 +152,8 @@ impl Log for LogTable {
                 Ok(updated) => {
                     return Fields::of("log.redact", &updated.attributes.unwrap_or_default()).seqs(&edits_of(index));
                 }
-                Err(error) => match error.as_service_error() {
-                    Some(UpdateItemError::ConditionalCheckFailedException(_)) => {}
-                    _ => return Err(trouble("log.redact", &error)),
-                },
+                Err(error) if lost_condition(&error) => {}
+                Err(error) => return Err(trouble("log.redact", &error)),
             }
         }
         Err(Trouble::new("log.redact", Class::Throttled, "others were faster, again and again"))

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use async_trait::async_trait;
 use aws_sdk_dynamodb::{
     Client,
+    operation::update_item::builders::UpdateItemFluentBuilder,
     types::{AttributeValue, ReturnValue},
 };
 use poste_domain::{
@@ -41,6 +42,10 @@ impl PresenceTable {
     pub fn new(client: Client, table: String) -> Self {
         Self { client, table }
     }
+
+    fn update(&self, user: &UserId) -> UpdateItemFluentBuilder {
+        self.client.update_item().table_name(&self.table).key("user", text(user.as_str()))
+    }
 }
 
 fn expires_at(now_ms: u64) -> AttributeValue {
@@ -69,10 +74,7 @@ fn removal(attributes: impl Iterator<Item = String>) -> (String, HashMap<String,
 impl Presence for PresenceTable {
     async fn renew(&self, author: &Author, until_ms: u64, now_ms: u64) -> Result<Standing> {
         let renewed = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("user", text(author.user.as_str()))
+            .update(&author.user)
             .update_expression("SET #lease = :until, seen = :now, expires_at = :expires_at")
             .expression_attribute_names("#lease", lease(&author.device))
             .expression_attribute_values(":until", number(until_ms))
@@ -87,10 +89,7 @@ impl Presence for PresenceTable {
 
     async fn leave(&self, author: &Author, now_ms: u64) -> Result<Standing> {
         let left = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("user", text(author.user.as_str()))
+            .update(&author.user)
             .update_expression("SET seen = :now, expires_at = :expires_at REMOVE #lease")
             .condition_expression("attribute_exists(#lease)")
             .expression_attribute_names("#lease", lease(&author.device))
@@ -110,10 +109,7 @@ impl Presence for PresenceTable {
     async fn tell(&self, user: &UserId, told: Told, pause_ms: u64, forget: &[DeviceId]) -> Result<bool> {
         let (remove, names) = removal(forget.iter().map(lease));
         let noted = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("user", text(user.as_str()))
+            .update(user)
             .update_expression(format!("SET told_at = :at, told_here = :here{remove}"))
             // The same again is a call whose answer was lost.
             .condition_expression(
@@ -135,10 +131,7 @@ impl Presence for PresenceTable {
     async fn watch(&self, user: &UserId, by: &Author, until_ms: u64, others: &[Author]) -> Result<Standing> {
         let (remove, names) = removal(others.iter().map(watcher));
         let watched = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("user", text(user.as_str()))
+            .update(user)
             .update_expression(format!(
                 "SET #watcher = :until, expires_at = if_not_exists(expires_at, :expires_at){remove}"
             ))
