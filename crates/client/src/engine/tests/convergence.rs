@@ -27,6 +27,8 @@ struct Server {
     head: u64,
     lanes: BTreeMap<Author, (Number, EnvelopeId, u64)>,
     marks: BTreeMap<String, (u64, u64, Author)>,
+    /// Nobody may write.
+    closed: bool,
 }
 
 impl Server {
@@ -98,13 +100,18 @@ impl Server {
                 };
             }
         }
+        let refused =
+            |code: &str| json!({"outcome": "refused", "error": {"code": code, "message": "", "retryable": false}});
+        if self.closed {
+            return refused("not_member");
+        }
         if !envelope
             .messages
             .iter()
             .filter_map(poste_protocol::Message::target)
             .all(|target| self.author_of(target) == Some(&by.user))
         {
-            return json!({"outcome": "refused", "error": {"code": "no_target", "message": "", "retryable": false}});
+            return refused("no_target");
         }
         let place = self.head + 1;
         self.head += envelope.count();
@@ -395,14 +402,11 @@ impl World {
         }
     }
 
+    /// Serves a request while the device's user may not write. What is stored is stored: that comes first.
     fn refuse(&mut self, index: usize) {
-        let Some(text) = self.devices[index].up.pop_front() else { return };
-        let Ok(Request::Send(frame)) = serde_json::from_str(&text) else { return self.serve_text(index, &text) };
-        let error = json!({"code": "not_member", "message": "", "retryable": false});
-        let refused = |envelope: EnvelopeId| json!({"envelope": envelope, "outcome": "refused", "error": error});
-        let verdicts: Vec<_> = frame.submissions.iter().map(|submission| refused(submission.envelope.id)).collect();
-        let answer = json!({"type": "sent", "ref": frame.reference, "verdicts": verdicts});
-        self.devices[index].down.push(answer.to_string());
+        self.server.closed = true;
+        self.serve(index);
+        self.server.closed = false;
     }
 
     fn arrive(&mut self, index: usize, which: usize, again: bool) {
