@@ -81,6 +81,11 @@ impl Refusal {
         Self { code, message: message.into(), retryable: code.retryable(), retry_after_ms: None, lane: None }
     }
 
+    /// Whether the same again may succeed, by the server's word or by what its code is known to mean.
+    pub fn may_pass(&self) -> bool {
+        self.retryable || self.code.retryable()
+    }
+
     /// Says when to come back.
     #[must_use]
     pub fn after_ms(mut self, wait: u64) -> Self {

@@ -4,14 +4,15 @@ use rand::RngExt;
 
 use super::Rules;
 
+/// What doubles with every failure, up to a cap.
+pub(super) fn ceiling(base: u64, cap: u64, failures: u32) -> u64 {
+    base.saturating_mul(1 << failures.saturating_sub(1).min(20)).clamp(1, cap.max(1))
+}
+
 impl Rules {
-    /// A random wait between nothing and a ceiling that doubles with every failure.
+    /// A random wait between nothing and a ceiling.
     pub(super) fn backoff(&mut self, failures: u32) -> u64 {
-        let ceiling = self
-            .tuning
-            .backoff_base
-            .saturating_mul(1 << failures.saturating_sub(1).min(20))
-            .clamp(1, self.tuning.backoff_cap.max(1));
+        let ceiling = ceiling(self.tuning.backoff_base, self.tuning.backoff_cap, failures);
         self.rng.random_range(0..=ceiling)
     }
 

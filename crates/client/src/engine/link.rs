@@ -3,6 +3,7 @@
 use poste_protocol::{Hello, Request};
 use rand::RngExt;
 
+use super::backoff::ceiling;
 use super::session::{Question, Session};
 use super::turn::Turn;
 use super::{Lost, Output, Rules, STORE_RETRY};
@@ -140,7 +141,7 @@ impl Rules {
         self.hang_up(turn);
         self.replaced = self.replaced.saturating_add(1);
         let (base, cap) = self.tuning.replaced_wait;
-        let ceiling = base.saturating_mul(1 << (self.replaced - 1).min(20)).min(cap);
+        let ceiling = ceiling(base, cap, self.replaced);
         let wait = self.rng.random_range(ceiling / 2..=ceiling);
         self.link = Link::Waiting { until: turn.now.mono + wait, fresh_token: false, replaced: true };
     }
@@ -219,7 +220,7 @@ impl Rules {
     }
 
     fn say_hello(&mut self, turn: &mut Turn<'_>) {
-        self.ask(turn, Question::Hello, |reference| serde_json::to_string(&Request::Hello(Hello { reference })));
+        self.ask(turn, Question::Hello, |reference| Request::Hello(Hello { reference }));
     }
 
     /// The next moment at which something is due by itself.

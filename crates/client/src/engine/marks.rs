@@ -25,9 +25,7 @@ impl Rules {
         session.marking.in_flight = true;
         session.marking.not_before = now + interval;
         let on_the_wire = marks.iter().map(MarkToSend::on_the_wire).collect();
-        self.ask(turn, Question::Mark(marks), |reference| {
-            serde_json::to_string(&Request::Mark(MarkFrame { reference, marks: on_the_wire }))
-        });
+        self.ask(turn, Question::Mark(marks), |reference| Request::Mark(MarkFrame { reference, marks: on_the_wire }));
         Ok(())
     }
 
@@ -42,7 +40,7 @@ impl Rules {
             let result = marked.results.iter().find(|result| result.conversation == mark.conversation);
             match result.map(|result| &result.error) {
                 Some(None) => turn.tx.mark_told(mark)?,
-                Some(Some(no)) if !no.retryable && !no.code.retryable() => {
+                Some(Some(no)) if !no.may_pass() => {
                     tracing::warn!(code = ?no.code, conversation = %mark.conversation, "a mark was refused");
                     turn.tx.mark_told(mark)?;
                 }

@@ -55,7 +55,7 @@ impl Rules {
             }
             let (before, limit) = (Some(oldest.next()), Some(self.tuning.history_page));
             self.ask(turn, Question::Older(conversation.clone()), |reference| {
-                serde_json::to_string(&Request::Fetch(Fetch { reference, conversation, after: None, before, limit }))
+                Request::Fetch(Fetch { reference, conversation, after: None, before, limit })
             });
         }
         Ok(())
@@ -136,7 +136,7 @@ impl Rules {
 
     /// A page of history was not to be had: again later, unless the server will never give it.
     pub(super) fn older_refused(&mut self, turn: &mut Turn<'_>, id: &ConversationId, refusal: Option<&Refusal>) {
-        if refusal.is_some_and(|no| !no.retryable && !no.code.retryable()) {
+        if refusal.is_some_and(|no| !no.may_pass()) {
             // Whoever waits for it is told that `oldest` has stayed where it was.
             self.older.remove(id);
             turn.conversation_changed(id);

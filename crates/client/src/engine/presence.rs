@@ -12,9 +12,9 @@ use poste_protocol::{
 };
 use rand::RngExt;
 
+use super::Rules;
 use super::session::Question;
 use super::turn::Turn;
-use super::{Output, Rules};
 use crate::{Event, Seen};
 
 /// Between two renewals there is at most so long, whatever the server says.
@@ -176,20 +176,6 @@ impl Rules {
         }
     }
 
-    /// Sends what is not answered.
-    fn say(&mut self, turn: &mut Turn<'_>, request: &Request) {
-        match serde_json::to_string(request) {
-            Ok(text) => {
-                self.counters.frames_sent += 1;
-                if let Some(session) = self.session_mut() {
-                    session.active = turn.now.mono;
-                }
-                turn.outputs.push(Output::Frame(text));
-            }
-            Err(wrong) => tracing::error!(%wrong, "a request could not be written"),
-        }
-    }
-
     /// Takes or renews the lease, after everything that matters more.
     pub(super) fn pump_presence(&mut self, turn: &mut Turn<'_>) {
         let (now, interval) = (turn.now.mono, self.tuning.watch_interval);
@@ -209,9 +195,7 @@ impl Rules {
             failures: session.lease.failures,
         };
         let conversations = self.presence.watched.clone();
-        self.ask(turn, Question::Watch, |reference| {
-            serde_json::to_string(&Request::Watch(Watch { reference, conversations }))
-        });
+        self.ask(turn, Question::Watch, |reference| Request::Watch(Watch { reference, conversations }));
     }
 
     pub(super) fn on_watching(&mut self, turn: &mut Turn<'_>, watching: Watching) {
@@ -240,7 +224,7 @@ impl Rules {
         session.lease.failures = session.lease.failures.saturating_add(1);
         let failures = session.lease.failures;
         // A server that does not know of presence, or of what is asked for, does not learn it on this connection.
-        let never = refusal.is_some_and(|no| !no.retryable && !no.code.retryable());
+        let never = refusal.is_some_and(|no| !no.may_pass());
         let wait = self.wait(refusal.and_then(|no| no.retry_after_ms), failures).max(RETRY);
         if let Some(session) = self.session_mut() {
             session.lease.renew_at = if never { u64::MAX } else { turn.now.mono + wait };

@@ -93,7 +93,7 @@ impl Rules {
             }
             asked.push((row.conversation, row.envelope));
         }
-        self.ask(turn, Question::Send(asked), |reference| send_frame(reference, &enclosed));
+        self.ask_in(turn, Question::Send(asked), |reference| send_frame(reference, &enclosed));
         Ok(())
     }
 
@@ -213,7 +213,7 @@ impl Rules {
             }
             // Transient unless the server has judged this very envelope.
             (Code::LaneConflict | Code::UnknownAction, _) => self.send_later(turn, id, refusal.retry_after_ms),
-            (code, _) if code.retryable() || refusal.retryable => self.send_later(turn, id, refusal.retry_after_ms),
+            _ if refusal.may_pass() => self.send_later(turn, id, refusal.retry_after_ms),
             _ => {
                 tracing::warn!(code = ?refusal.code, conversation = %id, "an envelope was refused");
                 let locals = turn.tx.locals_of_envelope(row.envelope)?;

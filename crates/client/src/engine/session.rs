@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use poste_protocol::{Cell, ConversationId, EnvelopeId, LanePlace, Reference, Seq};
+use poste_protocol::{Cell, ConversationId, EnvelopeId, LanePlace, Reference, Request, Seq};
 
 use super::presence::Lease;
 use super::turn::Turn;
@@ -193,7 +193,12 @@ impl Session {
 
 impl Rules {
     /// Sends a request on the live connection, and notes that it waits for an answer.
-    pub(super) fn ask(
+    pub(super) fn ask(&mut self, turn: &mut Turn<'_>, question: Question, request: impl FnOnce(Reference) -> Request) {
+        self.ask_in(turn, question, |reference| serde_json::to_string(&request(reference)));
+    }
+
+    /// The same, with a frame of its own making.
+    pub(super) fn ask_in(
         &mut self,
         turn: &mut Turn<'_>,
         question: Question,
@@ -203,15 +208,31 @@ impl Rules {
         let number = self.last_reference;
         let reference = Reference::new(number.to_string()).expect("a decimal number has 1 to 20 characters");
         let deadline = turn.now.mono + self.tuning.request_deadline;
-        let Some(session) = self.session_mut() else { return };
-        match write(reference) {
+        if self.put_out(turn, write(reference))
+            && let Some(session) = self.session_mut()
+        {
+            session.requests.insert(number, Asked { deadline, question });
+        }
+    }
+
+    /// Sends a request that is not answered.
+    pub(super) fn say(&mut self, turn: &mut Turn<'_>, request: &Request) {
+        self.put_out(turn, serde_json::to_string(request));
+    }
+
+    fn put_out(&mut self, turn: &mut Turn<'_>, written: Result<String, serde_json::Error>) -> bool {
+        let Some(session) = self.session_mut() else { return false };
+        match written {
             Ok(text) => {
                 session.active = turn.now.mono;
-                session.requests.insert(number, Asked { deadline, question });
                 self.counters.frames_sent += 1;
                 turn.outputs.push(Output::Frame(text));
+                true
             }
-            Err(wrong) => tracing::error!(%wrong, "a request could not be written"),
+            Err(wrong) => {
+                tracing::error!(%wrong, "a request could not be written");
+                false
+            }
         }
     }
 }

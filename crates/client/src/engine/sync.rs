@@ -20,7 +20,7 @@ impl Rules {
         }
         list.in_flight = true;
         let after = list.after.clone();
-        self.ask(turn, Question::List, |reference| serde_json::to_string(&Request::List(List { reference, after })));
+        self.ask(turn, Question::List, |reference| Request::List(List { reference, after }));
     }
 
     pub(super) fn on_list(&mut self, turn: &mut Turn<'_>, page: ListPage) -> Result<(), StoreError> {
@@ -104,28 +104,13 @@ impl Rules {
             if let Some(session) = self.session_mut() {
                 session.sync(&conversation).in_flight = true;
             }
-            let after = row.cursor;
-            let limit = Some(self.tuning.history_page);
-            if self.is_to_enter(turn, &conversation)? {
-                self.ask(turn, Question::Enter(conversation.clone()), |reference| {
-                    serde_json::to_string(&Request::Fetch(Fetch {
-                        reference,
-                        conversation,
-                        after: None,
-                        before: None,
-                        limit,
-                    }))
-                });
-                continue;
-            }
-            self.ask(turn, Question::Fetch(conversation.clone()), |reference| {
-                serde_json::to_string(&Request::Fetch(Fetch {
-                    reference,
-                    conversation,
-                    after: Some(after),
-                    before: None,
-                    limit: None,
-                }))
+            let (question, after, limit) = if self.is_to_enter(turn, &conversation)? {
+                (Question::Enter(conversation.clone()), None, Some(self.tuning.history_page))
+            } else {
+                (Question::Fetch(conversation.clone()), Some(row.cursor), None)
+            };
+            self.ask(turn, question, |reference| {
+                Request::Fetch(Fetch { reference, conversation, after, before: None, limit })
             });
         }
         Ok(())
@@ -190,7 +175,7 @@ impl Rules {
         sync.in_flight = false;
         sync.idle = sync.idle.saturating_add(1);
         let idle = sync.idle;
-        let final_no = refusal.is_some_and(|no| !no.retryable && !no.code.retryable());
+        let final_no = refusal.is_some_and(|no| !no.may_pass());
         let wait = self.wait(refusal.and_then(|no| no.retry_after_ms), idle);
         let Some(session) = self.session_mut() else { return };
         if final_no {

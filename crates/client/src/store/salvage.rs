@@ -199,10 +199,10 @@ impl Salvaged {
                 saved += add(tx, me, &own, Some((envelope.id, found.failure.is_some())))?;
             }
         }
-        let saved_ids: BTreeSet<_> = self.messages.iter().map(|own| (&own.conversation, own.id)).collect();
+        let loose = self.messages.iter().map(|own| (&own.conversation, own.id));
         let enclosed = self.envelopes.iter().map(|found| &found.envelope);
         let enclosed = enclosed.flat_map(|envelope| envelope.messages.iter().map(|m| (&envelope.conversation, m.id)));
-        let saved_ids: BTreeSet<_> = saved_ids.into_iter().chain(enclosed).collect();
+        let saved_ids: BTreeSet<_> = loose.chain(enclosed).collect();
         let mut rest: Vec<_> = waiting.into_values().collect();
         rest.sort_by_key(|own| own.local);
         for own in rest {
