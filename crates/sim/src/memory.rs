@@ -181,8 +181,12 @@ impl World {
             let cell = cell_of(log.get(&place)?).filter(|cell| cell.envelope == envelope)?;
             Some((id, cell.messages.iter().filter_map(|message| message.deletes).collect::<Vec<_>>()))
         });
-        let Some((id, targets)) = deletes.filter(|(_, targets)| !targets.is_empty()) else { return Vec::new() };
-        let cells = state.log.get(id).into_iter().flat_map(BTreeMap::values).filter_map(cell_of);
+        let Some((id, mut targets)) = deletes else { return Vec::new() };
+        let Some(log) = state.log.get(id) else { return Vec::new() };
+        // Where retention was there before the delete, the edits go when their own time is up.
+        targets
+            .retain(|target| log.range(..=target.seq).next_back().is_some_and(|(_, slot)| slot.last() >= target.seq));
+        let cells = log.values().filter_map(cell_of);
         let messages = cells.flat_map(|cell| (0..).zip(&cell.messages).map(|(i, message)| (cell.seq.plus(i), message)));
         let is_left = |(seq, message): &(Seq, &Message)| {
             let of =
