@@ -119,6 +119,16 @@ impl Scene {
         Direct { id: ConversationId::direct(&users[0], &users[1]), users }
     }
 
+    /// Calls that are made from here on are counted.
+    pub fn counts_calls(&self) {
+        self.stage.world.weather.listen();
+    }
+
+    /// The calls that were made since.
+    pub fn calls(&self) -> Vec<&'static str> {
+        self.stage.world.weather.heard()
+    }
+
     /// Makes somebody a member who sees these numbers, from the first to the last; to the end without one.
     pub fn admits(&self, direct: &Direct, user: &str, seen: &[(u64, Option<u64>)]) {
         let interval = |(from, to): &(u64, Option<u64>)| Interval { from: seq(*from), to: to.map(seq) };

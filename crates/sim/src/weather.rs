@@ -96,6 +96,8 @@ pub struct Weather {
     calm: AtomicBool,
     dice: Mutex<StdRng>,
     arranged: Mutex<Vec<(Moment, Mishap)>>,
+    /// The calls, where somebody counts them.
+    calls: Mutex<Option<Vec<&'static str>>>,
 }
 
 impl Weather {
@@ -106,12 +108,23 @@ impl Weather {
             calm: AtomicBool::new(false),
             dice: Mutex::new(StdRng::seed_from_u64(seed)),
             arranged: Mutex::default(),
+            calls: Mutex::default(),
         }
     }
 
     /// Something happens at the next such moment, once, whatever the dice say.
     pub(crate) fn arrange(&self, moment: Moment, mishap: Mishap) {
         self.arranged.lock().expect("no panic under the lock").push((moment, mishap));
+    }
+
+    /// Counts calls from here on.
+    pub(crate) fn listen(&self) {
+        *self.calls.lock().expect("no panic under the lock") = Some(Vec::new());
+    }
+
+    /// The calls since.
+    pub(crate) fn heard(&self) -> Vec<&'static str> {
+        self.calls.lock().expect("no panic under the lock").take().unwrap_or_default()
     }
 
     /// Moments that were arranged and have not come.
@@ -165,6 +178,9 @@ impl Weather {
         mut effect: impl FnMut() -> Result<T, Trouble> + Send,
     ) -> Result<T, Trouble> {
         let lost = |class, when: &str| Trouble::new(part, class, format!("lost {when} its effect"));
+        if let Some(calls) = self.calls.lock().expect("no panic under the lock").as_mut() {
+            calls.push(part);
+        }
         self.delay().await;
         if self.chance(self.odds().fail_before) {
             let class = if self.chance(THROTTLED) { Class::Throttled } else { Class::Transient };

@@ -320,6 +320,49 @@ fn little_is_read_that_does_not_fit_into_the_page() {
 }
 
 #[test]
+fn a_page_makes_no_call_that_it_can_do_without() {
+    let scene = Scene::default();
+    let (alice, bob, chat) = two(&scene);
+    many(&alice, &chat, 8, 10);
+    scene.passes(10 * SECOND);
+    let backwards = |before, limit| {
+        scene.counts_calls();
+        let page = bob.reads_back(&chat, before, limit);
+        // Who the members are is remembered for a while.
+        let calls: Vec<_> = scene.calls().into_iter().filter(|call| *call != "members.get").collect();
+        (page.cells.len(), calls)
+    };
+    let found = vec!["log.before"];
+    assert_eq!(backwards(None, 2), (2, found.clone()), "the newest");
+    assert_eq!(backwards(None, 20), (8, found.clone()), "to the beginning");
+    assert_eq!(backwards(Some(7), 2), (2, found.clone()), "before a number");
+    assert_eq!(backwards(Some(4), 20), (3, found.clone()), "the first");
+    // The hole is decided by the slot above it, which is in the page.
+    alice.sends_until(Before("log.put"), &alice.writes(&chat, ["late"])).ends();
+    many(&alice, &chat, 2, 10);
+    scene.passes(10 * SECOND);
+    assert_eq!(backwards(None, 4), (4, vec!["log.before", "heads.get", "log.put"]));
+    // Only the slot above the page tells whether a hole at its end is old.
+    alice.sends_until(Before("log.put"), &alice.writes(&chat, ["late"])).ends();
+    many(&alice, &chat, 1, 10);
+    scene.passes(10 * SECOND);
+    assert_eq!(backwards(Some(13), 2), (2, vec!["log.before", "heads.get", "log.after", "log.put"]));
+}
+
+#[test]
+fn what_lies_between_two_memberships_is_not_read() {
+    let scene = Scene::default();
+    let (alice, _, chat) = two(&scene);
+    many(&alice, &chat, 400, 10);
+    scene.passes(10 * SECOND);
+    scene.admits(&chat, "carol", &[(1, Some(2)), (397, Some(398))]);
+    let carol = scene.device("carol", "phone");
+    let before = scene.world().looks().len();
+    assert_eq!(seqs(&carol.reads_back(&chat, Some(399), 100)), [1, 2, 397, 398]);
+    assert_eq!(scene.world().looks().len() - before, 2, "one look for each");
+}
+
+#[test]
 fn a_page_takes_what_fits_into_a_frame_with_its_own_fields() {
     let held = |second| {
         let scene = Scene::default();
@@ -489,6 +532,19 @@ fn forty_days() -> Scene {
 }
 
 #[test]
+fn what_is_too_old_is_gone_also_where_its_epoch_is_not() {
+    let scene = forty_days();
+    let (alice, bob, chat) = two(&scene);
+    alice.sends(&submission(1, 1, 2)).place();
+    scene.passes(9 * DAY);
+    alice.sends(&submission(2, 2, 1)).place();
+    scene.passes(32 * DAY);
+    let (forwards, backwards) = (bob.reads(&chat, 0), bob.reads_back(&chat, None, 100));
+    assert_eq!((seqs(&forwards), forwards.through.get()), (vec![3], 3));
+    assert_eq!((seqs(&backwards), backwards.through.get()), (vec![3], 3));
+}
+
+#[test]
 fn what_is_too_old_is_gone_before_and_after_the_store_removes_it() {
     let scene = forty_days();
     let (alice, bob, chat) = two(&scene);
@@ -499,6 +555,7 @@ fn what_is_too_old_is_gone_before_and_after_the_store_removes_it() {
     // Day 45. The first is gone, the second has ten days left.
     let page = bob.reads(&chat, 0);
     assert_eq!((seqs(&page), page.through.get(), page.floor.get()), (vec![3, 5], 6, 2));
+    assert_eq!(seqs(&bob.reads_back(&chat, None, 100)), [3, 5], "backwards, too");
     assert_eq!(scene.removes(), 0, "the store has its time");
     scene.passes(7 * DAY);
     assert_eq!(scene.removes(), 1);

@@ -37,7 +37,7 @@ impl Read {
                 }
                 walk.take(slot);
             }
-            if found.end && !walk.is_over() && walk.down_to > Seq::ZERO {
+            if found.end && !walk.is_over() {
                 self.missing(&mut walk, Seq::ZERO, fetch).await?;
             }
         }
