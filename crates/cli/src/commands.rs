@@ -129,9 +129,21 @@ async fn send(account: &Account, to: UserId, text: String, wait: u64, json: bool
             Ok(None) | Err(_) => break,
         }
     }
+    let pending = online && message.state == State::Pending;
+    let held = pending && holds_back(&client.outbox().await?, &message.conversation);
     client.close().await;
-    print::one(&message, json, |m| format!("{} {}", print::tick(m.state), print::word(m.state)))?;
+    print::one(&message, json, |m| print::state(m.state))?;
+    if held {
+        print::note(json, "it waits behind a message that failed: retry or drop that one (poste outbox)");
+        return Ok(ExitCode::from(NOT_YET));
+    }
     Ok(done(message.state, online, wait, json))
+}
+
+/// Whether a message that failed holds back what comes after it. A change does not.
+fn holds_back(outbox: &[OutboxEntry], conversation: &ConversationId) -> bool {
+    let failed = |entry: &&OutboxEntry| entry.conversation == *conversation && entry.state == OutboxState::Failed;
+    outbox.iter().filter(failed).flat_map(|entry| &entry.messages).any(|message| message.change.is_none())
 }
 
 /// How a command ends that has put something into the outbox.

@@ -35,6 +35,12 @@ pub(crate) fn word(state: State) -> &'static str {
     }
 }
 
+/// The sign and the word, neither twice.
+pub(crate) fn state(state: State) -> String {
+    let sign = tick(state).split(' ').next().unwrap_or_default();
+    format!("{sign} {}", word(state))
+}
+
 /// One line for a message.
 pub(crate) fn message(message: &Message, me: &UserId) -> String {
     let time = message.at.or(message.written_at).map(time::of_day).unwrap_or_default();
@@ -194,6 +200,12 @@ mod tests {
     use poste_protocol::{ConversationId, DeviceId, MessageId, Seq};
 
     use super::*;
+
+    #[test]
+    fn a_state_is_a_sign_and_a_word() {
+        let all = [State::Pending, State::Sent, State::Delivered, State::Read, State::Failed].map(state);
+        assert_eq!(all, ["◷ pending", "✓ sent", "✓✓ delivered", "✓✓ read", "✗ failed"]);
+    }
 
     #[test]
     fn a_message_is_one_harmless_line() {
