@@ -35,9 +35,7 @@ impl Rules {
             _ => {}
         }
         let place = MessagePlace { seq: message.seq.unwrap_or(Seq::LAST), id };
-        let id_of_change = self.fresh_message_id(turn);
-        let change =
-            Written { written_at: Some(turn.now.wall), edits: Some(place), ..Written::new(id_of_change, body) };
+        let change = Written { edits: Some(place), ..self.fresh_message(turn, body) };
         let Some(row) = turn.tx.conversation(&message.conversation)? else {
             return Ok(Err(Error::UnknownConversation));
         };
@@ -65,7 +63,7 @@ impl Rules {
         seq: Seq,
         text: String,
     ) -> Result<(), StoreError> {
-        let change = Written { written_at: Some(turn.now.wall), ..Written::new(self.fresh_message_id(turn), text) };
+        let change = self.fresh_message(turn, text);
         let target = (id, Some(seq));
         turn.tx.add_own_change(conversation, &self.me, &change, ChangeKind::Edit, target, turn.time)?;
         Ok(())
@@ -83,8 +81,7 @@ impl Rules {
             _ => {}
         }
         turn.tx.drop_waiting_changes(&message.conversation, id, true)?;
-        let id_of_change = self.fresh_message_id(turn);
-        let change = Written { written_at: Some(turn.now.wall), ..Written::new(id_of_change, "") };
+        let change = self.fresh_message(turn, "");
         let target = (id, message.seq);
         turn.tx.add_own_change(&message.conversation, &self.me, &change, ChangeKind::Delete, target, turn.time)?;
         changed(turn, local, &message)?;

@@ -1,6 +1,6 @@
 //! What the application asks for. Each is one transaction, and on the disk when it returns.
 
-use poste_protocol::{ConversationId, Message as Written, MessageId, Seq};
+use poste_protocol::{ConversationId, MessageId, Seq};
 
 use super::form::check_message;
 use super::turn::Turn;
@@ -76,8 +76,7 @@ impl Rules {
             Target::Conversation(id) => id,
         };
         let Some(row) = turn.tx.conversation(&id)? else { return Ok(Err(Error::UnknownConversation)) };
-        let id_of_message = self.fresh_message_id(turn);
-        let message = Written { written_at: Some(turn.now.wall), ..Written::new(id_of_message, body) };
+        let message = self.fresh_message(turn, body);
         if let Err(refused) = check_message(&row, &message) {
             return Ok(Err(refused));
         }
@@ -98,7 +97,6 @@ impl Rules {
             // The server remembers the refusal and will never take this envelope. Its messages go in another.
             turn.tx.dissolve(envelope)?;
         }
-        turn.updated(locals.iter().copied());
         turn.refresh(locals)?;
         turn.conversation_changed(&message.conversation);
         Ok(Ok(()))
@@ -121,7 +119,6 @@ impl Rules {
                 // The others of the refused envelope go into a new one.
                 let locals = turn.tx.locals_of_envelope(envelope)?;
                 turn.tx.dissolve(envelope)?;
-                turn.updated(locals.iter().copied());
                 turn.refresh(locals)?;
             }
             (State::Pending, Some(_)) => return refuse("is on its way and cannot be dropped any more"),
@@ -135,7 +132,6 @@ impl Rules {
                 }
                 (Some(_), Some((local, ..))) => {
                     turn.refresh([local])?;
-                    turn.updated([local]);
                 }
                 (Some(_), None) => {}
             }

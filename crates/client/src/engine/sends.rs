@@ -177,7 +177,6 @@ impl Rules {
         let locals = turn.tx.settle_envelope(row.envelope, seq, at)?;
         let last = seq.plus((locals.len() as u64).saturating_sub(1));
         turn.tx.dissolve(row.envelope)?;
-        turn.updated(locals.iter().copied());
         turn.refresh(locals)?;
         if row.is_under_way() {
             turn.tx.set_resolved(id, None)?;
@@ -223,7 +222,6 @@ impl Rules {
                 } else {
                     turn.tx.fail(row.envelope, refusal)?;
                 }
-                turn.updated(locals.iter().copied());
                 turn.refresh(locals)?;
                 turn.conversation_changed(id);
                 if row.is_under_way() {

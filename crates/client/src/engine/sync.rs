@@ -327,13 +327,9 @@ impl Rules {
                     turn.added(local);
                     turn.refresh([local])?;
                 }
-                Settled::Updated(local) => {
-                    turn.updated([local]);
-                    turn.refresh([local])?;
-                }
+                Settled::Updated(local) => turn.refresh([local])?,
                 Settled::Rewritten(local, text) => {
                     self.edit_again(turn, id, message.id, cell.seq.plus(place), text)?;
-                    turn.updated([local]);
                     turn.refresh([local])?;
                 }
                 Settled::Known => {}

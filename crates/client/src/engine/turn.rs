@@ -66,9 +66,10 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Brings messages up to date with what changes them, and the other way round, and tells of them.
+    /// Tells of messages, once they are up to date with what changes them; and of what changes, of what it changes.
     pub(super) fn refresh(&mut self, locals: impl IntoIterator<Item = i64>) -> Result<(), StoreError> {
         for local in locals {
+            self.updated([local]);
             let refreshed = self.tx.refresh(local)?;
             self.updated(refreshed);
         }
