@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use poste_client::{Client, ClientConfig, TokenError, TokenProvider};
 use poste_protocol::{DeviceId, UserId};
 
-use crate::{Deployment, TokenWish};
+use crate::{DEADLINE, Deployment, TokenWish, eventually};
 
 /// Tokens from the stack's issuer.
 struct Issued {
@@ -47,4 +47,15 @@ pub async fn open(deployment: &Deployment, folder: &Path, user: &UserId, device:
     let mut config = account(&deployment.stack().socket_url, folder, user, device);
     config.network = network;
     Client::open(config).await.expect("the account opens")
+}
+
+/// Waits until a client's outbox is empty.
+///
+/// # Panics
+/// When it is not by then, or does not read.
+pub async fn settled(client: &Client) {
+    eventually("the outbox is empty", DEADLINE * 2, async || {
+        client.outbox().await.expect("readable").is_empty().then_some(())
+    })
+    .await;
 }

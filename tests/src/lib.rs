@@ -16,7 +16,7 @@ mod ports;
 mod replica;
 mod wait;
 
-pub use account::{account, open};
+pub use account::{account, open, settled};
 pub use admin::{Admin, Dead, Registered, Stored};
 pub use deployment::{Deployment, Refused, Showing, TokenWish};
 pub use device::{Accepted, Device};

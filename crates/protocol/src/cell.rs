@@ -36,6 +36,11 @@ impl Cell {
     pub fn last(&self) -> Seq {
         self.seq.plus((self.messages.len() as u64).saturating_sub(1))
     }
+
+    /// Its messages with their numbers.
+    pub fn numbered(&self) -> impl Iterator<Item = (Seq, &Message)> {
+        (0..).zip(&self.messages).map(|(index, message)| (self.seq.plus(index), message))
+    }
 }
 
 /// A promise about a range: everything that the user may see with `after < number <= through` is in `cells`.

@@ -268,7 +268,7 @@ fn whole_logs(
 }
 
 fn messages_of(log: &[Slot]) -> Vec<(Seq, MessageId)> {
-    cells(log).flat_map(|cell| (0..).zip(&cell.messages).map(|(i, message)| (cell.seq.plus(i), message.id))).collect()
+    cells(log).flat_map(Cell::numbered).map(|(seq, message)| (seq, message.id)).collect()
 }
 
 /// Everything that was written on a device is in the log, once, in the order in which it was written.
@@ -299,8 +299,7 @@ fn all_that_was_written(device: &Device, logs: &BTreeMap<ConversationId, Vec<Slo
 fn only_authors_change(logs: &BTreeMap<ConversationId, Vec<Slot>>) -> Result<(), Violation> {
     for log in logs.values() {
         let authors: BTreeMap<MessagePlace, &UserId> = cells(log)
-            .flat_map(|cell| (0..).zip(&cell.messages).map(move |(i, m)| (cell, cell.seq.plus(i), m.id)))
-            .map(|(cell, seq, id)| (MessagePlace { seq, id }, &cell.by.user))
+            .flat_map(|cell| cell.numbered().map(|(seq, m)| (MessagePlace { seq, id: m.id }, &cell.by.user)))
             .collect();
         for cell in cells(log) {
             for target in cell.messages.iter().filter_map(Message::target) {
@@ -320,7 +319,7 @@ fn replayed(log: &[Slot], floor: Seq) -> BTreeMap<MessageId, (String, bool)> {
     let mut shown = BTreeMap::new();
     let (mut unsure, mut told) = (BTreeSet::new(), BTreeSet::new());
     for cell in cells(log) {
-        for (seq, message) in (0..).zip(&cell.messages).map(|(i, message)| (cell.seq.plus(i), message)) {
+        for (seq, message) in cell.numbered() {
             let id = message.target().map_or(message.id, |target| target.id);
             if message.deleted || message.target().is_some() && seq <= floor {
                 unsure.insert(id);

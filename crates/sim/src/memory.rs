@@ -186,8 +186,7 @@ impl World {
         // Where retention was there before the delete, the edits go when their own time is up.
         targets
             .retain(|target| log.range(..=target.seq).next_back().is_some_and(|(_, slot)| slot.last() >= target.seq));
-        let cells = log.values().filter_map(cell_of);
-        let messages = cells.flat_map(|cell| (0..).zip(&cell.messages).map(|(i, message)| (cell.seq.plus(i), message)));
+        let messages = log.values().filter_map(cell_of).flat_map(Cell::numbered);
         let is_left = |(seq, message): &(Seq, &Message)| {
             let of =
                 |target: &MessagePlace| message.edits == Some(*target) || (target.seq, target.id) == (*seq, message.id);

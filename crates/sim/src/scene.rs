@@ -536,9 +536,8 @@ impl Line {
 
 /// The messages of cells, each with its place.
 pub fn texts<'a>(cells: impl IntoIterator<Item = &'a Cell>) -> Vec<(u64, &'a str)> {
-    let messages =
-        |cell: &'a Cell| (cell.seq.get()..).zip(&cell.messages).map(|(place, message)| (place, message.body.as_str()));
-    cells.into_iter().flat_map(messages).collect()
+    let messages = cells.into_iter().flat_map(Cell::numbered);
+    messages.map(|(seq, message)| (seq.get(), message.body.as_str())).collect()
 }
 
 /// The same envelope, after its device has let it wait.

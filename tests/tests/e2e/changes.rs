@@ -2,7 +2,7 @@
 
 use poste_client::{Client, Message, State, Target};
 use poste_protocol::{Code, ConversationId, Envelope, Message as Written, MessagePlace, UserId};
-use poste_tests::{DEADLINE, Deployment, account, bodies, eventually, open, resent, seq, submission};
+use poste_tests::{DEADLINE, Deployment, account, bodies, eventually, open, resent, seq, settled, submission};
 
 /// The place of an envelope's first message.
 fn place(envelope: &Envelope, at: u64) -> MessagePlace {
@@ -89,13 +89,6 @@ async fn nobody_changes_what_is_not_theirs() {
 
 async fn writes(client: &Client, peer: &UserId, body: &str) -> Message {
     client.send(Target::User(peer.clone()), body).await.expect("it is on the disk")
-}
-
-async fn settled(client: &Client) {
-    eventually("the outbox is empty", DEADLINE * 2, async || {
-        client.outbox().await.expect("readable").is_empty().then_some(())
-    })
-    .await;
 }
 
 /// Waits until a client shows these texts last.

@@ -4,19 +4,12 @@ use std::{fs, path::Path};
 
 use poste_client::{Client, State, Target};
 use poste_protocol::{ConversationId, UserId};
-use poste_tests::{DEADLINE, Deployment, eventually, open};
+use poste_tests::{DEADLINE, Deployment, eventually, open, settled};
 
 async fn writes(client: &Client, peer: &UserId, bodies: &[&str]) {
     for body in bodies {
         client.send(Target::User(peer.clone()), *body).await.expect("it is on the disk");
     }
-}
-
-async fn settled(client: &Client) {
-    eventually("the outbox is empty", DEADLINE * 2, async || {
-        client.outbox().await.expect("readable").is_empty().then_some(())
-    })
-    .await;
 }
 
 /// The whole list of a client, once it has so many messages of the log: number and body.
