@@ -140,10 +140,10 @@ async fn send(account: &Account, to: UserId, text: String, wait: u64, json: bool
     Ok(done(message.state, online, wait, json))
 }
 
-/// Whether a message that failed holds back what comes after it. A change does not.
+/// Whether a message that failed holds back what comes after it.
 fn holds_back(outbox: &[OutboxEntry], conversation: &ConversationId) -> bool {
     let failed = |entry: &&OutboxEntry| entry.conversation == *conversation && entry.state == OutboxState::Failed;
-    outbox.iter().filter(failed).flat_map(|entry| &entry.messages).any(|message| message.change.is_none())
+    outbox.iter().filter(failed).any(|entry| !entry.is_change())
 }
 
 /// How a command ends that has put something into the outbox.

@@ -60,13 +60,18 @@ pub(crate) fn message(message: &Message, me: &UserId) -> String {
     line
 }
 
-/// What a message says, in one line.
-pub(crate) fn body(message: &Message) -> String {
+/// What a message says, as it was written.
+pub(crate) fn said(message: &Message) -> String {
     match message.edited_at {
         _ if message.deleted => "(deleted)".to_owned(),
-        Some(_) => format!("{} (edited)", harmless::line(&message.body)),
-        None => harmless::line(&message.body),
+        Some(_) => format!("{} (edited)", message.body),
+        None => message.body.clone(),
     }
+}
+
+/// The same in one line, harmless.
+pub(crate) fn body(message: &Message) -> String {
+    harmless::line(&said(message))
 }
 
 /// An own change that is not acknowledged.

@@ -232,6 +232,13 @@ pub struct OutboxEntry {
     pub messages: Vec<Message>,
 }
 
+impl OutboxEntry {
+    /// It changes a message: refused, it holds nothing back.
+    pub fn is_change(&self) -> bool {
+        self.messages.iter().all(|message| message.change.is_some())
+    }
+}
+
 /// The connection, as the application may show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -146,12 +146,7 @@ impl Paper<'_> {
         }
         let margin = if beside { margin } else { 0 };
         let room = width.saturating_sub(margin + TICKS).max(1);
-        let shown = match message.edited_at {
-            _ if message.deleted => "(deleted)".to_owned(),
-            Some(_) => format!("{} (edited)", message.body),
-            None => message.body.clone(),
-        };
-        let text: Vec<String> = harmless::lines(&shown).flat_map(|line| wrap(&line, room)).collect();
+        let text: Vec<String> = harmless::lines(&print::said(message)).flat_map(|line| wrap(&line, room)).collect();
         let last = text.len().saturating_sub(1);
         for (number, text) in text.into_iter().enumerate() {
             let mut spans = Vec::new();

@@ -217,8 +217,7 @@ impl Engine {
                 let now_or_later = |at: u64| now.wall.saturating_add(at.saturating_sub(now.mono));
                 entry.next_try = self.rules.next_try(&entry.conversation).map(now_or_later);
             }
-            let is_change = entry.messages.iter().all(|message| message.change.is_some());
-            if !refused || self.rules.tuning.hold_back && !is_change {
+            if !refused || self.rules.tuning.hold_back && !entry.is_change() {
                 before = Some(entry.conversation.clone());
             }
         }
