@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ConversationId, DeviceId, EnvelopeId, Message, Number, Reference, Seq, UserId};
+use crate::{ConversationId, DeviceId, EnvelopeId, Event, Message, Number, Reference, Seq, UserId};
 
 /// Who wrote: a user, on one device.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +32,11 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// What happens to the group by it.
+    pub fn event(&self) -> Option<&Event> {
+        self.messages.first().and_then(|message| message.event.as_ref())
+    }
+
     /// The number of its last message.
     pub fn last(&self) -> Seq {
         self.seq.plus((self.messages.len() as u64).saturating_sub(1))

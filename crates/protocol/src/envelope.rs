@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Code, ConversationId, EnvelopeId, LanePlace, MessageId, Number, Refusal, Seq, UserId, limits};
+use crate::{Code, ConversationId, EnvelopeId, Event, LanePlace, MessageId, Number, Refusal, Seq, UserId, limits};
 
 /// What a person writes, or what they change of it. The server never reads `body`; end-to-end encrypted bodies are as
 /// good as plain ones.
@@ -11,8 +11,11 @@ use crate::{Code, ConversationId, EnvelopeId, LanePlace, MessageId, Number, Refu
 pub struct Message {
     /// Made on the device when the message is written, and kept through every retry.
     pub id: MessageId,
-    /// Opaque to the server. Empty where something is deleted, and only there.
+    /// Opaque to the server. Empty where something is deleted or happens to a group, and only there.
     pub body: String,
+    /// Something that happens to the group. It is the only message of its envelope.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<Event>,
     /// What the device's clock said at the time of writing, in Unix milliseconds. For display only: it orders nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written_at: Option<u64>,
@@ -39,12 +42,22 @@ pub struct MessagePlace {
 impl Message {
     /// A message without more.
     pub fn new(id: MessageId, body: impl Into<String>) -> Self {
-        Self { id, body: body.into(), written_at: None, edits: None, deletes: None, deleted: false }
+        Self { id, body: body.into(), event: None, written_at: None, edits: None, deletes: None, deleted: false }
+    }
+
+    /// A message that says what happens to a group.
+    pub fn of_event(id: MessageId, event: Event) -> Self {
+        Self { event: Some(event), ..Self::new(id, "") }
     }
 
     /// What it changes: it is an edit or a delete, and nothing to show by itself.
     pub fn target(&self) -> Option<MessagePlace> {
         self.edits.or(self.deletes)
+    }
+
+    /// Whether it is what a person wrote, which can be edited and deleted.
+    pub fn is_text(&self) -> bool {
+        self.target().is_none() && self.event.is_none()
     }
 
     /// What is left of it when it, or what it edits, is deleted.
@@ -65,9 +78,12 @@ impl Message {
         if self.deleted {
             return bad("`deleted` is for the server to say");
         }
-        match (self.body.is_empty(), self.deletes.is_some()) {
+        if self.event.is_some() && self.target().is_some() {
+            return bad("an event edits and deletes nothing");
+        }
+        match (self.body.is_empty(), self.deletes.is_some() || self.event.is_some()) {
             (true, false) => bad("a message's body must not be empty"),
-            (false, true) => bad("what deletes has no body"),
+            (false, true) => bad("what deletes, or happens to a group, has no body"),
             _ if self.written_at > Some(limits::INTEGER) => bad("`written_at` is at most 2^53 - 1"),
             _ => Ok(()),
         }
@@ -105,6 +121,9 @@ impl Envelope {
             return Err(Refusal::new(Code::TooMany, "an envelope holds at most 25 messages"));
         }
         self.messages.iter().try_for_each(Message::check)?;
+        if let Some(event) = self.messages.iter().find_map(|message| message.event.as_ref()) {
+            self.check_event(event)?;
+        }
         let ids: std::collections::HashSet<_> = self.messages.iter().map(|m| m.id).collect();
         if ids.len() != self.messages.len() {
             return Err(Refusal::new(Code::BadFrame, "two messages of the envelope have the same id"));
@@ -113,6 +132,21 @@ impl Envelope {
             return Err(Refusal::new(Code::TooBig, "an envelope is at most 24 KiB of JSON"));
         }
         Ok(())
+    }
+
+    fn check_event(&self, event: &Event) -> Result<(), Refusal> {
+        if self.messages.len() > 1 {
+            return Err(Refusal::new(Code::BadFrame, "an event is the only message of its envelope"));
+        }
+        if !self.conversation.is_group() {
+            return Err(Refusal::new(Code::BadFrame, "events are of groups"));
+        }
+        event.check()
+    }
+
+    /// What happens to the group by it.
+    pub fn event(&self) -> Option<&Event> {
+        self.messages.first().and_then(|message| message.event.as_ref())
     }
 
     /// How many numbers of the log it takes.

@@ -19,6 +19,8 @@ pub enum Code {
     UnknownAction,
     /// The user is no member of the conversation, or there is none: the two look alike.
     NotMember,
+    /// The user is a member, and may not do that.
+    NotAllowed,
     /// The envelope's number does not go with the device's lane: the device's state was rolled back, or is used twice.
     LaneConflict,
     /// The envelope waited longer than the acceptance window.

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    Away, Cell, Code, ConversationId, DeviceId, EnvelopeId, InvalidId, Mark, MemberMark, Page, PresenceNews, Refusal,
-    Seq, Submission, Typing, TypingNews, UserId, Watch, Watching, limits,
+    Away, Cell, Code, ConversationId, DeviceId, EnvelopeId, GroupSummary, InvalidId, Mark, MemberMark, MembersFrame,
+    MembersPage, Page, PresenceNews, Refusal, Seq, Submission, Typing, TypingNews, UserId, Watch, Watching, limits,
 };
 
 /// What ties an answer to its request: 1 to 64 characters of the device's choice.
@@ -72,6 +72,8 @@ pub enum Request {
     Away(Away),
     /// The person is writing. Not answered.
     Typing(Typing),
+    /// Who is in a group? Answer: [`MembersPage`].
+    Members(MembersFrame),
 }
 
 /// See [`Request::Hello`].
@@ -147,6 +149,8 @@ pub enum FromServer {
     List(ListPage),
     /// Answers `mark`.
     Marked(Marked),
+    /// Answers `members`.
+    Members(MembersPage),
     /// Not asked for: what others wrote, and how far they are.
     Delivery(Delivery),
     /// Answers `watch`.
@@ -174,6 +178,7 @@ impl FromServer {
             Self::List(f) => Some(&f.reference),
             Self::Marked(f) => Some(&f.reference),
             Self::Watching(f) => Some(&f.reference),
+            Self::Members(f) => Some(&f.reference),
             Self::Error(f) => f.reference.as_ref(),
             Self::Delivery(_) | Self::Presence(_) | Self::Typing(_) | Self::Replaced(_) | Self::Unknown => None,
         }
@@ -255,12 +260,15 @@ pub struct Summary {
     /// The other user of a direct conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<UserId>,
-    /// The highest number reserved so far.
+    /// What there is to know of a group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupSummary>,
+    /// The highest number reserved so far; of a group that the user has left, the last one that they see.
     pub head: Seq,
     /// Everything up to here is gone by retention; 0 or absent if nothing is.
     #[serde(default, skip_serializing_if = "Seq::is_zero")]
     pub floor: Seq,
-    /// When somebody last wrote, in Unix milliseconds.
+    /// When somebody last wrote, in Unix milliseconds; of a group that the user has left, when that was.
     pub active_at: u64,
     /// How far each member is, where known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -12,6 +12,7 @@ mod direct;
 mod envelope;
 mod error;
 mod frames;
+mod group;
 mod ids;
 pub mod limits;
 mod mark;
@@ -24,6 +25,7 @@ pub use frames::{
     Delivery, DeliveryItem, ErrorFrame, Fetch, FromServer, Hello, List, ListPage, MarkFrame, MarkResult, Marked,
     Outcome, Reference, Replaced, Request, SendFrame, Sent, Summary, Verdict, Welcome, parse,
 };
+pub use group::{Event, GroupMember, GroupSummary, MembersFrame, MembersPage, Role};
 pub use ids::{ConversationId, DeviceId, EnvelopeId, InvalidId, MessageId, Number, Seq, UserId};
 pub use mark::{Mark, MemberMark};
 pub use presence::{Away, PresenceNews, Typing, TypingNews, UserPresence, Watch, Watching};

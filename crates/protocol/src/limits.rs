@@ -23,6 +23,17 @@ pub const PAGE_MESSAGES: usize = 500;
 
 /// Conversations in one `watch` frame.
 pub const WATCHED: usize = 50;
+/// Members of a group.
+pub const GROUP_MEMBERS: u64 = 1_000;
+
+/// Users that one event names. A larger group is created with these, and the others are added in steps.
+pub const EVENT_USERS: usize = 100;
+
+/// Characters of a group's title.
+pub const TITLE: usize = 128;
+
+/// Members in one page: with ids at their longest they fit in a frame.
+pub const MEMBERS: usize = 150;
 
 /// Characters of a user id.
 pub const USER_ID: usize = 128;

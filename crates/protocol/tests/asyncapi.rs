@@ -15,13 +15,14 @@ use serde_json::{Map, Value, json};
 const VERSION: &str = "1.0";
 
 /// Which frame answers which request, by `action` and `type`. Each of these may also be answered by an `error`.
-const ANSWERS: [(&str, &str); 6] = [
+const ANSWERS: [(&str, &str); 7] = [
     ("hello", "welcome"),
     ("send", "sent"),
     ("fetch", "page"),
     ("list", "list"),
     ("mark", "marked"),
     ("watch", "watching"),
+    ("members", "members"),
 ];
 
 /// Requests that are not answered, not even with an error.
@@ -120,6 +121,10 @@ fn the_table_of_limits_is_that_of_the_code() {
         LIST,
         PAGE_MESSAGES,
         WATCHED,
+        GROUP_MEMBERS,
+        EVENT_USERS,
+        TITLE,
+        MEMBERS,
         USER_ID,
         DEVICE_ID,
         CONVERSATION_ID,

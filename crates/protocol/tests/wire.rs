@@ -2,10 +2,10 @@
 
 use poste_protocol::{
     Author, Away, Cell, Code, ConversationId, Delivery, DeliveryItem, DeviceId, Envelope, EnvelopeId, ErrorFrame,
-    Fetch, FromServer, Hello, LanePlace, List, ListPage, Mark, MarkFrame, MarkResult, Marked, MemberMark, Message,
-    MessageId, MessagePlace, Number, Outcome, Page, PresenceNews, Reference, Refusal, Replaced, Request, Resolved,
-    SendFrame, Sent, Seq, Submission, Summary, Typing, TypingNews, UserId, UserPresence, Verdict, Watch, Watching,
-    Welcome, limits, parse,
+    Event, Fetch, FromServer, GroupMember, GroupSummary, Hello, LanePlace, List, ListPage, Mark, MarkFrame, MarkResult,
+    Marked, MemberMark, MembersFrame, MembersPage, Message, MessageId, MessagePlace, Number, Outcome, Page,
+    PresenceNews, Reference, Refusal, Replaced, Request, Resolved, Role, SendFrame, Sent, Seq, Submission, Summary,
+    Typing, TypingNews, UserId, UserPresence, Verdict, Watch, Watching, Welcome, limits, parse,
 };
 use uuid::Uuid;
 
@@ -172,6 +172,7 @@ fn answers_and_news() {
             conversations: vec![Summary {
                 conversation: conversation(),
                 peer: Some(user("bob")),
+                group: None,
                 head: seq(20),
                 floor: seq(7),
                 active_at: 1_790_000_000_123,
@@ -289,7 +290,7 @@ fn envelopes_are_held_against_the_limits() {
     assert_eq!(code(many(26)), Code::TooMany);
     let big =
         |bytes: usize| Envelope { messages: vec![Message { body: "x".repeat(bytes), ..message(2) }], ..envelope() };
-    let frame = big(0).bytes();
+    let frame = big(1).bytes() - 1;
     assert!(big(limits::ENVELOPE_BYTES - frame).check().is_ok());
     assert_eq!(code(big(limits::ENVELOPE_BYTES - frame + 1)), Code::TooBig);
 }
@@ -297,8 +298,8 @@ fn envelopes_are_held_against_the_limits() {
 #[test]
 fn the_largest_cell_fits_a_page_in_a_frame() {
     let mut largest = envelope();
-    let room = limits::ENVELOPE_BYTES
-        - Envelope { messages: vec![Message { body: String::new(), ..message(2) }], ..envelope() }.bytes();
+    let room = limits::ENVELOPE_BYTES + 1
+        - Envelope { messages: vec![Message { body: "x".into(), ..message(2) }], ..envelope() }.bytes();
     largest.messages = vec![Message { body: "x".repeat(room), ..message(2) }];
     assert!(largest.check().is_ok());
     let longest_user = user(&"u".repeat(limits::USER_ID));
@@ -322,4 +323,75 @@ fn the_largest_cell_fits_a_page_in_a_frame() {
     });
     let bytes = serde_json::to_string(&page).expect("serialises").len();
     assert!(bytes <= limits::FRAME_BYTES, "{bytes}");
+}
+
+/// Every event of a group, and what else there is about groups.
+#[test]
+fn groups() {
+    let group = ConversationId::of_group(Uuid::from_u128(7));
+    let users = || vec![user("bob"), user("carol")];
+    let events = [
+        Event::Created { title: "climbing".into(), members: users() },
+        Event::Created { title: "alone".into(), members: Vec::new() },
+        Event::Titled { title: "bouldering".into() },
+        Event::Added { users: users() },
+        Event::Removed { users: users() },
+        Event::Left,
+        Event::Role { user: user("bob"), role: Role::Admin },
+    ];
+    let messages = events.map(|event| Message { body: String::new(), event: Some(event), ..message(2) });
+    for message in &messages {
+        let envelope =
+            Envelope { conversation: group.clone(), to: None, messages: vec![message.clone()], ..envelope() };
+        assert_eq!(envelope.check(), Ok(()));
+        let elsewhere = Envelope { conversation: conversation(), ..envelope.clone() };
+        assert_eq!(elsewhere.check().map_err(|no| no.code), Err(Code::BadFrame));
+        let not_alone = Envelope { messages: vec![message.clone(), message_three()], ..envelope };
+        assert_eq!(not_alone.check().map_err(|no| no.code), Err(Code::BadFrame));
+    }
+    let unknown: Event = serde_json::from_str(r#"{"type":"merged","with":"x"}"#).expect("a later event");
+    assert_eq!(unknown, Event::Unknown);
+    let page = MembersPage {
+        reference: reference(),
+        conversation: group.clone(),
+        roster: seq(4),
+        title: "climbing".into(),
+        members: vec![GroupMember { user: user("alice"), role: Role::Admin }],
+        next: Some(user("alice")),
+    };
+    let frame = MembersFrame { reference: reference(), conversation: group, after: Some(user("alice")) };
+    let summary = GroupSummary { title: "climbing".into(), role: Role::Member, left: true, members: 0, roster: seq(4) };
+    insta::assert_json_snapshot!((messages, Request::Members(frame), FromServer::Members(page), summary));
+}
+
+fn message_three() -> Message {
+    message(3)
+}
+
+/// A page of members with ids at their longest fits in a frame.
+#[test]
+fn members_fit_in_a_frame() {
+    let member = |_| GroupMember { user: user(&"x".repeat(limits::USER_ID)), role: Role::Member };
+    let page = MembersPage {
+        reference: Reference::new("x".repeat(limits::REFERENCE)).expect("valid"),
+        conversation: ConversationId::of_group(Uuid::from_u128(7)),
+        roster: seq(limits::INTEGER),
+        title: "\u{1f600}".repeat(limits::TITLE),
+        members: (0..limits::MEMBERS).map(member).collect(),
+        next: Some(user(&"x".repeat(limits::USER_ID))),
+    };
+    let bytes = serde_json::to_string(&FromServer::Members(page)).expect("a frame").len();
+    assert!(bytes <= limits::FRAME_BYTES, "{bytes}");
+}
+
+/// The largest event fits in an envelope.
+#[test]
+fn events_fit_in_an_envelope() {
+    let name = |n: usize| user(&format!("{n:0>width$}", width = limits::USER_ID));
+    let users: Vec<UserId> = (0..limits::EVENT_USERS).map(name).collect();
+    let event = Some(Event::Created { title: "\u{1f600}".repeat(limits::TITLE), members: users });
+    let message = Message { body: String::new(), event, ..message(2) };
+    let conversation = ConversationId::of_group(Uuid::from_u128(7));
+    let envelope = Envelope { conversation, to: None, messages: vec![message], ..envelope() };
+    assert_eq!(envelope.check(), Ok(()));
 }
