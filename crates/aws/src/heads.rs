@@ -11,6 +11,9 @@
 //! The head also keeps the ages of its numbers: `kept` (milliseconds, 0 for ever) and `since` of the present epoch,
 //! `floor`, and `ended`, a list of last number and time by turns. Numbers are given only in an epoch that admits it;
 //! that is part of the same condition.
+//!
+//! Of a group it keeps `roster`, the number of the last event that was given a place: an event's update asks that it is
+//! still what the event was judged by, and sets it to the event's own place.
 
 use std::{num::NonZeroUsize, sync::Mutex};
 
@@ -39,6 +42,9 @@ const OUTSIDE_ENTRIES: usize = 10_000;
 /// Records a claim in its lane inside the head, beside the move of the counter.
 const RECORD: &str = ", lanes.#lane = :lane, places.#lane = #head + :to_first";
 
+/// Makes the place of an event the roster.
+const MOVE_ROSTER: &str = ", roster = #head + :to_first";
+
 /// Heads and lanes in DynamoDB.
 pub struct HeadsTable {
     client: Client,
@@ -66,6 +72,10 @@ impl HeadsTable {
     /// An update of a head that moves the counter by the claim's count, in an epoch that admits it.
     fn advance(&self, placement: &Placement<'_>, also: &str, condition: &str) -> UpdateItemFluentBuilder {
         let epoch = placement.retention.epoch_after(placement.now_ms);
+        let (also, condition) = match placement.roster {
+            Some(_) => (format!("{also}{MOVE_ROSTER}"), format!("roster = :roster AND {condition}")),
+            None => (also.to_owned(), condition.to_owned()),
+        };
         let update = self
             .client
             .update_item()
@@ -80,8 +90,19 @@ impl HeadsTable {
             .expression_attribute_values(":count", number(placement.claim.count))
             .expression_attribute_values(":now", number(placement.now_ms))
             .expression_attribute_values(":kept", number(placement.retention.keep_ms()))
-            .return_values(ReturnValue::UpdatedNew)
+            .return_values(if placement.conversation.is_direct() {
+                ReturnValue::UpdatedNew
+            } else {
+                // With the roster, which only an event's update touches.
+                ReturnValue::AllNew
+            })
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let update = match placement.roster {
+            Some(roster) => update
+                .expression_attribute_values(":roster", number(roster))
+                .expression_attribute_values(":to_first", number(placement.claim.count.min(1))),
+            None => update,
+        };
         match epoch {
             Some(after) => update.expression_attribute_values(":epoch", number(after)),
             None => update,
@@ -112,15 +133,17 @@ impl HeadsTable {
             .expression_attribute_values(":lane", AttributeValue::M(as_lane))
             .expression_attribute_values(":to_first", number(claim.count.min(1)));
         match updated("heads.place", update).await? {
-            Updated::Done(item) => Ok(Some(Placing::Placed(first_of(&item, claim)?))),
+            Updated::Done(item) => Ok(Some(placed(&item, claim)?)),
             Updated::Refused(None) => Ok(Some(Placing::NoConversation)),
             Updated::Refused(Some(item)) => {
                 let standing = lane_in_head(&item, lane)?;
-                match (standing, epoch_over(placement, &item)?) {
+                let lives_here = standing.is_some() || has_room(&item)?;
+                match (standing, why_not(placement, &item)?) {
                     (Some(lane), _) if !placement.terms.allow(claim, &lane) => Ok(Some(Placing::Standing(lane))),
-                    (_, Some(over)) => Ok(Some(over)),
-                    (None, None) => Ok(None),
-                    (Some(_), None) => Err(Trouble::broken("heads.place", "refused without a reason")),
+                    (_, Some(over @ Placing::EpochOver(_))) => Ok(Some(over)),
+                    (_, Some(moved)) if lives_here => Ok(Some(moved)),
+                    (None, _) => Ok(None),
+                    (Some(_), _) => Err(Trouble::broken("heads.place", "refused without a reason")),
                 }
             }
         }
@@ -131,12 +154,12 @@ impl HeadsTable {
     async fn place_outside(&self, placement: &Placement<'_>) -> Result<Placing> {
         let Placement { conversation, lane, claim, .. } = placement;
         let reserve = self.advance(placement, "", "attribute_exists(#head)");
-        let first = match updated("heads.reserve", reserve).await? {
+        let (first, roster) = match updated("heads.reserve", reserve).await? {
             Updated::Done(item) => first_of(&item, claim)?,
             Updated::Refused(None) => return Ok(Placing::NoConversation),
             Updated::Refused(Some(item)) => {
-                let over = epoch_over(placement, &item)?;
-                return over.ok_or_else(|| Trouble::broken("heads.reserve", "refused without a reason"));
+                let why = why_not(placement, &item)?;
+                return why.ok_or_else(|| Trouble::broken("heads.reserve", "refused without a reason"));
             }
         };
         let condition = condition(placement.terms, "", "#first");
@@ -157,12 +180,12 @@ impl HeadsTable {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let bind = with_terms(bind, placement);
         match updated("lanes.bind", bind).await? {
-            Updated::Done(_) => Ok(Placing::Placed(first)),
+            Updated::Done(_) => Ok(Placing::Placed { first, roster }),
             Updated::Refused(Some(item)) => {
                 let standing = lane_outside(&item)?;
                 // Nobody else was given these numbers: the write took effect, and its answer was lost.
                 let own = standing == Lane::taken(claim, first);
-                Ok(if own { Placing::Placed(first) } else { Placing::Standing(standing) })
+                Ok(if own { Placing::Placed { first, roster } } else { Placing::Standing(standing) })
             }
             Updated::Refused(None) => Err(Trouble::broken("lanes.bind", "a lane is gone")),
         }
@@ -197,6 +220,7 @@ impl Heads for HeadsTable {
             .item("active_at", number(now_ms))
             .item("kept", number(retention.keep_ms()))
             .item("since", number(now_ms))
+            .item("roster", number(0))
             .item("lanes", AttributeValue::M(Item::new()))
             .item("places", AttributeValue::M(Item::new()))
             .condition_expression("attribute_not_exists(conversation)")
@@ -302,11 +326,18 @@ fn with_terms(update: UpdateItemFluentBuilder, placement: &Placement<'_>) -> Upd
     }
 }
 
-/// Whether numbers were refused because the head's epoch does not admit them.
-fn epoch_over(placement: &Placement<'_>, item: &Item) -> Result<Option<Placing>> {
+/// Whether numbers were refused because the head's epoch does not admit them, or its roster has moved.
+fn why_not(placement: &Placement<'_>, item: &Item) -> Result<Option<Placing>> {
     let head = to_head(item)?;
-    let admitted = head.epochs.admit(placement.retention, placement.now_ms);
-    Ok((!admitted).then(|| Placing::EpochOver(Box::new(head))))
+    if !head.epochs.admit(placement.retention, placement.now_ms) {
+        return Ok(Some(Placing::EpochOver(Box::new(head))));
+    }
+    Ok(placement.roster.is_some_and(|roster| roster != head.roster).then_some(Placing::RosterMoved))
+}
+
+/// Whether another lane may live in the head.
+fn has_room(head: &Item) -> Result<bool> {
+    Ok(Fields::of("heads.place", head).map("lanes")?.len() < HeadsTable::LANES_IN_HEAD)
 }
 
 async fn updated(part: &'static str, update: UpdateItemFluentBuilder) -> Result<Updated> {
@@ -321,10 +352,22 @@ async fn updated(part: &'static str, update: UpdateItemFluentBuilder) -> Result<
     }
 }
 
-/// The first of the numbers that an update has just reserved.
-fn first_of(updated: &Item, claim: &Claim) -> Result<Seq> {
-    let head = Fields::of("heads.place", updated).seq("head")?;
-    claim.first(head).ok_or_else(|| Trouble::broken("heads.place", "a counter smaller than what was added to it"))
+fn placed(updated: &Item, claim: &Claim) -> Result<Placing> {
+    let (first, roster) = first_of(updated, claim)?;
+    Ok(Placing::Placed { first, roster })
+}
+
+/// The first of the numbers that an update has just reserved, and the roster after it.
+fn first_of(updated: &Item, claim: &Claim) -> Result<(Seq, Seq)> {
+    let fields = Fields::of("heads.place", updated);
+    let first = claim.first(fields.seq("head")?);
+    let first = first.ok_or_else(|| Trouble::broken("heads.place", "a counter smaller than what was added to it"))?;
+    Ok((first, roster_of(&fields)?))
+}
+
+/// The number of the last event that was given a place; 0 in a head from before there were events.
+fn roster_of(fields: &Fields<'_>) -> Result<Seq> {
+    if fields.maybe("roster").is_some() { fields.seq("roster") } else { Ok(Seq::ZERO) }
 }
 
 fn to_head(item: &Item) -> Result<Head> {
@@ -338,6 +381,7 @@ fn to_head(item: &Item) -> Result<Head> {
     Ok(Head {
         head: fields.seq("head")?,
         active_at: fields.number("active_at")?,
+        roster: roster_of(&fields)?,
         epochs: Epochs {
             retention: Retention::of(fields.number("kept")?),
             since: fields.number("since")?,

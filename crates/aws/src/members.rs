@@ -1,17 +1,23 @@
 //! The tables `members` (by conversation) and `conversations` (its mirror, by user).
+//!
+//! A group has, under a name that no user can have, an item that says how far its events are applied, and what they have
+//! made of it. In the order of the table it is the first: who reads all members reads it before them.
 
 use async_trait::async_trait;
-use aws_sdk_dynamodb::{Client, types::AttributeValue};
+use aws_sdk_dynamodb::{Client, operation::query::builders::QueryFluentBuilder, types::AttributeValue};
 use poste_domain::{
-    Interval, Membership, Trouble,
-    ports::{Belonging, Belongings, Members, Result},
+    Farewell, Interval, Member, Membership, Trouble,
+    ports::{Belonging, Belongings, Group, Members, MembersSlice, Result, Roster},
 };
-use poste_protocol::{ConversationId, UserId};
+use poste_protocol::{ConversationId, Role, Seq, UserId};
 
 use crate::{
-    item::{Fields, Item, number, text},
+    item::{Fields, Item, batch_get, number, text},
     trouble::{lost_condition, trouble},
 };
+
+/// In the place of a user: the group itself. No user id holds it, and it comes before all of them.
+const GROUP: &str = "#";
 
 /// Members in DynamoDB.
 pub struct MembersTable {
@@ -42,11 +48,16 @@ impl MembersTable {
         }
     }
 
+    fn query(&self, conversation: &ConversationId) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.members)
+            .expression_attribute_values(":conversation", text(conversation.as_str()))
+            .consistent_read(true)
+    }
+
     async fn found_side(&self, conversation: &ConversationId, user: &UserId, peer: &UserId) -> Result<()> {
-        let key = Item::from([
-            ("conversation".to_owned(), text(conversation.as_str())),
-            ("user".to_owned(), text(user.as_str())),
-        ]);
+        let key = key(conversation, user.as_str());
         let mut member = key.clone();
         member.insert("intervals".to_owned(), from_membership(&Membership::from_the_start()));
         let mut mirror = key;
@@ -61,37 +72,118 @@ impl MembersTable {
 
 #[async_trait]
 impl Members for MembersTable {
-    async fn membership(&self, conversation: &ConversationId, user: &UserId) -> Result<Option<Membership>> {
+    async fn member(&self, conversation: &ConversationId, user: &UserId) -> Result<Option<Member>> {
         let found = self
             .client
             .get_item()
             .table_name(&self.members)
-            .key("conversation", text(conversation.as_str()))
-            .key("user", text(user.as_str()))
+            .set_key(Some(key(conversation, user.as_str())))
             .consistent_read(true)
             .send()
             .await
             .map_err(|error| trouble("members.get", &error))?;
-        found.item.map(|item| to_membership(&item)).transpose()
+        found.item.map(|item| to_member(&item)).transpose()
     }
 
-    async fn members(&self, conversation: &ConversationId) -> Result<Vec<(UserId, Membership)>> {
-        let mut members = Vec::new();
-        let mut pages = self
-            .client
-            .query()
-            .table_name(&self.members)
-            .key_condition_expression("conversation = :conversation")
-            .expression_attribute_values(":conversation", text(conversation.as_str()))
-            .consistent_read(true)
-            .into_paginator()
-            .send();
+    async fn members(&self, conversation: &ConversationId) -> Result<Roster> {
+        let mut roster = Roster { applied: Seq::ZERO, members: Vec::new() };
+        let query = self.query(conversation).key_condition_expression("conversation = :conversation");
+        let mut pages = query.into_paginator().send();
         while let Some(page) = pages.next().await {
             for item in page.map_err(|error| trouble("members.query", &error))?.items() {
-                members.push((Fields::of("members.query", item).parsed("user")?, to_membership(item)?));
+                let fields = Fields::of("members.query", item);
+                if fields.text("user")? == GROUP {
+                    roster.applied = fields.seq("applied")?;
+                } else {
+                    roster.members.push((fields.parsed("user")?, to_member(item)?));
+                }
             }
         }
-        Ok(members)
+        Ok(roster)
+    }
+
+    async fn slice(&self, conversation: &ConversationId, after: Option<&UserId>, limit: u32) -> Result<MembersSlice> {
+        let found = self
+            .query(conversation)
+            .key_condition_expression("conversation = :conversation AND #user > :after")
+            .expression_attribute_names("#user", "user")
+            .expression_attribute_values(":after", text(after.map_or(GROUP, UserId::as_str)))
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .send()
+            .await
+            .map_err(|error| trouble("members.slice", &error))?;
+        let more = found.last_evaluated_key.is_some();
+        let of = |item| Ok((Fields::of("members.slice", item).parsed("user")?, to_member(item)?));
+        Ok(MembersSlice { members: found.items.unwrap_or_default().iter().map(of).collect::<Result<_>>()?, more })
+    }
+
+    async fn several(&self, keys: &[(ConversationId, UserId)]) -> Result<Vec<(ConversationId, UserId, Member)>> {
+        let keys = keys.iter().map(|(conversation, user)| key(conversation, user.as_str())).collect();
+        let items = batch_get("members.several", &self.client, &self.members, keys).await?;
+        let of = |item| {
+            let fields = Fields::of("members.several", item);
+            Ok((fields.parsed("conversation")?, fields.parsed("user")?, to_member(item)?))
+        };
+        items.iter().map(of).collect()
+    }
+
+    async fn groups(&self, conversations: &[ConversationId]) -> Result<Vec<(ConversationId, Group)>> {
+        let keys = conversations.iter().map(|conversation| key(conversation, GROUP)).collect();
+        let items = batch_get("groups.get", &self.client, &self.members, keys).await?;
+        let of = |item| Ok((Fields::of("groups.get", item).parsed("conversation")?, to_group(item)?));
+        items.iter().map(of).collect()
+    }
+
+    async fn enter(&self, conversation: &ConversationId, user: &UserId, member: &Member) -> Result<()> {
+        let key = key(conversation, user.as_str());
+        self.put_new("conversations.enter", &self.conversations, key.clone()).await?;
+        let left = match &member.left {
+            Some(_) => ", left_at = :left_at, left_title = :left_title",
+            None => " REMOVE left_at, left_title",
+        };
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.members)
+            .set_key(Some(key))
+            .update_expression(format!("SET intervals = :intervals, #role = :role, #version = :version{left}"))
+            .condition_expression("attribute_not_exists(#version) OR #version < :version")
+            .expression_attribute_names("#role", "role")
+            .expression_attribute_names("#version", "version")
+            .expression_attribute_values(":intervals", from_membership(&member.membership))
+            .expression_attribute_values(":role", text(from_role(member.role)))
+            .expression_attribute_values(":version", number(member.version));
+        let update = match &member.left {
+            Some(Farewell { at, title }) => update
+                .expression_attribute_values(":left_at", number(*at))
+                .expression_attribute_values(":left_title", text(title)),
+            None => update,
+        };
+        match update.send().await {
+            Err(error) if !lost_condition(&error) => Err(trouble("members.enter", &error)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn settle(&self, conversation: &ConversationId, group: &Group) -> Result<()> {
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.members)
+            .set_item(Some(key(conversation, GROUP)))
+            .item("applied", number(group.applied))
+            .item("founded", AttributeValue::Bool(group.founded))
+            .item("title", text(&group.title))
+            .item("members", number(group.members))
+            .item("admins", number(group.admins))
+            .condition_expression("attribute_not_exists(applied) OR applied < :applied")
+            .expression_attribute_values(":applied", number(group.applied))
+            .send()
+            .await;
+        match put {
+            Err(error) if !lost_condition(&error) => Err(trouble("groups.settle", &error)),
+            _ => Ok(()),
+        }
     }
 
     async fn found_direct(&self, conversation: &ConversationId, a: &UserId, b: &UserId) -> Result<()> {
@@ -133,6 +225,48 @@ impl Members for MembersTable {
     }
 }
 
+fn key(conversation: &ConversationId, user: &str) -> Item {
+    Item::from([("conversation".to_owned(), text(conversation.as_str())), ("user".to_owned(), text(user))])
+}
+
+fn from_role(role: Role) -> &'static str {
+    match role {
+        Role::Member => "member",
+        Role::Admin => "admin",
+    }
+}
+
+/// A member of a direct conversation has neither role nor version.
+fn to_member(item: &Item) -> Result<Member> {
+    let fields = Fields::of("members.get", item);
+    let mut member = Member::plain(to_membership(item)?);
+    if fields.maybe("version").is_some() {
+        member.version = fields.seq("version")?;
+        member.role = match fields.text("role")? {
+            "admin" => Role::Admin,
+            "member" => Role::Member,
+            _ => return Err(Trouble::broken("members.get", "a role that is not known")),
+        };
+    }
+    if fields.maybe("left_at").is_some() {
+        let (at, title) = (fields.number("left_at")?, fields.text("left_title")?.to_owned());
+        member.left = Some(Farewell { at, title });
+    }
+    Ok(member)
+}
+
+fn to_group(item: &Item) -> Result<Group> {
+    let fields = Fields::of("groups.get", item);
+    let founded = fields.maybe("founded").and_then(|value| value.as_bool().ok()).copied();
+    Ok(Group {
+        applied: fields.seq("applied")?,
+        founded: founded.ok_or_else(|| Trouble::broken("groups.get", "a group that does not say whether it is one"))?,
+        title: fields.text("title")?.to_owned(),
+        members: fields.number("members")?,
+        admins: fields.number("admins")?,
+    })
+}
+
 fn from_membership(membership: &Membership) -> AttributeValue {
     let interval = |interval: &Interval| {
         let mut map = Item::from([("from".to_owned(), number(interval.from))]);
@@ -155,8 +289,6 @@ fn to_membership(item: &Item) -> Result<Membership> {
 
 #[cfg(test)]
 mod tests {
-    use poste_protocol::Seq;
-
     use super::*;
 
     #[test]

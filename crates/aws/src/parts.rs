@@ -14,10 +14,10 @@ use poste_domain::{
     append::{Append, Settings},
     fanout::Fanout,
     marks::Marking,
-    membership::Roll,
     ports::Clock,
     presence::Presences,
     read::Read,
+    roll::Roll,
     session::Session,
 };
 
@@ -74,10 +74,15 @@ fn retention() -> Result<Retention, MissingVariable> {
 /// The system's clock.
 pub struct SystemClock;
 
+#[async_trait::async_trait]
 impl Clock for SystemClock {
     fn now_ms(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    async fn pause(&self, ms: u64) {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
     }
 }
 
@@ -189,7 +194,8 @@ impl Parts {
     /// # Errors
     /// When the environment does not name a part.
     pub fn marking(&self) -> Result<Marking, MissingVariable> {
-        let roll = Roll::new(self.members()?, self.clock());
+        let (heads, log, members) = (self.heads()?, self.log()?, self.members()?);
+        let roll = Roll::new(heads, log, members, self.clock(), retention()?);
         Ok(Marking::new(self.heads()?, self.marks()?, Arc::new(self.delivery_queue()?), roll, self.clock()))
     }
 

@@ -25,6 +25,14 @@ impl<K: Hash + Eq, V: Clone> Cache<K, V> {
         let mut entries = self.entries.lock().expect("nothing panics while it holds the lock");
         entries.put(key, (now_ms, value));
     }
+
+    /// Keeps what is there, where that is so.
+    pub(crate) fn put_unless(&self, key: K, value: V, now_ms: u64, keep: impl FnOnce(&V) -> bool) {
+        let mut entries = self.entries.lock().expect("nothing panics while it holds the lock");
+        if !entries.peek(&key).is_some_and(|(_, there)| keep(there)) {
+            entries.put(key, (now_ms, value));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use futures::{StreamExt, stream};
 use poste_protocol::{Author, Delivery, DeliveryItem, FromServer, UserId, limits};
 
 use crate::{
-    Membership, Trouble,
+    Member, Membership, Trouble,
     ports::{Callback, Clock, Connection, Connections, Members, News, Parcel, Posted},
     roster::Rosters,
 };
@@ -56,9 +56,10 @@ impl Fanout {
         let mut failed = BTreeSet::new();
         let mut audience: BTreeMap<UserId, Vec<usize>> = BTreeMap::new();
         for (position, parcel) in parcels.iter().enumerate() {
-            match self.rosters.of(&parcel.conversation).await {
+            match self.rosters.of(&parcel.conversation, parcel.roster).await {
                 Ok(roster) => {
-                    for (user, _) in roster.iter().filter(|(_, membership)| may_hear(membership, &parcel.news)) {
+                    let hears = |(_, member): &&(UserId, Member)| may_hear(&member.membership, &parcel.news);
+                    for (user, _) in roster.members.iter().filter(hears) {
                         audience.entry(user.clone()).or_default().push(position);
                     }
                 }
@@ -212,14 +213,14 @@ mod tests {
             messages: vec![message],
         };
         let conversation = ConversationId::new(conversation).expect("valid");
-        Parcel { conversation, from: author("alice"), news: News::Cell(cell) }
+        Parcel { conversation, roster: Seq::ZERO, from: author("alice"), news: News::Cell(cell) }
     }
 
     fn mark(conversation: &str, delivered: u64) -> Parcel {
         let Author { user, device } = author("bob");
         let mark = MemberMark { user, device, delivered: Seq::ZERO.plus(delivered), read: Seq::ZERO };
         let conversation = ConversationId::new(conversation).expect("valid");
-        Parcel { conversation, from: author("bob"), news: News::Mark(mark) }
+        Parcel { conversation, roster: Seq::ZERO, from: author("bob"), news: News::Mark(mark) }
     }
 
     fn items(frame: &Frame) -> Vec<DeliveryItem> {

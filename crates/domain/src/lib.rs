@@ -4,6 +4,7 @@
 //! - [`read`]: how a page becomes a promise about a range.
 //! - [`retention`]: which numbers are gone, and how that is known.
 //! - [`membership`]: who may see what.
+//! - [`roll`]: who is in a group, as of which event.
 //! - [`marks`]: watermarks that only move forward.
 //! - [`fanout`]: from the delivery queue to live connections.
 //! - [`presence`]: who is here, and who is writing.
@@ -20,12 +21,14 @@ pub mod ports;
 pub mod presence;
 pub mod read;
 pub mod retention;
+mod rights;
+pub mod roll;
 mod roster;
 pub mod routes;
 pub mod session;
 mod trouble;
 
 pub use lane::{Claim, Lane, LaneKey};
-pub use membership::{Interval, Membership};
+pub use membership::{Farewell, Interval, Member, Membership};
 pub use retention::{Epochs, Retention};
 pub use trouble::{Class, Failure, Trouble};

@@ -7,8 +7,8 @@ use poste_protocol::{Author, Code, ConversationId, Mark, Refusal, Seq};
 use crate::{
     Failure,
     cache::Cache,
-    membership::Roll,
     ports::{Clock, Courier, Heads, Marks, News, Parcel},
+    roll::Roll,
 };
 
 /// Heads that a function remembers. A head only grows, so an old one is a safe bound: it is good for ever.
@@ -21,7 +21,8 @@ pub struct Marking {
     courier: Arc<dyn Courier>,
     roll: Roll,
     clock: Arc<dyn Clock>,
-    known: Cache<ConversationId, Seq>,
+    /// Head and roster.
+    known: Cache<ConversationId, (Seq, Seq)>,
 }
 
 impl Marking {
@@ -42,30 +43,47 @@ impl Marking {
     /// `not_member`; `bad_frame` for a mark beyond the head; trouble with a part: the same again is safe.
     pub async fn mark(&self, author: &Author, mark: &Mark) -> Result<(), Failure> {
         let mark = checked(mark)?;
-        self.roll.require(&mark.conversation, &author.user).await?;
+        let known = self.roll.require(&mark.conversation, &author.user).await?;
         let furthest = mark.delivered.unwrap_or(Seq::ZERO);
-        if furthest > self.head(&mark.conversation, furthest).await? {
+        let (head, roster) = self.head(&mark.conversation, furthest).await?;
+        // Who was in has a last number, as in pages. Every event up to the head is at or before the roster.
+        let known = if mark.conversation.is_group() {
+            self.roll.as_of(&mark.conversation, &author.user, roster).await?.unwrap_or(known)
+        } else {
+            known
+        };
+        if furthest > known.member.membership.end().unwrap_or(head).min(head) {
             return Err(Refusal::new(Code::BadFrame, "a mark beyond the last number").into());
         }
         let advance = self.marks.advance(author, &mark).await?;
         // A repeat is told again: the attempt before may have failed between the mark and the telling.
         if advance.moved || advance.repeat {
-            let parcel =
-                Parcel { conversation: mark.conversation, from: author.clone(), news: News::Mark(advance.mark) };
+            // Every event up to the mark is at or before that roster: whom one of them removed does not hear of it.
+            let roster = self.applied(&mark.conversation, roster).await?;
+            let (conversation, from) = (mark.conversation, author.clone());
+            let parcel = Parcel { conversation, roster, from, news: News::Mark(advance.mark) };
             self.courier.publish(&parcel).await?;
         }
         Ok(())
     }
 
-    /// The head, at least as far as `needed` if it is that far.
-    async fn head(&self, conversation: &ConversationId, needed: Seq) -> Result<Seq, Failure> {
+    /// The head, at least as far as `needed` if it is that far, and its roster.
+    async fn head(&self, conversation: &ConversationId, needed: Seq) -> Result<(Seq, Seq), Failure> {
         let now = self.clock.now_ms();
-        if let Some(known) = self.known.get(conversation, now).filter(|known| *known >= needed) {
+        if let Some(known) = self.known.get(conversation, now).filter(|(head, _)| *head >= needed) {
             return Ok(known);
         }
-        let head = self.heads.head(conversation).await?.map_or(Seq::ZERO, |head| head.head);
-        self.known.put(conversation.clone(), head, now);
-        Ok(head)
+        let known = self.heads.head(conversation).await?.map_or_else(Default::default, |head| (head.head, head.roster));
+        self.known.put(conversation.clone(), known, now);
+        Ok(known)
+    }
+
+    /// The event that is applied by now, of a group.
+    async fn applied(&self, conversation: &ConversationId, roster: Seq) -> Result<Seq, Failure> {
+        if !conversation.is_group() {
+            return Ok(Seq::ZERO);
+        }
+        Ok(self.roll.settle(conversation, roster).await?.applied)
     }
 }
 

@@ -1,15 +1,7 @@
 //! Who may see what: the intervals of the log in which a user was a member.
 
-use std::sync::Arc;
-
-use poste_protocol::{Code, ConversationId, Refusal, Seq, UserId};
+use poste_protocol::{Code, Refusal, Role, Seq};
 use serde::{Deserialize, Serialize};
-
-use crate::{
-    Failure,
-    cache::Cache,
-    ports::{Clock, Members},
-};
 
 /// A stretch of membership.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,48 +46,66 @@ impl Membership {
         self.intervals.iter().filter(|i| i.from <= upto).map(|i| i.to.map_or(upto, |to| to.min(upto))).max()
     }
 
+    /// The last number that the user sees, however much comes; nothing while they are in, and may see all that comes.
+    pub fn end(&self) -> Option<Seq> {
+        self.intervals.last().map_or(Some(Seq::ZERO), |last| last.to)
+    }
+
+    /// The user is in from this number on.
+    #[must_use]
+    pub fn opened(mut self, from: Seq) -> Self {
+        if !self.is_open() {
+            self.intervals.push(Interval { from, to: None });
+        }
+        self
+    }
+
+    /// The user is out after this number.
+    #[must_use]
+    pub fn closed(mut self, to: Seq) -> Self {
+        if let Some(last) = self.intervals.last_mut().filter(|last| last.to.is_none()) {
+            last.to = Some(to);
+        }
+        self
+    }
+
     /// The intervals.
     pub fn intervals(&self) -> &[Interval] {
         &self.intervals
     }
 }
 
-/// How long a function goes by a membership that it has seen.
-const CACHE_MS: u64 = 5_000;
-
-/// Memberships that a function keeps at most.
-const CACHE_ENTRIES: usize = 10_000;
-
-/// Looks memberships up, and keeps them for a few seconds.
-pub struct Roll {
-    members: Arc<dyn Members>,
-    clock: Arc<dyn Clock>,
-    known: Cache<(ConversationId, UserId), Membership>,
+/// A user in a conversation: when they were in, and what they may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// What they see.
+    pub membership: Membership,
+    /// What they may do, or could when they were last in.
+    pub role: Role,
+    /// The number of the last event that changed anything about them; 0 in a direct conversation.
+    pub version: Seq,
+    /// Who is not in any more: how the group was then.
+    pub left: Option<Farewell>,
 }
 
-impl Roll {
-    /// On these ports.
-    pub fn new(members: Arc<dyn Members>, clock: Arc<dyn Clock>) -> Self {
-        Self { members, clock, known: Cache::new(CACHE_ENTRIES, CACHE_MS) }
+/// A group as a user knows it who is not in any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Farewell {
+    /// When they were last in, in Unix milliseconds.
+    pub at: u64,
+    /// The title of then.
+    pub title: String,
+}
+
+impl Member {
+    /// A member of a direct conversation, or of whatever has no events.
+    pub fn plain(membership: Membership) -> Self {
+        Self { membership, role: Role::Member, version: Seq::ZERO, left: None }
     }
 
-    /// The user's membership, if the user is or was a member.
-    pub async fn find(&self, conversation: &ConversationId, user: &UserId) -> Result<Option<Membership>, Failure> {
-        let key = (conversation.clone(), user.clone());
-        let now = self.clock.now_ms();
-        if let Some(known) = self.known.get(&key, now) {
-            return Ok(Some(known));
-        }
-        let found = self.members.membership(conversation, user).await?;
-        if let Some(membership) = &found {
-            self.known.put(key, membership.clone(), now);
-        }
-        Ok(found)
-    }
-
-    /// The user's membership, or `not_member`.
-    pub async fn require(&self, conversation: &ConversationId, user: &UserId) -> Result<Membership, Failure> {
-        self.find(conversation, user).await?.ok_or_else(|| not_member().into())
+    /// The role of who is in.
+    pub fn role_now(&self) -> Option<Role> {
+        self.membership.is_open().then_some(self.role)
     }
 }
 
@@ -123,6 +133,8 @@ mod tests {
         assert_eq!(last, [0, 3, 5, 9, 12]);
         assert!(!Membership::new(vec![Interval { from: seq(3), to: Some(seq(5)) }]).is_open());
         assert!(!Membership::new(vec![]).is_open());
-        assert_eq!(Membership::new(twice.intervals().to_vec()), twice);
+        let built = Membership::new(vec![]).opened(seq(3)).opened(seq(4)).closed(seq(5)).closed(seq(6)).opened(seq(9));
+        assert_eq!(built, twice);
+        assert_eq!((built.end(), built.closed(seq(11)).end()), (None, Some(seq(11))));
     }
 }

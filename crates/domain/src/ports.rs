@@ -9,15 +9,19 @@ use async_trait::async_trait;
 use poste_protocol::{Author, Cell, ConversationId, DeviceId, Mark, MemberMark, Seq, UserId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Claim, Epochs, Lane, LaneKey, Membership, Retention, Trouble};
+use crate::{Claim, Epochs, Lane, LaneKey, Member, Retention, Trouble};
 
 /// What a call to a part comes to.
 pub type Result<T> = std::result::Result<T, Trouble>;
 
 /// Unix time in milliseconds, by the server's clock.
+#[async_trait]
 pub trait Clock: Send + Sync {
     /// Now.
     fn now_ms(&self) -> u64;
+
+    /// Returns after so many milliseconds.
+    async fn pause(&self, ms: u64);
 }
 
 /// The head of a conversation.
@@ -27,6 +31,8 @@ pub struct Head {
     pub head: Seq,
     /// When it was last moved.
     pub active_at: u64,
+    /// The number of the last event of the group that was given a place; 0 if there is none.
+    pub roster: Seq,
     /// The ages of its numbers.
     pub epochs: Epochs,
 }
@@ -60,6 +66,8 @@ pub struct Placement<'a> {
     /// How long the deployment keeps messages: the conversation's present epoch must
     /// [admit](crate::Epochs::admit) it.
     pub retention: Retention,
+    /// For an event of a group: what the head's roster must be. It moves to the event's place in the same step.
+    pub roster: Option<Seq>,
 }
 
 /// What a lane must hold for a claim to be placed.
@@ -88,12 +96,19 @@ impl Terms {
 /// What placing came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Placing {
-    /// The claim has a place: the numbers from here on, as many as it asked for, are its own.
-    Placed(Seq),
+    /// The claim has a place: the numbers from `first` on, as many as it asked for, are its own.
+    Placed {
+        /// The first of them.
+        first: Seq,
+        /// The head's roster after this step. No event has a place between it and `first`.
+        roster: Seq,
+    },
     /// The lane holds something else than the terms ask for; nothing was placed.
     Standing(Lane),
     /// The present epoch of the conversation has to be ended first, see [`Heads::turn`]; nothing was placed.
     EpochOver(Box<Head>),
+    /// Another event was given a place meanwhile; nothing was placed.
+    RosterMoved,
     /// There is no such conversation.
     NoConversation,
 }
@@ -211,14 +226,68 @@ pub struct Belongings {
     pub more: bool,
 }
 
-/// Who is in a conversation, and the mirror: what a user is in.
+/// A group, as all its events up to `applied` have made it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Group {
+    /// The last event that was applied: what is noted of its members is at least as of then.
+    pub applied: Seq,
+    /// It was created. Otherwise what has a place came to nothing.
+    pub founded: bool,
+    /// Its title.
+    pub title: String,
+    /// How many are in.
+    pub members: u64,
+    /// How many of them are admins.
+    pub admins: u64,
+}
+
+/// All who are or were in a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roster {
+    /// The members are at least as of this event.
+    pub applied: Seq,
+    /// In no order.
+    pub members: Vec<(UserId, Member)>,
+}
+
+/// A page of those who are or were in a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MembersSlice {
+    /// Ascending by user.
+    pub members: Vec<(UserId, Member)>,
+    /// There are more after the last.
+    pub more: bool,
+}
+
+/// Who is in a conversation, and the mirror: what a user is in. All reads are consistent.
 #[async_trait]
 pub trait Members: Send + Sync {
-    /// A user's membership, past or present. Consistent.
-    async fn membership(&self, conversation: &ConversationId, user: &UserId) -> Result<Option<Membership>>;
+    /// A user's membership, past or present.
+    async fn member(&self, conversation: &ConversationId, user: &UserId) -> Result<Option<Member>>;
 
-    /// All who are or were members.
-    async fn members(&self, conversation: &ConversationId) -> Result<Vec<(UserId, Membership)>>;
+    /// All who are or were members. They are read after what they are said to be as of.
+    async fn members(&self, conversation: &ConversationId) -> Result<Roster>;
+
+    /// Those of them that come after `after`, at most `limit`.
+    async fn slice(&self, conversation: &ConversationId, after: Option<&UserId>, limit: u32) -> Result<MembersSlice>;
+
+    /// Memberships of users in conversations, where there are any, in no order.
+    async fn several(&self, keys: &[(ConversationId, UserId)]) -> Result<Vec<(ConversationId, UserId, Member)>>;
+
+    /// How far events are applied, where any is; in no order.
+    async fn groups(&self, conversations: &[ConversationId]) -> Result<Vec<(ConversationId, Group)>>;
+
+    /// How far a group's events are applied.
+    async fn group(&self, conversation: &ConversationId) -> Result<Option<Group>> {
+        Ok(self.groups(std::slice::from_ref(conversation)).await?.pop().map(|(_, group)| group))
+    }
+
+    /// Notes what an event, `member.version`, has made of a user, and lists the conversation for them. Changes nothing
+    /// where the same event or a later one is noted. Several writes: the same again completes them.
+    async fn enter(&self, conversation: &ConversationId, user: &UserId, member: &Member) -> Result<()>;
+
+    /// Notes that a group's events are applied up to `group.applied`, unless they are noted to be so far already.
+    async fn settle(&self, conversation: &ConversationId, group: &Group) -> Result<()>;
 
     /// Makes both users members from the first message on, and lists the conversation for both. Several writes, of
     /// which some may happen and others not: the same again completes them. Leaves what is there as it is.
@@ -291,6 +360,9 @@ pub trait Connections: Send + Sync {
 pub struct Parcel {
     /// Whose news.
     pub conversation: ConversationId,
+    /// Of a group: the event that its members must at least be as of, for whoever decides who hears. It is applied.
+    #[serde(default, skip_serializing_if = "Seq::is_zero")]
+    pub roster: Seq,
     /// The device that it comes from, which need not hear of it.
     pub from: Author,
     /// What happened.

@@ -11,13 +11,13 @@ use std::{
 
 use futures::{StreamExt, future, stream};
 use poste_protocol::{
-    Author, ConversationId, DeviceId, FromServer, PresenceNews, TypingNews, UserId, UserPresence, Watch, Watching,
+    Author, ConversationId, DeviceId, FromServer, PresenceNews, Seq, TypingNews, UserId, UserPresence, Watch, Watching,
 };
 
 use crate::{
     Failure, Trouble,
     cache::Cache,
-    ports::{Callback, Clock, Connections, Members, Presence, Standing, Told},
+    ports::{Callback, Clock, Connections, Group, Members, Presence, Standing, Told},
     roster::Rosters,
 };
 
@@ -59,6 +59,7 @@ const POSTS_AT_ONCE: usize = 64;
 /// Takes leases, and tells of them.
 pub struct Presences {
     presence: Arc<dyn Presence>,
+    members: Arc<dyn Members>,
     connections: Arc<dyn Connections>,
     callback: Arc<dyn Callback>,
     clock: Arc<dyn Clock>,
@@ -75,8 +76,8 @@ impl Presences {
         callback: Arc<dyn Callback>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let rosters = Rosters::new(members, clock.clone());
-        Self { presence, connections, callback, clock, rosters, typed: Cache::new(10_000, TYPING_MS) }
+        let rosters = Rosters::new(members.clone(), clock.clone());
+        Self { presence, members, connections, callback, clock, rosters, typed: Cache::new(10_000, TYPING_MS) }
     }
 
     /// The person is here, and looks at these conversations: takes a lease, and says who else is here.
@@ -123,7 +124,8 @@ impl Presences {
     }
 
     async fn tell_typing(&self, author: &Author, conversation: &ConversationId, now: u64) -> Result<(), Trouble> {
-        let members = self.members(&author.user, conversation).await?;
+        let groups = self.groups(std::slice::from_ref(conversation)).await?;
+        let members = self.members(&author.user, conversation, &groups).await?;
         if members.is_empty() {
             return Ok(());
         }
@@ -135,18 +137,39 @@ impl Presences {
         Ok(())
     }
 
+    /// How the groups among these conversations are by now: who was removed is told nothing.
+    async fn groups(&self, conversations: &[ConversationId]) -> Result<BTreeMap<ConversationId, Group>, Trouble> {
+        let groups: BTreeSet<_> =
+            conversations.iter().filter(|conversation| conversation.is_group()).cloned().collect();
+        if groups.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        Ok(self.members.groups(&groups.into_iter().collect::<Vec<_>>()).await?.into_iter().collect())
+    }
+
     /// The other members of a conversation that the user is in. Nobody if the user is not in it, or it is a crowd.
-    async fn members(&self, user: &UserId, conversation: &ConversationId) -> Result<BTreeSet<UserId>, Trouble> {
-        let roster = self.rosters.of(conversation).await?;
-        let mut members: BTreeSet<UserId> =
-            roster.iter().filter(|(_, membership)| membership.is_open()).map(|(user, _)| user.clone()).collect();
+    async fn members(
+        &self,
+        user: &UserId,
+        conversation: &ConversationId,
+        groups: &BTreeMap<ConversationId, Group>,
+    ) -> Result<BTreeSet<UserId>, Trouble> {
+        let applied = match groups.get(conversation) {
+            Some(group) if group.members <= CROWD as u64 => group.applied,
+            None if !conversation.is_group() => Seq::ZERO,
+            _ => return Ok(BTreeSet::new()),
+        };
+        let roster = self.rosters.of(conversation, applied).await?;
+        let inside = roster.members.iter().filter(|(_, member)| member.membership.is_open());
+        let mut members: BTreeSet<UserId> = inside.map(|(user, _)| user.clone()).collect();
         let shared = members.len() <= CROWD && members.remove(user);
         Ok(if shared { members } else { BTreeSet::new() })
     }
 
     /// Everybody else in these conversations, as far as the caller is in them.
     async fn others(&self, author: &Author, conversations: &[ConversationId]) -> Result<Vec<UserId>, Trouble> {
-        let asked = conversations.iter().map(|conversation| self.members(&author.user, conversation));
+        let groups = self.groups(conversations).await?;
+        let asked = conversations.iter().map(|conversation| self.members(&author.user, conversation, &groups));
         let (mut others, mut listed) = (Vec::new(), BTreeSet::new());
         for user in future::try_join_all(asked).await?.into_iter().flatten() {
             if listed.insert(user.clone()) {

@@ -6,18 +6,27 @@
 //!
 //! A number that retention has removed is no hole. Where a number is missing, the head tells which it is.
 //!
+//! In a group a page is as of an event, the one that the head names as its roster when the page is begun: with that
+//! event applied, what is noted of the reader is true for every number up to the next event. A page that comes to a
+//! later one is begun anew. Who is not in any more reads up to the end of their last interval, and hears of no number
+//! after it.
+//!
 //! Backwards it is the same, from the end of the range: see [`backwards`].
 
 mod backwards;
+mod summaries;
 
 use std::sync::Arc;
 
-use poste_protocol::{Author, Cell, Code, Fetch, List, ListPage, Page, Refusal, Seq, Summary, limits};
+use poste_protocol::{
+    Author, Cell, Code, ConversationId, Fetch, GroupMember, MembersFrame, MembersPage, Page, Refusal, Seq, limits,
+};
 
 use crate::{
     Failure, Membership, Retention,
-    membership::Roll,
+    membership::not_member,
     ports::{Clock, Heads, Log, Marks, Members, Slot},
+    roll::{Known, Roll},
 };
 
 /// How long a number may be missing before an existing cell until a reader puts a void on it, in milliseconds:
@@ -26,6 +35,12 @@ pub const GRACE_MS: u64 = 2_000;
 
 /// Messages in a page if the device does not say.
 const MESSAGES: u32 = 100;
+
+/// How often a page is begun anew because events came after it was begun.
+const ROUNDS: usize = 4;
+
+/// What a device waits when they came every time, in milliseconds.
+const BUSY_RETRY_MS: u64 = 200;
 
 /// Slots that the first look into the log asks for. Later ones ask for what fits by the sizes seen.
 const FIRST_LOOK: u32 = 16;
@@ -60,7 +75,7 @@ impl Read {
         clock: Arc<dyn Clock>,
         retention: Retention,
     ) -> Self {
-        let roll = Roll::new(members.clone(), clock.clone());
+        let roll = Roll::new(heads.clone(), log.clone(), members.clone(), clock.clone(), retention);
         Self { heads, log, members, marks, roll, clock, retention }
     }
 
@@ -73,15 +88,70 @@ impl Read {
         if fetch.after.is_some() && fetch.before.is_some() {
             return Err(Refusal::new(Code::BadFrame, "a page is after a number or before one").into());
         }
-        let membership = self.roll.require(&fetch.conversation, &author.user).await?;
-        match fetch.after {
-            Some(after) => self.page_after(fetch, after, &membership).await,
-            None => self.page_before(fetch, fetch.before, &membership).await,
+        for _ in 0..ROUNDS {
+            let reader = self.reader(author, &fetch.conversation).await?;
+            let page = match fetch.after {
+                Some(after) if after > reader.upto => {
+                    Some(Run::new(fetch, after, &reader, self.retention).into_page(fetch, after))
+                }
+                Some(after) => self.page_after(fetch, after, &reader).await?,
+                None => self.page_before(fetch, fetch.before, &reader).await?,
+            };
+            if let Some(page) = page {
+                return Ok(page);
+            }
         }
+        Err(Refusal::new(Code::Busy, "who is in changes all the time").after_ms(BUSY_RETRY_MS).into())
     }
 
-    async fn page_after(&self, fetch: &Fetch, after: Seq, membership: &Membership) -> Result<Page, Failure> {
-        let mut run = Run::new(fetch, after, membership, self.retention);
+    /// Who reads, and what there is for them.
+    async fn reader(&self, author: &Author, conversation: &ConversationId) -> Result<Reader, Failure> {
+        if !conversation.is_group() {
+            let known = self.roll.require(conversation, &author.user).await?;
+            return Ok(Reader { membership: known.member.membership, as_of: Seq::LAST, upto: Seq::LAST });
+        }
+        let head = self.heads.head(conversation).await?.ok_or_else(not_member)?;
+        let known = self.roll.as_of(conversation, &author.user, head.roster).await?.ok_or_else(not_member)?;
+        let Known { member, .. } = known;
+        // Who asks for what comes after the head could have numbers that are given later, as of an event before them.
+        let upto = member.membership.end().unwrap_or(head.head);
+        Ok(Reader { membership: member.membership, as_of: head.roster, upto })
+    }
+
+    /// The members of a group, a page of them.
+    ///
+    /// # Errors
+    /// `not_member` for whoever is not in; trouble with a part.
+    pub async fn members(&self, author: &Author, frame: &MembersFrame) -> Result<MembersPage, Failure> {
+        let MembersFrame { reference, conversation, after } = frame;
+        if !conversation.is_group() {
+            return Err(Refusal::new(Code::BadFrame, "only groups have a list of members").into());
+        }
+        let head = self.heads.head(conversation).await?.ok_or_else(not_member)?;
+        let group = self.roll.settle(conversation, head.roster).await?;
+        let known = self.roll.as_of(conversation, &author.user, head.roster).await?;
+        known.filter(|known| known.member.membership.is_open()).ok_or_else(not_member)?;
+        let most = u32::try_from(limits::MEMBERS).unwrap_or(u32::MAX);
+        let slice = self.members.slice(conversation, after.as_ref(), most).await?;
+        let next = slice.more.then(|| slice.members.last().map(|(user, _)| user.clone())).flatten();
+        let members = slice
+            .members
+            .into_iter()
+            .filter_map(|(user, member)| Some(GroupMember { user, role: member.role_now()? }))
+            .collect();
+        Ok(MembersPage {
+            reference: reference.clone(),
+            conversation: conversation.clone(),
+            roster: group.applied,
+            title: group.title,
+            members,
+            next,
+        })
+    }
+
+    /// Nothing if it came to an event that the reader is not as of.
+    async fn page_after(&self, fetch: &Fetch, after: Seq, reader: &Reader) -> Result<Option<Page>, Failure> {
+        let mut run = Run::new(fetch, after, reader, self.retention);
         let mut voids = 0;
         'page: while let Some(look) = run.next_look() {
             let found = self.log.after(&fetch.conversation, run.through, look).await?;
@@ -91,6 +161,10 @@ impl Read {
                 self.look_for_floor(&mut run, fetch).await?;
             }
             for slot in found.slots {
+                if run.is_beyond(&slot) {
+                    self.look_for_floor(&mut run, fetch).await?;
+                    break 'page;
+                }
                 run.seen(&slot);
                 if slot.seq() > run.through.next() && run.load.looked_at == 0 {
                     // No hole if the cursor is inside a cell (ours never is): a void there would be nonsense.
@@ -128,7 +202,7 @@ impl Read {
                 break;
             }
         }
-        Ok(run.into_page(fetch, after))
+        Ok((!run.overtaken).then(|| run.into_page(fetch, after)))
     }
 
     /// Where a number is missing: what is gone is stepped over, once a page. It was removed before it was found
@@ -143,49 +217,27 @@ impl Read {
         }
         Ok(())
     }
+}
 
-    /// The user's conversations, a page of them.
-    ///
-    /// # Errors
-    /// Trouble with a part.
-    pub async fn list(&self, author: &Author, request: &List) -> Result<ListPage, Failure> {
-        let most = u32::try_from(limits::LIST).unwrap_or(u32::MAX);
-        let mine = self.members.conversations(&author.user, request.after.as_ref(), most).await?;
-        let ids: Vec<_> = mine.conversations.iter().map(|b| b.conversation.clone()).collect();
-        let keys: Vec<_> = mine
-            .conversations
-            .iter()
-            .flat_map(|b| {
-                let users = std::iter::once(&author.user).chain(b.peer.as_ref().filter(|peer| **peer != author.user));
-                users.map(|user| (b.conversation.clone(), user.clone()))
-            })
-            .collect();
-        let (heads, marks) = futures::try_join!(self.heads.heads(&ids), self.marks.of(&keys))?;
-        let mut heads: std::collections::HashMap<_, _> = heads.into_iter().collect();
-        let now = self.clock.now_ms();
-        let next = mine.more.then(|| ids.last().cloned()).flatten();
-        let conversations = mine
-            .conversations
-            .into_iter()
-            .filter_map(|belonging| {
-                // Without a head nothing was written yet: it is being founded, or its founding was cut short.
-                let head = heads.remove(&belonging.conversation).filter(|head| head.head > Seq::ZERO)?;
-                Some(Summary {
-                    marks: marks
-                        .iter()
-                        .filter(|(conversation, _)| *conversation == belonging.conversation)
-                        .map(|(_, mark)| mark.clone())
-                        .collect(),
-                    conversation: belonging.conversation,
-                    peer: belonging.peer,
-                    head: head.head,
-                    floor: head.floor(now),
-                    active_at: head.active_at,
-                })
-            })
-            .collect();
-        Ok(ListPage { reference: request.reference.clone(), conversations, next })
+/// Who reads a page.
+struct Reader {
+    membership: Membership,
+    /// The event that the membership is as of.
+    as_of: Seq,
+    /// Pages after this are empty.
+    upto: Seq,
+}
+
+impl Reader {
+    /// The last number that there may be for the reader.
+    fn last(&self) -> Seq {
+        self.membership.end().filter(|_| self.as_of < Seq::LAST).unwrap_or(Seq::LAST)
     }
+}
+
+/// Whether a slot is an event after this one.
+fn is_after(slot: &Slot, event: Seq) -> bool {
+    matches!(slot, Slot::Cell(cell) if cell.seq > event && cell.event().is_some())
 }
 
 /// The cells of a page in the making, and what is left of its bounds.
@@ -256,8 +308,11 @@ fn patience(slot: &Slot, now_ms: u64) -> Option<u64> {
 }
 
 /// A page in the making.
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 struct Run<'a> {
-    membership: &'a Membership,
+    reader: &'a Reader,
+    /// It came to an event that the reader is not as of.
+    overtaken: bool,
     retention: Retention,
     now_ms: u64,
     through: Seq,
@@ -272,9 +327,10 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(fetch: &Fetch, after: Seq, membership: &'a Membership, retention: Retention) -> Self {
+    fn new(fetch: &Fetch, after: Seq, reader: &'a Reader, retention: Retention) -> Self {
         Self {
-            membership,
+            reader,
+            overtaken: false,
             retention,
             now_ms: 0,
             through: after,
@@ -290,7 +346,12 @@ impl<'a> Run<'a> {
 
     /// How many slots to ask for next; none if the page is full.
     fn next_look(&self) -> Option<u32> {
-        (!self.full).then(|| self.load.look())
+        (!self.full && !self.overtaken && self.through < self.reader.last()).then(|| self.load.look())
+    }
+
+    /// Nothing from this slot on is for the reader.
+    fn is_beyond(&self, slot: &Slot) -> bool {
+        slot.seq() > self.reader.last()
     }
 
     fn seen(&mut self, slot: &Slot) {
@@ -299,6 +360,7 @@ impl<'a> Run<'a> {
 
     /// Steps over numbers that are gone.
     fn gone(&mut self, floor: Seq) {
+        let floor = floor.min(self.reader.last());
         self.floor = self.floor.max(floor);
         self.head = self.head.max(floor);
         self.through = self.through.max(floor);
@@ -307,11 +369,15 @@ impl<'a> Run<'a> {
 
     /// Takes the next contiguous slot, if there is room for it.
     fn take(&mut self, slot: Slot) -> bool {
+        if is_after(&slot, self.reader.as_of) {
+            self.overtaken = true;
+            return false;
+        }
         self.seen(&slot);
         let last = slot.last();
         self.load.looked_at += 1;
         if let Slot::Cell(cell) = slot
-            && self.membership.sees(cell.seq)
+            && self.reader.membership.sees(cell.seq)
         {
             if !self.retention.keeps(cell.at, self.now_ms) {
                 // Its time is up, though the store has it still.

@@ -2,26 +2,23 @@
 
 use std::sync::Arc;
 
-use poste_protocol::{ConversationId, UserId};
+use poste_protocol::{ConversationId, Seq};
 
 use crate::{
-    Membership, Trouble,
+    Class, Trouble,
     cache::Cache,
-    ports::{Clock, Members},
+    ports::{Clock, Members, Roster},
 };
 
 /// Conversations whose members a function remembers, and for how long, in milliseconds.
 const CACHE_ENTRIES: usize = 1_000;
 const CACHE_MS: u64 = 5_000;
 
-/// The members of a conversation, past and present.
-pub(crate) type Roster = Arc<Vec<(UserId, Membership)>>;
-
 /// Looks rosters up.
 pub(crate) struct Rosters {
     members: Arc<dyn Members>,
     clock: Arc<dyn Clock>,
-    known: Cache<ConversationId, Roster>,
+    known: Cache<ConversationId, Arc<Roster>>,
 }
 
 impl Rosters {
@@ -30,14 +27,18 @@ impl Rosters {
         Self { members, clock, known: Cache::new(CACHE_ENTRIES, CACHE_MS) }
     }
 
-    /// The roster of a conversation; empty if there is none.
-    pub(crate) async fn of(&self, conversation: &ConversationId) -> Result<Roster, Trouble> {
+    /// The roster of a conversation, of a group at least as of this event, which is applied; empty if there is none.
+    pub(crate) async fn of(&self, conversation: &ConversationId, applied: Seq) -> Result<Arc<Roster>, Trouble> {
         let now = self.clock.now_ms();
-        if let Some(roster) = self.known.get(conversation, now) {
+        let new_enough = |roster: &Arc<Roster>| roster.applied >= applied;
+        if let Some(roster) = self.known.get(conversation, now).filter(new_enough) {
             return Ok(roster);
         }
         let roster = Arc::new(self.members.members(conversation).await?);
-        if !roster.is_empty() {
+        if !new_enough(&roster) {
+            return Err(Trouble::new("members.query", Class::Transient, "an event that is applied is not there"));
+        }
+        if !roster.members.is_empty() {
             self.known.put(conversation.clone(), roster.clone(), now);
         }
         Ok(roster)

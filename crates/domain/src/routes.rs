@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use futures::future;
 use poste_protocol::{
-    Author, Code, ErrorFrame, Fetch, FromServer, Hello, List, MarkFrame, MarkResult, Marked, Outcome, Reference,
-    Refusal, SendFrame, Sent, Typing, Verdict, Watch, limits, parse,
+    Author, Code, ErrorFrame, Fetch, FromServer, Hello, List, MarkFrame, MarkResult, Marked, MembersFrame, Outcome,
+    Reference, Refusal, SendFrame, Sent, Typing, Verdict, Watch, limits, parse,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -62,6 +62,14 @@ pub async fn list(read: &Read, caller: &Caller, now_ms: u64, text: &str) -> From
         text,
         |frame: List| async move { Ok(FromServer::List(read.list(&caller.author, &frame).await?)) },
     )
+    .await
+}
+
+/// `members`: who is in a group.
+pub async fn members(read: &Read, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
+    answer(caller, now_ms, text, |frame: MembersFrame| async move {
+        Ok(FromServer::Members(read.members(&caller.author, &frame).await?))
+    })
     .await
 }
 
@@ -169,4 +177,4 @@ macro_rules! referenced {
     };
 }
 
-referenced!(SendFrame, Fetch, List, MarkFrame, Watch, Hello);
+referenced!(SendFrame, Fetch, List, MarkFrame, MembersFrame, Watch, Hello);

@@ -20,6 +20,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             let frame = match route.as_str() {
                 "fetch" => routes::fetch(&read, &caller, now, &text).await,
                 "list" => routes::list(&read, &caller, now, &text).await,
+                "members" => routes::members(&read, &caller, now, &text).await,
                 "mark" => routes::mark(&marking, &caller, now, &text).await,
                 _ => routes::unknown(&text),
             };

@@ -15,7 +15,7 @@ use poste_protocol::{Cell, Code, ConversationId, Envelope, Message, MessagePlace
 
 use super::{Append, Attempt, Decided};
 use crate::{
-    Failure, Trouble,
+    Failure, Membership, Trouble,
     ports::{Registered, Slot},
 };
 
@@ -24,32 +24,44 @@ const AT_ONCE: usize = 16;
 
 /// What an envelope changes.
 pub(super) struct Targets {
-    /// For each change in it: whose message it changes, if it is there to be changed.
-    authors: Vec<Option<UserId>>,
+    /// Each change in it.
+    changes: Vec<Change>,
     /// Where the messages are, as long as the store has them: cell, and position in it.
     there: BTreeMap<MessagePlace, (Seq, usize)>,
 }
 
+struct Change {
+    place: MessagePlace,
+    deletes: bool,
+    /// Whose message it changes, if it is there to be changed.
+    author: Option<UserId>,
+}
+
 impl Targets {
-    /// Whether a user may change all of it: it is there, and is their own.
-    pub(super) fn are_open_to(&self, user: &UserId) -> bool {
-        self.authors.iter().all(|author| author.as_ref() == Some(user))
+    /// Whether a user may change all of it: it is there, and is their own. Somebody who may delete what others wrote, and
+    /// is in at these times, may delete what they see.
+    pub(super) fn are_open_to(&self, user: &UserId, moderator: Option<&Membership>) -> bool {
+        self.changes.iter().all(|change| match &change.author {
+            Some(author) if author == user => true,
+            Some(_) => change.deletes && moderator.is_some_and(|membership| membership.sees(change.place.seq)),
+            None => false,
+        })
     }
 }
 
 impl Append {
     /// Looks for everything that an envelope changes.
     pub(super) async fn find_targets(&self, envelope: &Envelope) -> Result<Targets, Trouble> {
-        let mut targets = Targets { authors: Vec::new(), there: BTreeMap::new() };
+        let mut targets = Targets { changes: Vec::new(), there: BTreeMap::new() };
         for message in &envelope.messages {
             let Some(place) = message.target() else { continue };
             let found = self.find(&envelope.conversation, place).await?;
             let author = found.and_then(|(cell, index)| {
                 targets.there.insert(place, (cell.seq, index));
                 let kept = self.settings.retention.keeps(cell.at, self.clock.now_ms());
-                (kept && cell.messages[index].target().is_none()).then_some(cell.by.user)
+                (kept && cell.messages[index].is_text()).then_some(cell.by.user)
             });
-            targets.authors.push(author);
+            targets.changes.push(Change { place, deletes: message.deletes.is_some(), author });
         }
         Ok(targets)
     }

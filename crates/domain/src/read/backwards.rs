@@ -9,22 +9,26 @@
 
 use poste_protocol::{Fetch, Page, Seq};
 
-use super::{FIRST_LOOK, Load, Read, VOIDS, patience};
-use crate::{Failure, Membership, Retention, ports::Slot};
+use super::{FIRST_LOOK, Load, Read, Reader, VOIDS, is_after, patience};
+use crate::{Failure, Retention, ports::Slot};
 
 impl Read {
-    /// The page that ends right before a number, or the newest one.
+    /// The page that ends right before a number, or the newest one. Nothing if it came to an event that the reader is
+    /// not as of.
     pub(super) async fn page_before(
         &self,
         fetch: &Fetch,
         before: Option<Seq>,
-        membership: &Membership,
-    ) -> Result<Page, Failure> {
-        let mut walk = Walk::new(fetch, before, membership, self.retention);
+        reader: &Reader,
+    ) -> Result<Option<Page>, Failure> {
+        let mut walk = Walk::new(fetch, before, reader, self.retention);
         while let Some(look) = walk.next_look() {
             let found = self.log.before(&fetch.conversation, walk.down_to, look).await?;
             walk.now_ms = self.clock.now_ms();
             for slot in found.slots {
+                if is_after(&slot, reader.as_of) {
+                    return Ok(None);
+                }
                 // The newest page has no end before its first slot is found.
                 if walk.has_begun() && !walk.is_over() && slot.last() < walk.down_to {
                     self.missing(&mut walk, slot.last(), fetch).await?;
@@ -41,7 +45,7 @@ impl Read {
                 self.missing(&mut walk, Seq::ZERO, fetch).await?;
             }
         }
-        Ok(walk.into_page(fetch))
+        Ok(Some(walk.into_page(fetch)))
     }
 
     /// Nothing was found between this number and where the walk is: it is gone, or was never written, or a hole.
@@ -104,7 +108,7 @@ impl Read {
 /// A page in the making, from its end.
 #[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 struct Walk<'a> {
-    membership: &'a Membership,
+    reader: &'a Reader,
     retention: Retention,
     now_ms: u64,
     /// The page before a number, not the newest one.
@@ -127,10 +131,10 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(fetch: &Fetch, before: Option<Seq>, membership: &'a Membership, retention: Retention) -> Self {
-        let through = before.map_or(Seq::LAST, Seq::back);
+    fn new(fetch: &Fetch, before: Option<Seq>, reader: &'a Reader, retention: Retention) -> Self {
+        let through = before.map_or(reader.last(), Seq::back);
         Self {
-            membership,
+            reader,
             retention,
             now_ms: 0,
             asked_before: before.is_some(),
@@ -151,7 +155,7 @@ impl<'a> Walk<'a> {
 
     /// Up to here there is nothing for this user: it is gone, or from before they became a member.
     fn bottom(&self) -> Seq {
-        let first = self.membership.intervals().first().map_or(Seq::LAST, |interval| interval.from);
+        let first = self.reader.membership.intervals().first().map_or(Seq::LAST, |interval| interval.from);
         self.floor.max(first.back())
     }
 
@@ -173,7 +177,7 @@ impl<'a> Walk<'a> {
         }
         if self.has_begun() {
             // What lies between two memberships is stepped over unread.
-            let seen = self.membership.last_seen(self.down_to).unwrap_or(Seq::ZERO);
+            let seen = self.reader.membership.last_seen(self.down_to).unwrap_or(Seq::ZERO);
             if seen < self.down_to {
                 self.above = None;
                 self.step_to(seen);
@@ -221,7 +225,7 @@ impl<'a> Walk<'a> {
         self.load.looked_at += 1;
         let gone = self.is_stale(&slot) || slot.last() <= self.floor;
         if let Slot::Cell(cell) = &slot
-            && self.membership.sees(cell.seq)
+            && self.reader.membership.sees(cell.seq)
             && !gone
             && !self.full
             && !self.load.take(cell.clone())
@@ -272,7 +276,7 @@ impl<'a> Walk<'a> {
             through: self.through,
             cells: self.load.cells,
             floor: self.floor,
-            head: self.head.max(self.through),
+            head: self.head.min(self.reader.last()).max(self.through),
             more: self.after > Seq::ZERO && !(self.asked_before && self.retry_after_ms.is_some()),
             retry_after_ms: self.retry_after_ms,
         }
