@@ -3,11 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use poste_client::{State, StoreError, engine::Engine, store::Tx};
-use poste_domain::ports::{Clock, Slot};
-use poste_protocol::{Cell, ConversationId, EnvelopeId, FromServer, Message, MessageId, MessagePlace, Seq, UserId};
+use poste_domain::{
+    Membership,
+    ports::{Clock, Slot},
+};
+use poste_protocol::{
+    Cell, ConversationId, EnvelopeId, FromServer, Message, MessageId, MessagePlace, Role, Seq, UserId,
+};
 
 use crate::{
     device::{Device, Written},
+    history::History,
     memory::holds,
     network::{LIFE, Network},
 };
@@ -49,16 +55,19 @@ pub(crate) fn unrest(network: &Network, devices: &[Device], connected_anew: bool
         if under_way > 0 {
             return Some(format!("{} has {under_way} envelopes under way", name(device)));
         }
-        pairs(devices).find_map(|id| {
+        // A group whose creation was not acknowledged before its device was rolled back may be known to nobody.
+        let known_of = |id: &ConversationId| !id.is_group() || network.world.noted(id).0.founded;
+        all(network, devices).filter(known_of).find_map(|id| {
             let last = {
                 let mut log = network.world.log_of(&id);
+                let history = History::of(&log);
                 log.retain(|slot| match slot {
                     Slot::Cell(cell) => {
                         connected_anew || acknowledged.contains_key(&cell.envelope) && cell.by != device.me
                     }
                     Slot::Void(_) => false,
                 });
-                visible(network, device, &id, &log).last()?.0
+                visible(network, device, &id, &log, &history).last()?.0
             };
             let cursor = known.iter().find(|known| known.id == id).map_or(Seq::ZERO, |known| known.cursor);
             (last > cursor).then(|| format!("{} has read {id} up to {cursor} of {last}", name(device)))
@@ -67,15 +76,26 @@ pub(crate) fn unrest(network: &Network, devices: &[Device], connected_anew: bool
 }
 
 /// What of a log a device's user may see.
-fn visible(network: &Network, device: &Device, id: &ConversationId, log: &[Slot]) -> Vec<(Seq, MessageId)> {
-    messages_of(&seen_by(network, device, id, log))
+fn visible(
+    network: &Network,
+    device: &Device,
+    id: &ConversationId,
+    log: &[Slot],
+    history: &History,
+) -> Vec<(Seq, MessageId)> {
+    messages_of(&seen_by(network, device, id, log, history))
 }
 
 /// The slots of a log that a device's user may see.
-fn seen_by(network: &Network, device: &Device, id: &ConversationId, log: &[Slot]) -> Vec<Slot> {
-    let membership = network.world.membership_of(id, &device.me.user);
+fn seen_by(network: &Network, device: &Device, id: &ConversationId, log: &[Slot], history: &History) -> Vec<Slot> {
+    let membership = times(network, id, &device.me.user, history);
     let seen = |slot: &&Slot| membership.as_ref().is_some_and(|membership| membership.sees(slot.seq()));
     log.iter().filter(seen).cloned().collect()
+}
+
+/// When a user was in: of a group as its log says, whatever is noted.
+fn times(network: &Network, id: &ConversationId, user: &UserId, history: &History) -> Option<Membership> {
+    if id.is_group() { history.times.get(user).cloned() } else { network.world.membership_of(id, user) }
 }
 
 fn name(device: &Device) -> String {
@@ -88,6 +108,11 @@ fn pairs(devices: &[Device]) -> impl Iterator<Item = ConversationId> {
     let users: Vec<UserId> = users.into_iter().collect();
     let both = users.clone().into_iter().flat_map(move |a| users.clone().into_iter().map(move |b| (a.clone(), b)));
     both.filter(|(a, b)| a <= b).map(|(a, b)| ConversationId::direct(&a, &b))
+}
+
+/// Every conversation that there can be.
+fn all(network: &Network, devices: &[Device]) -> impl Iterator<Item = ConversationId> {
+    pairs(devices).chain(network.world.groups())
 }
 
 /// Looks into a device.
@@ -147,7 +172,9 @@ pub(crate) fn everybody_is_seen(network: &Network, devices: &[Device]) -> Result
 /// Everything that must hold of a run that has come to rest.
 pub(crate) fn check(network: &Network, devices: &[Device]) -> Result<(), Violation> {
     let logs: BTreeMap<ConversationId, Vec<Slot>> =
-        pairs(devices).map(|id| (id.clone(), network.world.log_of(&id))).collect();
+        all(network, devices).map(|id| (id.clone(), network.world.log_of(&id))).collect();
+    let histories: BTreeMap<ConversationId, History> =
+        logs.iter().map(|(id, log)| (id.clone(), History::of(log))).collect();
     let places = whole_logs(network, &logs)?;
     for (envelope, acknowledged) in network.acknowledged() {
         hold(acknowledged.len() == 1, "I2", || format!("{envelope} was acknowledged at {acknowledged:?}"))?;
@@ -166,13 +193,15 @@ pub(crate) fn check(network: &Network, devices: &[Device]) -> Result<(), Violati
     let trespasses = network.world.trespasses();
     hold(trespasses.is_empty(), "L8", || format!("written where something was removed: {trespasses:?}"))?;
     refused_is_refused(network, &logs)?;
-    pages_keep_their_promise(network, &logs)?;
+    groups_are_as_their_logs_say(network, &histories)?;
+    pages_keep_their_promise(network, &logs, &histories)?;
     for device in devices {
         all_that_was_written(device, &logs)?;
-        one_order(network, device, devices, &logs)?;
+        one_order(network, device, devices, &logs, &histories)?;
+        members_are_known(device, &histories)?;
     }
     marks_keep_their_rules(network)?;
-    nothing_posted_that_is_not_stored(network, &logs)
+    nothing_posted_that_is_not_stored(network, &logs, &histories)
 }
 
 /// Whether something that was stored at `at` is certainly to be seen still, `now`: a write may come as much later than
@@ -199,11 +228,17 @@ fn refused_is_refused(network: &Network, logs: &BTreeMap<ConversationId, Vec<Slo
 }
 
 /// A page holds everything of its range that its reader may see, then and for ever, and nothing whose time is up.
-fn pages_keep_their_promise(network: &Network, logs: &BTreeMap<ConversationId, Vec<Slot>>) -> Result<(), Violation> {
+fn pages_keep_their_promise(
+    network: &Network,
+    logs: &BTreeMap<ConversationId, Vec<Slot>>,
+    histories: &BTreeMap<ConversationId, History>,
+) -> Result<(), Violation> {
     for (user, page, answered_at) in network.pages() {
         let id = &page.conversation;
         let what = || format!("the page of {id} for {user} from {} to {}", page.after, page.through);
-        let membership = network.world.membership_of(id, &user);
+        let membership = histories.get(id).and_then(|history| times(network, id, &user, history));
+        let outside = page.cells.iter().find(|cell| !membership.as_ref().is_some_and(|times| times.sees(cell.seq)));
+        hold(outside.is_none(), "I6", || format!("{} has {:?}", what(), outside.map(|cell| cell.seq)))?;
         let log = logs.get(id).map(Vec::as_slice).unwrap_or_default();
         let range = cells(log).filter(|cell| cell.seq > page.after && cell.seq <= page.through);
         for cell in range.filter(|cell| membership.as_ref().is_some_and(|membership| membership.sees(cell.seq))) {
@@ -212,6 +247,53 @@ fn pages_keep_their_promise(network: &Network, logs: &BTreeMap<ConversationId, V
         }
         let stale = page.cells.iter().find(|cell| !network.retention().keeps(cell.at, answered_at - life_ms()));
         hold(stale.is_none(), "L8", || format!("{} has {:?}, which is gone", what(), stale.map(|cell| cell.seq)))?;
+    }
+    Ok(())
+}
+
+/// Whoever did something was in, and might; what is noted is what the log says.
+fn groups_are_as_their_logs_say(
+    network: &Network,
+    histories: &BTreeMap<ConversationId, History>,
+) -> Result<(), Violation> {
+    for (id, history) in histories.iter().filter(|(id, _)| id.is_group()) {
+        hold(history.wrongs.is_empty(), "L5", || format!("{id}: {:?}", history.wrongs))?;
+        let (group, noted) = network.world.noted(id);
+        if group.applied < history.last {
+            // Nobody has looked since.
+            continue;
+        }
+        let noted_times = noted.iter().map(|(user, member)| (user.clone(), member.membership.clone())).collect();
+        hold(history.times == noted_times, "I6", || {
+            format!("{id}: noted is {noted_times:?}, and the log says {:?}", history.times)
+        })?;
+        let roles: BTreeMap<_, _> =
+            noted.iter().filter_map(|(user, member)| Some((user.clone(), member.role_now()?))).collect();
+        hold(history.roles == roles, "L5", || format!("{id}: noted is {roles:?}, the log says {:?}", history.roles))?;
+        let admins = roles.values().filter(|role| **role == Role::Admin).count();
+        hold((group.members, group.admins) == (roles.len() as u64, admins as u64), "L5", || {
+            format!("{id}: counted are {} and {} of {roles:?}", group.members, group.admins)
+        })?;
+    }
+    Ok(())
+}
+
+/// Who is in a group and knows who else is, knows it as the log says.
+fn members_are_known(device: &Device, histories: &BTreeMap<ConversationId, History>) -> Result<(), Violation> {
+    for (id, history) in histories.iter().filter(|(id, _)| id.is_group()) {
+        let (known, members) = with_store(device, |tx| Ok((tx.group(id)?, tx.members(id)?)));
+        if known.roster.is_none() || !history.roles.contains_key(&device.me.user) {
+            continue;
+        }
+        let members: BTreeMap<_, _> = members.into_iter().map(|member| (member.user, member.role)).collect();
+        hold(members == history.roles, "L5", || {
+            format!(
+                "{} has {members:?} in {id} as of {:?}, the log says {:?}",
+                name(device),
+                known.roster,
+                history.roles
+            )
+        })?;
     }
     Ok(())
 }
@@ -274,35 +356,35 @@ fn messages_of(log: &[Slot]) -> Vec<(Seq, MessageId)> {
 /// Everything that was written on a device is in the log, once, in the order in which it was written.
 fn all_that_was_written(device: &Device, logs: &BTreeMap<ConversationId, Vec<Slot>>) -> Result<(), Violation> {
     let written = device.written.lock().expect("no panic under the lock").clone();
-    let mut by_peer: BTreeMap<UserId, Vec<Written>> = BTreeMap::new();
+    let mut by_conversation: BTreeMap<ConversationId, Vec<Written>> = BTreeMap::new();
     for message in written {
-        by_peer.entry(message.to.clone()).or_default().push(message);
+        by_conversation.entry(message.conversation.clone()).or_default().push(message);
     }
-    for (peer, written) in by_peer {
-        let conversation = ConversationId::direct(&device.me.user, &peer);
+    for (conversation, written) in by_conversation {
         let log = logs.get(&conversation).map(|log| messages_of(log)).unwrap_or_default();
         let written: Vec<Written> = written.into_iter().filter(|message| !message.dropped).collect();
         let mine: BTreeSet<MessageId> = written.iter().map(|message| message.id).collect();
         let stored: Vec<MessageId> = log.iter().map(|(_, id)| *id).filter(|id| mine.contains(id)).collect();
         let lost = written.iter().filter(|message| !message.forgotten && !stored.contains(&message.id)).count();
         hold(lost == 0, "I9", || {
-            format!("of {} messages of {} to {peer} {lost} are not stored", written.len(), name(device))
+            format!("of {} messages of {} in {conversation} {lost} are not stored", written.len(), name(device))
         })?;
         // Of what a roll-back forgot, some was stored before it; the rest never comes.
         let order: Vec<MessageId> = written.iter().map(|message| message.id).filter(|id| stored.contains(id)).collect();
-        hold(stored == order, "I5", || format!("{} to {peer}: another order than written", name(device)))?;
+        hold(stored == order, "I5", || format!("{} in {conversation}: another order than written", name(device)))?;
     }
     Ok(())
 }
 
-/// Every change is by the author of what it changes.
+/// Every change is by the author of what it changes, but deletes in groups, of which their history tells.
 fn only_authors_change(logs: &BTreeMap<ConversationId, Vec<Slot>>) -> Result<(), Violation> {
-    for log in logs.values() {
+    for (id, log) in logs {
         let authors: BTreeMap<MessagePlace, &UserId> = cells(log)
             .flat_map(|cell| cell.numbered().map(|(seq, m)| (MessagePlace { seq, id: m.id }, &cell.by.user)))
             .collect();
         for cell in cells(log) {
-            for target in cell.messages.iter().filter_map(Message::target) {
+            let judged = cell.messages.iter().filter(|message| message.deletes.is_none() || !id.is_group());
+            for target in judged.filter_map(Message::target) {
                 let author = authors.get(&target).copied();
                 hold(author == Some(&cell.by.user), "authorship", || {
                     format!("{} at {} changes what {author:?} wrote at {}", cell.by.user, cell.seq, target.seq)
@@ -350,11 +432,14 @@ fn one_order(
     device: &Device,
     devices: &[Device],
     logs: &BTreeMap<ConversationId, Vec<Slot>>,
+    histories: &BTreeMap<ConversationId, History>,
 ) -> Result<(), Violation> {
+    let nobody = History::default();
     for conversation in conversations(device) {
         let shown = shown(device, &conversation.id);
         let log = logs.get(&conversation.id).map(Vec::as_slice).unwrap_or_default();
-        let replayed = replayed(&seen_by(network, device, &conversation.id, log), conversation.floor);
+        let history = histories.get(&conversation.id).unwrap_or(&nobody);
+        let replayed = replayed(&seen_by(network, device, &conversation.id, log, history), conversation.floor);
         for message in &shown {
             let Some((text, deleted)) = replayed.get(&message.id) else { continue };
             hold((&message.body, message.deleted) == (text, *deleted), "I4/L5", || {
@@ -363,7 +448,7 @@ fn one_order(
         }
         let changes: BTreeSet<MessageId> =
             cells(log).flat_map(|cell| &cell.messages).filter(|m| m.target().is_some()).map(|m| m.id).collect();
-        let mut log = visible(network, device, &conversation.id, log);
+        let mut log = visible(network, device, &conversation.id, log, history);
         log.retain(|(_, id)| !changes.contains(id));
         let seen: Vec<(Seq, MessageId)> = shown.iter().filter_map(|m| Some((m.seq?, m.id))).collect();
         hold(seen.len() == shown.len(), "I1", || format!("{} shows messages without a place", name(device)))?;
@@ -401,15 +486,20 @@ fn one_order(
 fn nothing_posted_that_is_not_stored(
     network: &Network,
     logs: &BTreeMap<ConversationId, Vec<Slot>>,
+    histories: &BTreeMap<ConversationId, History>,
 ) -> Result<(), Violation> {
     let premature = network.world.premature();
     hold(premature.is_empty(), "I7", || format!("{premature:?} was posted before it was stored"))?;
-    for (_, frame) in network.world.posts() {
+    for (connection, frame) in network.world.posts() {
         let Ok(FromServer::Delivery(delivery)) = serde_json::from_str(&frame) else { continue };
         for item in delivery.items {
             let log = logs.get(&item.conversation).map(Vec::as_slice).unwrap_or_default();
+            let history = histories.get(&item.conversation).filter(|_| item.conversation.is_group());
             for cell in item.cells {
                 let seq = cell.seq;
+                let hearer = network.hearer(&connection);
+                let seen = history.is_none_or(|history| hearer.as_ref().is_some_and(|user| history.sees(user, seq)));
+                hold(seen, "I6", || format!("{seq} of {} was posted to {hearer:?}", item.conversation))?;
                 let stored = log.iter().any(|slot| holds(slot, &cell));
                 hold(stored, "I7", || format!("{seq} of {} was posted and is not stored", item.conversation))?;
             }

@@ -6,15 +6,15 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use poste_domain::{
-    Claim, Lane, LaneKey, Membership, Retention,
+    Claim, Farewell, Interval, Lane, LaneKey, Member, Membership, Retention,
     ports::{
-        Callback, Connection, Connections, Courier, Head, Heads, Log, Marks, Members, News, Parcel, Placement, Placing,
-        Posted, Presence, Registered, Registration, Slot, Standing, Terms, Told,
+        Callback, Connection, Connections, Courier, Group, Head, Heads, Log, Marks, Members, News, Parcel, Placement,
+        Placing, Posted, Presence, Registered, Registration, Slot, Standing, Terms, Told,
     },
 };
 use poste_protocol::{
     Author, Cell, ConversationId, Delivery, DeliveryItem, DeviceId, EnvelopeId, FromServer, Mark, MemberMark, Message,
-    MessageId, Number, Seq, UserId,
+    MessageId, Number, Role, Seq, UserId,
 };
 use uuid::Uuid;
 
@@ -86,6 +86,8 @@ macro_rules! contract_tests {
             a_refusal_stands_in_the_lane_and_takes_no_numbers,
             numbers_are_given_only_in_an_epoch_that_admits_them,
             heads_are_read_together,
+            an_event_is_placed_by_its_roster,
+            a_place_that_is_lost_may_be_refused,
             slots_are_written_once,
             of_two_writers_one_wins,
             slots_come_in_order_and_in_pages,
@@ -96,6 +98,9 @@ macro_rules! contract_tests {
             messages_of_one_cell_are_redacted_at_once,
             direct_conversations_are_founded_as_often_as_one_likes,
             conversations_come_in_pages,
+            what_events_make_of_users_is_guarded,
+            members_come_in_pages,
+            groups_only_go_forward,
             marks_move_forward,
             marks_are_read_together,
             a_newer_connection_replaces_an_older_one,
@@ -164,6 +169,10 @@ fn cell(at: u64, count: u64, bytes: usize) -> Slot {
     })
 }
 
+fn placed(first: u64) -> Placing {
+    Placing::Placed { first: seq(first), roster: Seq::ZERO }
+}
+
 /// When everything happens that has no other time.
 const NOW: u64 = 1;
 
@@ -186,7 +195,15 @@ async fn place_on(
     claim: &Claim,
     terms: Terms,
 ) -> Placing {
-    let placement = Placement { conversation, lane, claim: *claim, terms, now_ms: NOW, retention: Retention::FOREVER };
+    let placement = Placement {
+        conversation,
+        lane,
+        claim: *claim,
+        terms,
+        now_ms: NOW,
+        retention: Retention::FOREVER,
+        roster: None,
+    };
     ports.heads.place(&placement).await.expect("a placing")
 }
 
@@ -206,7 +223,7 @@ async fn full(ports: &Ports) -> (ConversationId, LaneKey, LaneKey) {
     for n in 0..ports.lanes_in_head {
         inside = LaneKey::of(&author());
         let placing = place(ports, &conversation, &inside, &claim(1, 100 + n as u128, 1)).await;
-        assert_eq!(placing, Placing::Placed(seq(n as u64 + 1)));
+        assert_eq!(placing, placed(n as u64 + 1));
     }
     (conversation, inside, LaneKey::of(&author()))
 }
@@ -219,7 +236,7 @@ pub async fn heads_are_made_once(ports: &Ports) {
     assert_eq!(anew, Placing::NoConversation);
     assert_eq!(ports.heads.lane(&conversation, &key).await.expect("a look"), None);
     create(ports, &conversation).await;
-    assert_eq!(place(ports, &conversation, &key, &claim(1, 1, 3)).await, Placing::Placed(seq(1)));
+    assert_eq!(place(ports, &conversation, &key, &claim(1, 1, 3)).await, placed(1));
     create(ports, &conversation).await;
     assert_eq!(head_of(ports, &conversation).await, 3);
 }
@@ -230,7 +247,7 @@ pub async fn a_claim_has_one_place(ports: &Ports) {
     let (conversation, key) = (conversation(), LaneKey::of(&author()));
     create(ports, &conversation).await;
     let first = claim(1, 1, 2);
-    assert_eq!(place(ports, &conversation, &key, &first).await, Placing::Placed(seq(1)));
+    assert_eq!(place(ports, &conversation, &key, &first).await, placed(1));
     assert_eq!(place(ports, &conversation, &key, &first).await, Placing::Standing(lane(&first, 1)));
     assert_eq!(ports.heads.lane(&conversation, &key).await.expect("a look"), Some(lane(&first, 1)));
     assert!(ports.lanes_in_head == 0 || head_of(ports, &conversation).await == 2);
@@ -241,13 +258,13 @@ pub async fn a_lane_yields_to_greater_numbers_only(ports: &Ports) {
     let (conversation, key) = (conversation(), LaneKey::of(&author()));
     create(ports, &conversation).await;
     let standing = claim(5, 50, 1);
-    assert_eq!(place(ports, &conversation, &key, &standing).await, Placing::Placed(seq(1)));
+    assert_eq!(place(ports, &conversation, &key, &standing).await, placed(1));
     for refused in [claim(5, 51, 1), claim(4, 40, 1), claim(4, 50, 1), claim(6, 50, 1)] {
         assert_eq!(place(ports, &conversation, &key, &refused).await, Placing::Standing(lane(&standing, 1)));
     }
     let head = head_of(ports, &conversation).await;
     assert!(ports.lanes_in_head == 0 || head == 1);
-    assert_eq!(place(ports, &conversation, &key, &claim(9, 90, 1)).await, Placing::Placed(seq(head + 1)));
+    assert_eq!(place(ports, &conversation, &key, &claim(9, 90, 1)).await, placed(head + 1));
 }
 
 /// Beyond the head a lane keeps the same rules; numbers may be reserved in vain, and no place is given twice. Lanes
@@ -255,18 +272,20 @@ pub async fn a_lane_yields_to_greater_numbers_only(ports: &Ports) {
 pub async fn lanes_beyond_the_head_keep_the_same_rules(ports: &Ports) {
     let (conversation, inside, outside) = full(ports).await;
     let standing = claim(5, 50, 2);
-    let Placing::Placed(first) = place(ports, &conversation, &outside, &standing).await else { panic!("no place") };
+    let Placing::Placed { first, .. } = place(ports, &conversation, &outside, &standing).await else {
+        panic!("no place")
+    };
     let lane = lane(&standing, first.get());
     for refused in [standing, claim(5, 51, 1), claim(4, 40, 1), claim(6, 50, 1)] {
         assert_eq!(place(ports, &conversation, &outside, &refused).await, Placing::Standing(lane));
     }
     assert_eq!(ports.heads.lane(&conversation, &outside).await.expect("a look"), Some(lane));
-    let Placing::Placed(next) = place(ports, &conversation, &outside, &claim(6, 60, 1)).await else {
+    let Placing::Placed { first: next, .. } = place(ports, &conversation, &outside, &claim(6, 60, 1)).await else {
         panic!("no place")
     };
     assert!(next > first.plus(1));
     if ports.lanes_in_head > 0 {
-        let Placing::Placed(further) = place(ports, &conversation, &inside, &claim(2, 2, 1)).await else {
+        let Placing::Placed { first: further, .. } = place(ports, &conversation, &inside, &claim(2, 2, 1)).await else {
             panic!("no place")
         };
         assert!(further > next);
@@ -281,7 +300,7 @@ pub async fn a_place_is_given_anew_only_to_its_holder(ports: &Ports) {
     create(ports, &roomy).await;
     for (conversation, key) in [(roomy, inside), (crowded, outside)] {
         let held = claim(5, 50, 2);
-        let Placing::Placed(first) = place(ports, &conversation, &key, &held).await else { panic!("no place") };
+        let Placing::Placed { first, .. } = place(ports, &conversation, &key, &held).await else { panic!("no place") };
         let anew = async |claim: Claim, first: Seq| {
             place_on(ports, &conversation, &key, &claim, Terms::Anew(lane(&held, first.get()))).await
         };
@@ -289,7 +308,7 @@ pub async fn a_place_is_given_anew_only_to_its_holder(ports: &Ports) {
         assert_eq!(anew(claim(5, 51, 2), first).await, standing, "another id");
         assert_eq!(anew(claim(4, 50, 2), first).await, standing, "another number");
         assert_eq!(anew(held, first.next()).await, standing, "another place");
-        let Placing::Placed(second) = anew(held, first).await else { panic!("no place") };
+        let Placing::Placed { first: second, .. } = anew(held, first).await else { panic!("no place") };
         assert!(second > first.next(), "beyond the old range");
         assert_eq!(anew(held, first).await, Placing::Standing(lane(&held, second.get())), "done before");
         let stands = ports.heads.lane(&conversation, &key).await.expect("a look");
@@ -298,7 +317,7 @@ pub async fn a_place_is_given_anew_only_to_its_holder(ports: &Ports) {
         assert!(highest > second.get());
         let refused = lane(&held.of_refusal(), highest);
         assert_eq!(anew(held.of_refusal(), first).await, Placing::Standing(lane(&held, second.get())), "too late");
-        assert_eq!(anew(held.of_refusal(), second).await, Placing::Placed(refused.first));
+        assert_eq!(anew(held.of_refusal(), second).await, Placing::Placed { first: refused.first, roster: Seq::ZERO });
         assert_eq!(anew(held, second).await, Placing::Standing(refused), "refused");
     }
 }
@@ -310,7 +329,7 @@ pub async fn a_resolved_conflict_goes_on_from_its_lane_only(ports: &Ports) {
     create(ports, &roomy).await;
     for (conversation, key) in [(roomy, inside), (crowded, outside)] {
         let held = claim(5, 50, 1);
-        let Placing::Placed(first) = place(ports, &conversation, &key, &held).await else { panic!("no place") };
+        let Placing::Placed { first, .. } = place(ports, &conversation, &key, &held).await else { panic!("no place") };
         let standing = lane(&held, first.get());
         let over =
             async |claim: Claim, over: Lane| place_on(ports, &conversation, &key, &claim, Terms::Over(over)).await;
@@ -322,7 +341,7 @@ pub async fn a_resolved_conflict_goes_on_from_its_lane_only(ports: &Ports) {
         for refused in [claim(5, 60, 1), claim(6, 50, 1)] {
             assert_eq!(over(refused, standing).await, Placing::Standing(standing));
         }
-        assert!(matches!(over(claim(6, 60, 1), standing).await, Placing::Placed(place) if place > first));
+        assert!(matches!(over(claim(6, 60, 1), standing).await, Placing::Placed { first: place, .. } if place > first));
     }
 }
 
@@ -335,7 +354,7 @@ pub async fn places_given_at_once_do_not_overlap(ports: &Ports) {
         tokio::spawn(async move {
             let claim = claim(1, u128::from(n) + 1, n % 3 + 1);
             match place(&ports, &conversation, &LaneKey::of(&author()), &claim).await {
-                Placing::Placed(first) => first.get()..first.get() + claim.count,
+                Placing::Placed { first, .. } => first.get()..first.get() + claim.count,
                 other => panic!("{other:?}"),
             }
         })
@@ -360,15 +379,15 @@ pub async fn a_refusal_stands_in_the_lane_and_takes_no_numbers(ports: &Ports) {
     for (conversation, key) in [(roomy, inside), (crowded, outside)] {
         let head = head_of(ports, &conversation).await;
         let (first, refused) = (claim(1, 1, 1), claim(2, 2, 3));
-        assert_eq!(place(ports, &conversation, &key, &first).await, Placing::Placed(seq(head + 1)));
+        assert_eq!(place(ports, &conversation, &key, &first).await, placed(head + 1));
         let refusal = refused.of_refusal();
-        assert_eq!(place(ports, &conversation, &key, &refusal).await, Placing::Placed(seq(head + 1)));
+        assert_eq!(place(ports, &conversation, &key, &refusal).await, placed(head + 1));
         assert_eq!(head_of(ports, &conversation).await, head + 1);
         let standing = Placing::Standing(lane(&refusal, head + 1));
         for late in [refused, refusal, first] {
             assert_eq!(place(ports, &conversation, &key, &late).await, standing);
         }
-        assert!(matches!(place(ports, &conversation, &key, &claim(3, 3, 1)).await, Placing::Placed(_)));
+        assert!(matches!(place(ports, &conversation, &key, &claim(3, 3, 1)).await, Placing::Placed { .. }));
     }
 }
 
@@ -384,8 +403,15 @@ pub async fn numbers_are_given_only_in_an_epoch_that_admits_them(ports: &Ports) 
             number += 1;
             let claim = claim(number, number.into(), 2);
             let retention = Retention::of(keep_ms);
-            let placement =
-                Placement { conversation: &conversation, lane: &key, claim, terms: Terms::Next, now_ms, retention };
+            let placement = Placement {
+                conversation: &conversation,
+                lane: &key,
+                claim,
+                terms: Terms::Next,
+                now_ms,
+                retention,
+                roster: None,
+            };
             ports.heads.place(&placement).await.expect("a placing")
         };
         let ended = async |placing, now_ms, keep_ms| {
@@ -399,19 +425,86 @@ pub async fn numbers_are_given_only_in_an_epoch_that_admits_them(ports: &Ports) 
             assert_eq!(after, Head { epochs: next, ..*before });
         };
         ended(place_at(100, 400).await, 100, 400).await;
-        assert!(matches!(place_at(100, 400).await, Placing::Placed(_)));
-        assert!(matches!(place_at(199, 400).await, Placing::Placed(_)));
+        assert!(matches!(place_at(100, 400).await, Placing::Placed { .. }));
+        assert!(matches!(place_at(199, 400).await, Placing::Placed { .. }));
         ended(place_at(200, 400).await, 200, 400).await;
-        assert!(matches!(place_at(201, 400).await, Placing::Placed(_)));
+        assert!(matches!(place_at(201, 400).await, Placing::Placed { .. }));
         ended(place_at(202, 100).await, 202, 100).await;
         let head = whole_head(ports, &conversation).await.expect("a head");
         let last = head.head;
         assert!(head.floor(300) < last);
         assert_eq!(head.floor(301), last, "by the shorter retention");
         ended(place_at(900, 0).await, 900, 0).await;
-        assert!(matches!(place_at(u64::from(u32::MAX), 0).await, Placing::Placed(_)), "for ever has no epochs");
+        assert!(matches!(place_at(u64::from(u32::MAX), 0).await, Placing::Placed { .. }), "for ever has no epochs");
         let head = whole_head(ports, &conversation).await.expect("a head");
         assert_eq!(head.epochs.floor, last);
+    }
+}
+
+/// An event has a place only where the roster is the one that it was judged by, which then is its own place; everybody
+/// who is given numbers is told the roster. Inside the head and outside.
+pub async fn an_event_is_placed_by_its_roster(ports: &Ports) {
+    let (crowded, _, outside) = full(ports).await;
+    let (roomy, inside) = (conversation(), LaneKey::of(&author()));
+    create(ports, &roomy).await;
+    for (conversation, key) in [(roomy, inside), (crowded, outside)] {
+        let event = async |number: u64, roster: Seq, terms: Terms| {
+            let (lane, claim) = (&key, claim(number, number.into(), 1));
+            let placement = Placement {
+                conversation: &conversation,
+                lane,
+                claim,
+                terms,
+                now_ms: NOW,
+                retention: Retention::FOREVER,
+                roster: Some(roster),
+            };
+            ports.heads.place(&placement).await.expect("a placing")
+        };
+        assert_eq!(event(1, seq(99), Terms::Next).await, Placing::RosterMoved);
+        let Placing::Placed { first, roster } = event(1, Seq::ZERO, Terms::Next).await else { panic!("no place") };
+        assert_eq!(roster, first);
+        assert_eq!(whole_head(ports, &conversation).await.expect("a head").roster, first);
+        let Placing::Placed { first: next, roster } = place(ports, &conversation, &key, &claim(2, 2, 2)).await else {
+            panic!("no place")
+        };
+        assert!(next > first);
+        assert_eq!(roster, first);
+        assert_eq!(event(3, Seq::ZERO, Terms::Next).await, Placing::RosterMoved);
+        let Placing::Placed { first: third, .. } = event(3, first, Terms::Next).await else { panic!("no place") };
+        let standing = lane(&claim(3, 3, 1), third.get());
+        assert_eq!(event(3, first, Terms::Anew(standing)).await, Placing::RosterMoved);
+        let Placing::Placed { first: anew, roster } = event(3, third, Terms::Anew(standing)).await else {
+            panic!("no place")
+        };
+        assert!(anew > third);
+        assert_eq!(roster, anew);
+        let other = LaneKey::of(&author());
+        assert!(matches!(place(ports, &conversation, &other, &claim(1, 9, 1)).await,
+            Placing::Placed { roster, .. } if roster == anew));
+    }
+}
+
+/// Who has a place and may not use it is refused over exactly that; nothing of the envelope has a place afterwards.
+pub async fn a_place_that_is_lost_may_be_refused(ports: &Ports) {
+    let (crowded, _, outside) = full(ports).await;
+    let (roomy, inside) = (conversation(), LaneKey::of(&author()));
+    create(ports, &roomy).await;
+    for (conversation, key) in [(roomy, inside), (crowded, outside)] {
+        let held = claim(5, 50, 2);
+        let Placing::Placed { first, .. } = place(ports, &conversation, &key, &held).await else { panic!("no place") };
+        let standing = lane(&held, first.get());
+        let elsewhere = Terms::Anew(Lane { first: first.next(), ..standing });
+        let refused = place_on(ports, &conversation, &key, &held.of_refusal(), elsewhere).await;
+        assert_eq!(refused, Placing::Standing(standing));
+        let refused = place_on(ports, &conversation, &key, &held.of_refusal(), Terms::Anew(standing)).await;
+        assert!(matches!(refused, Placing::Placed { .. }));
+        for late in [Terms::Next, Terms::Anew(standing)] {
+            let Placing::Standing(lane) = place_on(ports, &conversation, &key, &held, late).await else {
+                panic!("a place")
+            };
+            assert!(lane.is_refused());
+        }
     }
 }
 
@@ -589,17 +682,19 @@ pub async fn large_slots_come_in_more_pages(ports: &Ports) {
 pub async fn direct_conversations_are_founded_as_often_as_one_likes(ports: &Ports) {
     let (a, b, stranger) = (user(), user(), user());
     let id = ConversationId::direct(&a, &b);
-    assert_eq!(ports.members.membership(&id, &a).await.expect("a look"), None);
+    assert_eq!(ports.members.member(&id, &a).await.expect("a look"), None);
     for (one, other) in [(&a, &b), (&b, &a), (&a, &b)] {
         ports.members.found_direct(&id, one, other).await.expect("founded");
     }
-    let mut members = ports.members.members(&id).await.expect("members");
+    let roster = ports.members.members(&id).await.expect("members");
+    assert_eq!(roster.applied, Seq::ZERO);
+    let mut members = roster.members;
     members.sort_by(|(one, _), (other, _)| one.cmp(other));
-    let mut expected = [a.clone(), b.clone()].map(|user| (user, Membership::from_the_start()));
+    let mut expected = [a.clone(), b.clone()].map(|user| (user, Member::plain(Membership::from_the_start())));
     expected.sort_by(|(one, _), (other, _)| one.cmp(other));
     assert_eq!(members, expected);
-    assert_eq!(ports.members.membership(&id, &a).await.expect("a look"), Some(Membership::from_the_start()));
-    assert_eq!(ports.members.membership(&id, &stranger).await.expect("a look"), None);
+    assert_eq!(ports.members.member(&id, &a).await.expect("a look"), Some(Member::plain(Membership::from_the_start())));
+    assert_eq!(ports.members.member(&id, &stranger).await.expect("a look"), None);
     for (user, peer) in [(&a, &b), (&b, &a)] {
         let list = ports.members.conversations(user, None, 10).await.expect("a list");
         assert_eq!(list.conversations.len(), 1);
@@ -608,7 +703,7 @@ pub async fn direct_conversations_are_founded_as_often_as_one_likes(ports: &Port
     }
     let own = ConversationId::direct(&a, &a);
     ports.members.found_direct(&own, &a, &a).await.expect("notes to oneself");
-    assert_eq!(ports.members.members(&own).await.expect("members").len(), 1);
+    assert_eq!(ports.members.members(&own).await.expect("members").members.len(), 1);
 }
 
 /// A user's conversations come by id, in pages, each once.
@@ -633,6 +728,98 @@ pub async fn conversations_come_in_pages(ports: &Ports) {
         assert!(pages < 10);
     }
     assert_eq!(seen, expected.into_iter().collect::<Vec<_>>());
+}
+
+fn member(version: u64, intervals: &[(u64, Option<u64>)], role: Role) -> Member {
+    let interval = |(from, to): &(u64, Option<u64>)| Interval { from: seq(*from), to: to.map(seq) };
+    let membership = Membership::new(intervals.iter().map(interval).collect());
+    let left = (!membership.is_open()).then(|| Farewell { at: 7, title: "ours \u{1f600}".to_owned() });
+    Member { membership, role, version: seq(version), left }
+}
+
+/// What an event made of a user is noted once, and never over what a later event has; the user finds the group in
+/// their list.
+pub async fn what_events_make_of_users_is_guarded(ports: &Ports) {
+    let (group, user) = (ConversationId::group(), user());
+    let enter = async |member: &Member| ports.members.enter(&group, &user, member).await.expect("noted");
+    let noted = async || ports.members.member(&group, &user).await.expect("a look");
+    assert_eq!(noted().await, None);
+    let joined = member(3, &[(3, None)], Role::Admin);
+    let left = member(5, &[(3, Some(5))], Role::Admin);
+    let back = member(9, &[(3, Some(5)), (9, None)], Role::Member);
+    for (entry, then) in [
+        (&joined, &joined),
+        (&joined, &joined),
+        (&left, &left),
+        (&joined, &left),
+        (&member(5, &[(5, None)], Role::Member), &left),
+        (&back, &back),
+        (&left, &back),
+    ] {
+        enter(entry).await;
+        assert_eq!(noted().await.as_ref(), Some(then));
+        let several = ports.members.several(&[(group.clone(), user.clone())]).await.expect("a look");
+        assert_eq!(several, [(group.clone(), user.clone(), then.clone())]);
+    }
+    let list = ports.members.conversations(&user, None, 10).await.expect("a list").conversations;
+    assert_eq!(list.iter().map(|belonging| &belonging.conversation).collect::<Vec<_>>(), [&group]);
+    assert_eq!(list[0].peer, None);
+}
+
+/// A group's members come by id, in pages, each once; and all at once, with the event that they are as of.
+pub async fn members_come_in_pages(ports: &Ports) {
+    let group = ConversationId::group();
+    let mut users: Vec<UserId> = (0..7).map(|_| user()).collect();
+    users.push(UserId::new("+lowest").expect("a valid id"));
+    users.sort();
+    for user in &users {
+        ports.members.enter(&group, user, &member(1, &[(1, None)], Role::Member)).await.expect("noted");
+    }
+    let state = Group { applied: seq(1), founded: true, title: "t".to_owned(), members: 8, admins: 0 };
+    ports.members.settle(&group, &state).await.expect("settled");
+    let (mut seen, mut after, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let slice = ports.members.slice(&group, after.as_ref(), 3).await.expect("a slice");
+        seen.extend(slice.members.into_iter().map(|(user, _)| user));
+        pages += 1;
+        if !slice.more {
+            break;
+        }
+        after = seen.last().cloned();
+        assert!(pages < 10);
+    }
+    assert_eq!(seen, users);
+    let roster = ports.members.members(&group).await.expect("members");
+    assert_eq!(roster.applied, seq(1));
+    let mut all: Vec<UserId> = roster.members.into_iter().map(|(user, _)| user).collect();
+    all.sort();
+    assert_eq!(all, users);
+}
+
+/// How far a group's events are applied never goes back.
+pub async fn groups_only_go_forward(ports: &Ports) {
+    let ids: Vec<ConversationId> = (0..60).map(|_| ConversationId::group()).collect();
+    let state = |applied: u64, title: &str| Group {
+        applied: seq(applied),
+        founded: applied > 1,
+        title: title.to_owned(),
+        members: applied,
+        admins: 1,
+    };
+    assert_eq!(ports.members.group(&ids[0]).await.expect("a look"), None);
+    for (given, then) in [
+        (state(1, ""), state(1, "")),
+        (state(4, "four"), state(4, "four")),
+        (state(4, "other"), state(4, "four")),
+        (state(3, "three"), state(4, "four")),
+    ] {
+        ports.members.settle(&ids[0], &given).await.expect("settled");
+        assert_eq!(ports.members.group(&ids[0]).await.expect("a look"), Some(then));
+    }
+    for id in ids.iter().skip(1).step_by(2) {
+        ports.members.settle(id, &state(2, "two")).await.expect("settled");
+    }
+    assert_eq!(ports.members.groups(&ids).await.expect("groups").len(), 31);
 }
 
 /// Marks never go back; a user's are those of the furthest device, and `read` counts as delivered.
@@ -804,7 +991,7 @@ const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(50);
 
 fn parcel(news: News) -> Parcel {
-    Parcel { conversation: conversation(), from: author(), news }
+    Parcel { conversation: conversation(), roster: seq(4), from: author(), news }
 }
 
 fn member_mark() -> MemberMark {

@@ -12,7 +12,7 @@ use poste_client::{
     store::Store,
 };
 use poste_domain::routes::Caller;
-use poste_protocol::{Author, ConversationId, MessageId, Request, UserId};
+use poste_protocol::{Author, ConversationId, Event as GroupEvent, MessageId, Request, Role, UserId};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     time::Instant,
@@ -33,8 +33,12 @@ pub(crate) enum Fate {
     Write(UserId, String),
     /// Somebody gives one of their messages, of whichever device, another text.
     Edit(usize, String),
-    /// Somebody deletes one of their messages.
+    /// Somebody deletes one of their messages, or of those of a group.
     Delete(usize),
+    /// Somebody begins a group.
+    Create(Vec<UserId>),
+    /// Somebody does something in one of the groups that the device knows: the one with this number.
+    InGroup(usize, Deed),
     /// The network comes or goes.
     Network(bool),
     /// The connection breaks without a word to the device's application.
@@ -55,6 +59,28 @@ pub(crate) enum Fate {
     Type(UserId),
     /// The person sees that a message has failed, and has it sent again or drops it.
     Decide(MessageId),
+}
+
+/// What somebody does in a group.
+#[derive(Debug, Clone)]
+pub(crate) enum Deed {
+    Say(String),
+    Do(GroupEvent),
+}
+
+impl Deed {
+    /// Something, as the dice say.
+    pub(crate) fn any(number: usize, other: &UserId) -> Self {
+        let users = vec![other.clone()];
+        match number % 10 {
+            0 | 1 => Self::Do(GroupEvent::Added { users }),
+            2 => Self::Do(GroupEvent::Removed { users }),
+            3 => Self::Do(GroupEvent::Left),
+            4 | 5 => Self::Do(GroupEvent::Role { user: other.clone(), role: Role::Admin }),
+            6 => Self::Do(GroupEvent::Titled { title: format!("title {number}") }),
+            _ => Self::Say(format!("said {number}")),
+        }
+    }
 }
 
 /// What comes to the device's loop.
@@ -78,7 +104,7 @@ pub(crate) struct Device {
 /// A message that was written on a device.
 #[derive(Debug, Clone)]
 pub(crate) struct Written {
-    pub(crate) to: UserId,
+    pub(crate) conversation: ConversationId,
     pub(crate) id: MessageId,
     /// The device was rolled back to before it was written: it may have been stored, or be gone.
     pub(crate) forgotten: bool,
@@ -178,12 +204,7 @@ impl Life {
                 let now = self.now();
                 let (message, outputs) =
                     self.with(|engine| engine.send(now, Target::User(to.clone()), body)).expect("a store in memory");
-                self.written.lock().expect("no panic under the lock").push(Written {
-                    to,
-                    id: message.id,
-                    forgotten: false,
-                    dropped: false,
-                });
+                self.wrote(&message);
                 self.carry_out(outputs);
             }
             Event::Fate(Fate::Edit(which, text)) => {
@@ -195,9 +216,10 @@ impl Life {
                 }
             }
             Event::Fate(Fate::Delete(which)) => {
-                let Some(id) = self.own(which) else { return };
+                let Some(id) = self.deletable(which) else { return };
                 let now = self.now();
-                let ((), outputs) = self.with(|engine| engine.delete(now, id)).expect("it is an own message");
+                // Who knows that they are not in the group any more cannot.
+                let Ok(((), outputs)) = self.with(|engine| engine.delete(now, id)) else { return };
                 let user = self.me.user.clone();
                 let there = self.with(|engine| engine.read().and_then(|tx| tx.own(&user, id)));
                 if there.expect("a store in memory").is_none() {
@@ -205,6 +227,16 @@ impl Life {
                 }
                 self.carry_out(outputs);
             }
+            Event::Fate(Fate::Create(members)) => {
+                let now = self.now();
+                let (group, outputs) = self
+                    .with(|engine| engine.create_group(now, "a group".to_owned(), members))
+                    .expect("a store in memory");
+                let written = self.with(|engine| engine.read().and_then(|tx| tx.history(&group.id, None, 1)));
+                written.expect("a store in memory").iter().for_each(|message| self.wrote(message));
+                self.carry_out(outputs);
+            }
+            Event::Fate(Fate::InGroup(number, deed)) => self.does(number, deed),
             Event::Fate(Fate::Network(on)) => self.handle(Input::Network(on)),
             Event::Fate(Fate::Break) => {
                 self.hang_up();
@@ -280,6 +312,32 @@ impl Life {
         }
     }
 
+    fn wrote(&self, message: &poste_client::Message) {
+        self.written.lock().expect("no panic under the lock").push(Written {
+            conversation: message.conversation.clone(),
+            id: message.id,
+            forgotten: false,
+            dropped: false,
+        });
+    }
+
+    /// Does something in a group, if any is known. Who knows that they are not in cannot.
+    fn does(&mut self, number: usize, deed: Deed) {
+        let now = self.now();
+        let known = self.with(|engine| engine.read().and_then(|tx| tx.conversations())).expect("a store in memory");
+        let mut groups: Vec<_> = known.into_iter().map(|known| known.id).filter(ConversationId::is_group).collect();
+        groups.sort();
+        let Some(group) = groups.get(number % groups.len().max(1)).cloned() else { return };
+        let done = self.with(|engine| match deed {
+            Deed::Say(body) => engine.send(now, Target::Conversation(group), body),
+            Deed::Do(event) => engine.group_event(now, &group, event),
+        });
+        if let Ok((message, outputs)) = done {
+            self.wrote(&message);
+            self.carry_out(outputs);
+        }
+    }
+
     /// Has a failed message sent again, or drops it. It may have come to something meanwhile.
     fn decide(&mut self, id: MessageId) {
         let now = self.now();
@@ -300,18 +358,27 @@ impl Life {
 
     /// One of the user's messages that this device shows.
     fn own(&self, which: usize) -> Option<MessageId> {
-        let user = self.me.user.clone();
-        let own = self.with(|engine| {
+        self.one_of(which, |message| message.user == self.me.user)
+    }
+
+    /// A message that is the device's user's own, or in a group.
+    fn deletable(&self, which: usize) -> Option<MessageId> {
+        self.one_of(which, |message| message.user == self.me.user || message.conversation.is_group())
+    }
+
+    /// One of the messages that are shown and are such.
+    fn one_of(&self, which: usize, such: impl Fn(&poste_client::Message) -> bool) -> Option<MessageId> {
+        let shown = self.with(|engine| {
             let tx = engine.read()?;
-            let mut own = Vec::new();
+            let mut shown = Vec::new();
             for conversation in tx.conversations()? {
-                let shown = tx.history(&conversation.id, None, SHOWN)?;
-                own.extend(shown.into_iter().filter(|m| m.user == user && !m.deleted).map(|m| m.id));
+                shown.extend(tx.history(&conversation.id, None, SHOWN)?);
             }
-            Ok::<_, poste_client::StoreError>(own)
+            Ok::<_, poste_client::StoreError>(shown)
         });
-        let own = own.expect("a store in memory");
-        own.get(which.checked_rem(own.len())?).copied()
+        let mut shown = shown.expect("a store in memory");
+        shown.retain(|message| !message.deleted && message.event.is_none() && such(message));
+        Some(shown.get(which.checked_rem(shown.len())?)?.id)
     }
 
     /// The person will see what has failed.

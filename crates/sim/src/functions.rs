@@ -6,9 +6,9 @@ use poste_domain::{
     append::{Append, Settings},
     fanout::Fanout,
     marks::Marking,
-    membership::Roll,
     presence::Presences,
     read::Read,
+    roll::Roll,
     routes::{self, Caller},
     session::Session,
 };
@@ -32,7 +32,7 @@ impl Functions {
         Self {
             append: Append::new(w(), w(), w(), w(), w(), settings.clone()),
             read: Read::new(w(), w(), w(), w(), w(), settings.retention),
-            marking: Marking::new(w(), w(), w(), Roll::new(w(), w()), w()),
+            marking: Marking::new(w(), w(), w(), Roll::new(w(), w(), w(), w(), settings.retention), w()),
             presences: Presences::new(w(), w(), w(), w(), w()),
             session: Session::new(w(), w(), w()),
             fanout: Fanout::new(w(), w(), w(), w()),
@@ -46,6 +46,7 @@ impl Functions {
             Some("send") => routes::send(&self.append, caller, now_ms, text).await,
             Some("fetch") => routes::fetch(&self.read, caller, now_ms, text).await,
             Some("list") => routes::list(&self.read, caller, now_ms, text).await,
+            Some("members") => routes::members(&self.read, caller, now_ms, text).await,
             Some("mark") => routes::mark(&self.marking, caller, now_ms, text).await,
             Some("hello") => routes::hello(&self.session, caller, now_ms, text).await,
             Some("watch") => routes::watch(&self.presences, caller, now_ms, text).await,

@@ -6,6 +6,7 @@ mod chronicle;
 pub mod contract;
 mod device;
 mod functions;
+mod history;
 mod memory;
 mod mutation;
 mod network;

@@ -6,15 +6,16 @@ use std::{
         Mutex, MutexGuard,
         atomic::{AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use poste_domain::{
-    Claim, Epochs, Lane, LaneKey, Membership, Retention,
+    Claim, Epochs, Lane, LaneKey, Member, Membership, Retention,
     ports::{
-        Advance, Belonging, Belongings, Callback, Clock, Connection, Connections, Courier, Head, Heads, Log, Marks,
-        Members, News, Parcel, Placement, Placing, Posted, Presence, Registered, Registration, Result, Slot, Slots,
-        Standing, Terms, Told,
+        Advance, Belonging, Belongings, Callback, Clock, Connection, Connections, Courier, Group, Head, Heads, Log,
+        Marks, Members, MembersSlice, News, Parcel, Placement, Placing, Posted, Presence, Registered, Registration,
+        Result, Roster, Slot, Slots, Standing, Terms, Told,
     },
 };
 use poste_protocol::{
@@ -36,8 +37,14 @@ struct HeadItem {
     lanes: BTreeMap<LaneKey, Lane>,
 }
 
+/// How far a replica lags behind, in milliseconds.
+const LAG_MS: u64 = 4_000;
+
 /// How likely a slot that may be removed is removed at a time.
 const REMOVED: f64 = 0.2;
+
+/// A membership, and when it came to be so.
+type Past = (u64, Option<Member>);
 
 #[derive(Default)]
 struct State {
@@ -58,7 +65,10 @@ struct State {
     removed: BTreeMap<ConversationId, BTreeMap<Seq, Slot>>,
     /// What was put where something was removed.
     trespasses: Vec<String>,
-    members: BTreeMap<ConversationId, BTreeMap<UserId, Membership>>,
+    members: BTreeMap<ConversationId, BTreeMap<UserId, Member>>,
+    groups: BTreeMap<ConversationId, Group>,
+    /// What a membership was, until when.
+    past: BTreeMap<(ConversationId, UserId), Vec<Past>>,
     conversations: BTreeMap<UserId, BTreeMap<ConversationId, Option<UserId>>>,
     delivered: BTreeMap<(ConversationId, UserId), BTreeMap<DeviceId, Seq>>,
     read: BTreeMap<(ConversationId, UserId), Seq>,
@@ -226,6 +236,18 @@ impl World {
         self.state().removed.values().map(BTreeMap::len).sum()
     }
 
+    /// The groups that there are, or could have come to be.
+    pub(crate) fn groups(&self) -> Vec<ConversationId> {
+        self.state().heads.keys().filter(|id| id.is_group()).cloned().collect()
+    }
+
+    /// What is noted of a group, and of those who are or were in.
+    pub(crate) fn noted(&self, id: &ConversationId) -> (Group, BTreeMap<UserId, Member>) {
+        let state = self.state();
+        let members = state.members.get(id).cloned().unwrap_or_default();
+        (state.groups.get(id).cloned().unwrap_or_default(), members)
+    }
+
     /// What was put where something was removed.
     pub fn trespasses(&self) -> Vec<String> {
         self.state().trespasses.clone()
@@ -269,7 +291,7 @@ impl World {
     /// Makes somebody a member as `membership` says.
     pub fn admit(&self, conversation: &ConversationId, user: &UserId, membership: Membership) {
         let mut state = self.state();
-        state.members.entry(conversation.clone()).or_default().insert(user.clone(), membership);
+        state.members.entry(conversation.clone()).or_default().insert(user.clone(), Member::plain(membership));
         state.conversations.entry(user.clone()).or_default().insert(conversation.clone(), None);
     }
 
@@ -280,11 +302,27 @@ impl World {
 
     /// A user's membership, as it is.
     pub fn membership_of(&self, conversation: &ConversationId, user: &UserId) -> Option<Membership> {
+        self.member_of(conversation, user).map(|member| member.membership)
+    }
+
+    fn member_of(&self, conversation: &ConversationId, user: &UserId) -> Option<Member> {
         self.state().members.get(conversation).and_then(|members| members.get(user)).cloned()
     }
 
-    fn told(&self, membership: Membership) -> Membership {
-        if self.breaks(Mutation::MembershipUnchecked) { Membership::from_the_start() } else { membership }
+    fn told(&self, member: Member) -> Member {
+        let membership = Membership::from_the_start();
+        if self.breaks(Mutation::MembershipUnchecked) { Member { membership, ..member } } else { member }
+    }
+
+    /// A membership as it was a while ago.
+    fn lagging(&self, conversation: &ConversationId, user: &UserId) -> Option<Member> {
+        let then = self.right_now_ms().saturating_sub(LAG_MS);
+        let state = self.state();
+        let past = state.past.get(&(conversation.clone(), user.clone()));
+        match past.into_iter().flatten().find(|(until, _)| *until > then) {
+            Some((_, member)) => member.clone(),
+            None => state.members.get(conversation).and_then(|members| members.get(user)).cloned(),
+        }
     }
 
     fn told_head(&self, head: Head) -> Head {
@@ -305,15 +343,23 @@ impl World {
         }
     }
 
-    /// Reserves numbers; says which, or why not.
-    fn reserve(&self, item: &mut HeadItem, placement: &Placement<'_>) -> std::result::Result<Seq, Placing> {
+    /// Reserves numbers; says which, and the roster then, or why not.
+    fn reserve(&self, item: &mut HeadItem, placement: &Placement<'_>) -> std::result::Result<(Seq, Seq), Placing> {
         let head = &mut item.head;
         if !head.epochs.admit(placement.retention, placement.now_ms) && !self.breaks(Mutation::EpochsNeverEnd) {
             return Err(Placing::EpochOver(Box::new(head.clone())));
         }
+        if placement.roster.is_some_and(|roster| roster != head.roster) && !self.breaks(Mutation::EventsUnordered) {
+            return Err(Placing::RosterMoved);
+        }
         head.head = head.head.plus(placement.claim.count);
         head.active_at = placement.now_ms;
-        Ok(placement.claim.first(head.head).expect("a counter that was just moved"))
+        let first = placement.claim.first(head.head).expect("a counter that was just moved");
+        if placement.roster.is_some() {
+            head.roster = first;
+        }
+        let roster = if self.breaks(Mutation::RosterUntold) { Seq::ZERO } else { head.roster };
+        Ok((first, roster))
     }
 
     /// Whether a lane may be given to a claim.
@@ -396,9 +442,14 @@ impl World {
     }
 }
 
+#[async_trait]
 impl Clock for World {
     fn now_ms(&self) -> u64 {
         self.right_now_ms().saturating_add_signed(self.wrong_by_ms.load(Ordering::Relaxed))
+    }
+
+    async fn pause(&self, ms: u64) {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
     }
 }
 
@@ -422,7 +473,8 @@ impl Heads for World {
             .call("heads.create", || {
                 self.state().heads.entry(conversation.clone()).or_insert_with(|| {
                     let epochs = Epochs::new(retention, now_ms);
-                    HeadItem { head: Head { head: Seq::ZERO, active_at: now_ms, epochs }, lanes: BTreeMap::new() }
+                    let head = Head { head: Seq::ZERO, active_at: now_ms, roster: Seq::ZERO, epochs };
+                    HeadItem { head, lanes: BTreeMap::new() }
                 });
                 Ok(())
             })
@@ -454,11 +506,11 @@ impl Heads for World {
                 }
                 Ok(Some(match self.reserve(item, placement) {
                     Err(refused) => refused,
-                    Ok(first) => {
+                    Ok((first, roster)) => {
                         if self.records(&claim) {
                             item.lanes.insert(lane.clone(), Lane::taken(&claim, first));
                         }
-                        Placing::Placed(first)
+                        Placing::Placed { first, roster }
                     }
                 }))
             })
@@ -476,8 +528,8 @@ impl Heads for World {
                 })
             })
             .await?;
-        let first = match reserved {
-            Ok(first) => first,
+        let (first, roster) = match reserved {
+            Ok(reserved) => reserved,
             Err(refused) => return Ok(refused),
         };
         self.weather
@@ -490,7 +542,7 @@ impl Heads for World {
                 if self.records(&claim) {
                     state.lanes.insert(key, Lane::taken(&claim, first));
                 }
-                Ok(Placing::Placed(first))
+                Ok(Placing::Placed { first, roster })
             })
             .await
     }
@@ -595,18 +647,97 @@ fn run<'a>(slots: impl Iterator<Item = &'a Slot>, limit: u32) -> Slots {
 
 #[async_trait]
 impl Members for World {
-    async fn membership(&self, conversation: &ConversationId, user: &UserId) -> Result<Option<Membership>> {
+    async fn member(&self, conversation: &ConversationId, user: &UserId) -> Result<Option<Member>> {
         self.weather
-            .call("members.get", || Ok(self.membership_of(conversation, user).map(|found| self.told(found))))
+            .call("members.get", || {
+                let lags = self.breaks(Mutation::MembershipLags);
+                let found = if lags { self.lagging(conversation, user) } else { self.member_of(conversation, user) };
+                Ok(found.map(|member| self.told(member)))
+            })
             .await
     }
 
-    async fn members(&self, conversation: &ConversationId) -> Result<Vec<(UserId, Membership)>> {
+    async fn members(&self, conversation: &ConversationId) -> Result<Roster> {
         self.weather
             .call("members.query", || {
                 let state = self.state();
-                let members = state.members.get(conversation);
-                Ok(members.into_iter().flatten().map(|(user, m)| (user.clone(), self.told(m.clone()))).collect())
+                let members = state.members.get(conversation).into_iter().flatten();
+                let members = members.map(|(user, member)| (user.clone(), self.told(member.clone()))).collect();
+                let applied = state.groups.get(conversation).map_or(Seq::ZERO, |group| group.applied);
+                Ok(Roster { applied, members })
+            })
+            .await
+    }
+
+    async fn slice(&self, conversation: &ConversationId, after: Option<&UserId>, limit: u32) -> Result<MembersSlice> {
+        self.weather
+            .call("members.slice", || {
+                let state = self.state();
+                let members = state.members.get(conversation).into_iter().flatten();
+                let mut all = members.filter(|(user, _)| after.is_none_or(|after| *user > after));
+                let members = all.by_ref().take(limit as usize).map(|(user, m)| (user.clone(), m.clone())).collect();
+                Ok(MembersSlice { members, more: all.next().is_some() })
+            })
+            .await
+    }
+
+    async fn several(&self, keys: &[(ConversationId, UserId)]) -> Result<Vec<(ConversationId, UserId, Member)>> {
+        self.weather
+            .call("members.several", || {
+                let of = |(id, user): &(ConversationId, UserId)| {
+                    Some((id.clone(), user.clone(), self.told(self.member_of(id, user)?)))
+                };
+                Ok(keys.iter().filter_map(of).collect())
+            })
+            .await
+    }
+
+    async fn groups(&self, conversations: &[ConversationId]) -> Result<Vec<(ConversationId, Group)>> {
+        self.weather
+            .call("groups.get", || {
+                let state = self.state();
+                let of = |id: &ConversationId| Some((id.clone(), state.groups.get(id)?.clone()));
+                Ok(conversations.iter().filter_map(of).collect())
+            })
+            .await
+    }
+
+    async fn enter(&self, conversation: &ConversationId, user: &UserId, member: &Member) -> Result<()> {
+        self.weather
+            .call("conversations.enter", || {
+                let mut state = self.state();
+                let mirror = state.conversations.entry(user.clone()).or_default();
+                mirror.entry(conversation.clone()).or_insert(None);
+                Ok(())
+            })
+            .await?;
+        self.weather
+            .call("members.enter", || {
+                let now = self.right_now_ms();
+                let mut state = self.state();
+                let members = state.members.entry(conversation.clone()).or_default();
+                let known = members.get(user).cloned();
+                if known.as_ref().is_some_and(|known| known.version >= member.version)
+                    && !self.breaks(Mutation::EventsUnguarded)
+                {
+                    return Ok(());
+                }
+                members.insert(user.clone(), member.clone());
+                state.past.entry((conversation.clone(), user.clone())).or_default().push((now, known));
+                Ok(())
+            })
+            .await
+    }
+
+    async fn settle(&self, conversation: &ConversationId, group: &Group) -> Result<()> {
+        self.weather
+            .call("groups.settle", || {
+                let mut state = self.state();
+                let known = state.groups.entry(conversation.clone()).or_default();
+                if known.applied < group.applied {
+                    *known = group.clone();
+                }
+                Ok(())
             })
             .await
     }
@@ -620,7 +751,7 @@ impl Members for World {
                 .call("members.found", || {
                     let mut state = self.state();
                     let members = state.members.entry(conversation.clone()).or_default();
-                    members.entry(user.clone()).or_insert_with(Membership::from_the_start);
+                    members.entry(user.clone()).or_insert_with(|| Member::plain(Membership::from_the_start()));
                     let mirror = state.conversations.entry(user.clone()).or_default();
                     mirror.entry(conversation.clone()).or_insert_with(|| Some(peer.clone()));
                     Ok(())
@@ -815,11 +946,12 @@ impl Courier for World {
         let published = self
             .weather
             .call("queue.publish", || {
+                let roster = if self.breaks(Mutation::DeliveredToWhoWasIn) { Seq::ZERO } else { parcel.roster };
                 let mut state = self.state();
                 if let News::Cell(cell) = &parcel.news {
                     state.queued.insert(cell.envelope);
                 }
-                state.queue.push(parcel.clone());
+                state.queue.push(Parcel { roster, ..parcel.clone() });
                 Ok(())
             })
             .await;

@@ -54,11 +54,21 @@ pub enum Mutation {
     EditsUnregistered,
     /// An edit is written with its text whether or not its message is deleted.
     EditsAfterDeletes,
+    /// An event gets its place whatever happened since its author's rights were looked at.
+    EventsUnordered,
+    /// What an event has made of a user is noted over what a later one has.
+    EventsUnguarded,
+    /// Who is given numbers is not told which events came before.
+    RosterUntold,
+    /// A membership is read from a replica that lags behind.
+    MembershipLags,
+    /// A parcel does not say as of which event its hearers must be members.
+    DeliveredToWhoWasIn,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 29] = [
         Self::CellsOverwrite,
         Self::CursorSkipsHoles,
         Self::NoPlacingAnew,
@@ -83,5 +93,10 @@ impl Mutation {
         Self::DeletesKeepContent,
         Self::EditsUnregistered,
         Self::EditsAfterDeletes,
+        Self::EventsUnordered,
+        Self::EventsUnguarded,
+        Self::RosterUntold,
+        Self::MembershipLags,
+        Self::DeliveredToWhoWasIn,
     ];
 }

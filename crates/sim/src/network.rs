@@ -55,6 +55,8 @@ pub(crate) struct Network {
     weather: Weather,
     calm: std::sync::atomic::AtomicBool,
     connections: Mutex<u64>,
+    /// Whose connection is which.
+    hearers: Mutex<BTreeMap<String, UserId>>,
     /// Every number that an answer gave to an envelope, whether or not the answer arrived.
     acknowledged: Mutex<BTreeMap<EnvelopeId, BTreeSet<Seq>>>,
     /// What was left in the log of what an answer said was deleted.
@@ -75,6 +77,7 @@ impl Network {
             weather: Weather::new(seed, crate::Odds::CALM),
             calm: false.into(),
             connections: Mutex::new(0),
+            hearers: Mutex::default(),
             acknowledged: Mutex::default(),
             leaks: Mutex::default(),
             unqueued: Mutex::default(),
@@ -116,6 +119,11 @@ impl Network {
     /// Every page that was answered: to whom, and when.
     pub(crate) fn pages(&self) -> Vec<(UserId, Page, u64)> {
         self.pages.lock().expect("no panic under the lock").clone()
+    }
+
+    /// Whose connection that was.
+    pub(crate) fn hearer(&self, connection: &str) -> Option<UserId> {
+        self.hearers.lock().expect("no panic under the lock").get(connection).cloned()
     }
 
     /// How long messages are kept.
@@ -176,6 +184,8 @@ impl Network {
             connected_at_ms,
             token_expires_at_ms: u64::MAX,
         };
+        let hearer = (caller.connection.clone(), author.user.clone());
+        self.hearers.lock().expect("no panic under the lock").extend([hearer]);
         if !self.function(self.functions.session.connect(&caller)).await?.ok()? {
             return None;
         }
@@ -248,11 +258,13 @@ impl Network {
                 terms: Terms::Next,
                 now_ms,
                 retention: self.settings.retention,
+                roster: None,
             };
-            let Ok(Placing::Placed(seq)) = self.world.place(&placement).await else { continue };
+            let Ok(Placing::Placed { first: seq, .. }) = self.world.place(&placement).await else { continue };
             let Envelope { id, conversation, number, messages, .. } = envelope;
             let cell = Cell { seq, envelope: id, number, by: caller.author.clone(), at: now_ms, messages };
-            let parcel = Parcel { conversation, from: caller.author.clone(), news: News::Cell(cell) };
+            let parcel =
+                Parcel { conversation, roster: Seq::ZERO, from: caller.author.clone(), news: News::Cell(cell) };
             // A failure is like one of the publishing that the rules do.
             let _ = self.world.publish(&parcel).await;
         }

@@ -23,9 +23,9 @@ use poste_domain::{
     routes::Caller,
 };
 use poste_protocol::{
-    Author, Cell, Code, ConversationId, DeviceId, Envelope, EnvelopeId, Fetch, FromServer, List, Mark, MarkFrame,
-    MemberMark, Message, MessageId, MessagePlace, Number, Outcome, Page, Reference, Refusal, Request, SendFrame, Seq,
-    Submission, Summary, UserId,
+    Author, Cell, Code, ConversationId, DeviceId, Envelope, EnvelopeId, Event, Fetch, FromServer, List, Mark,
+    MarkFrame, MemberMark, MembersFrame, Message, MessageId, MessagePlace, Number, Outcome, Page, Reference, Refusal,
+    Request, Role, SendFrame, Seq, Submission, Summary, UserId,
 };
 use tokio::{runtime::Runtime, sync::mpsc::UnboundedReceiver};
 use uuid::Uuid;
@@ -114,9 +114,14 @@ impl Scene {
     }
 
     /// The conversation of two users. It is there with the first envelope.
-    pub fn direct(&self, one: &str, other: &str) -> Direct {
+    pub fn direct(&self, one: &str, other: &str) -> Chat {
         let users = [user_id(one), user_id(other)];
-        Direct { id: ConversationId::direct(&users[0], &users[1]), users }
+        Chat { id: ConversationId::direct(&users[0], &users[1]), users: Some(users) }
+    }
+
+    /// A group. It is there when it was created.
+    pub fn group(&self) -> Chat {
+        Chat { id: ConversationId::of_group(Uuid::from_u128(self.stage.next().into())), users: None }
     }
 
     /// Calls that are made from here on are counted.
@@ -130,9 +135,9 @@ impl Scene {
     }
 
     /// Makes somebody a member who sees these numbers, from the first to the last; to the end without one.
-    pub fn admits(&self, direct: &Direct, user: &str, seen: &[(u64, Option<u64>)]) {
+    pub fn admits(&self, chat: &Chat, user: &str, seen: &[(u64, Option<u64>)]) {
         let interval = |(from, to): &(u64, Option<u64>)| Interval { from: seq(*from), to: to.map(seq) };
-        self.stage.world.admit(&direct.id, &user_id(user), Membership::new(seen.iter().map(interval).collect()));
+        self.stage.world.admit(&chat.id, &user_id(user), Membership::new(seen.iter().map(interval).collect()));
     }
 
     /// Time passes.
@@ -178,19 +183,19 @@ impl Scene {
     }
 
     /// What the log holds or held.
-    pub fn log(&self, direct: &Direct) -> Vec<Slot> {
-        self.stage.world.log_of(&direct.id)
+    pub fn log(&self, chat: &Chat) -> Vec<Slot> {
+        self.stage.world.log_of(&chat.id)
     }
 
     /// Whether the store has a text, in any message of the log.
-    pub fn stores(&self, direct: &Direct, text: &str) -> bool {
-        let cells = self.stage.world.stored(&direct.id).into_iter();
+    pub fn stores(&self, chat: &Chat, text: &str) -> bool {
+        let cells = self.stage.world.stored(&chat.id).into_iter();
         cells.flat_map(|cell| cell.messages).any(|message| message.body.contains(text))
     }
 
     /// Voids in the log.
-    pub fn voids(&self, direct: &Direct) -> usize {
-        self.log(direct).iter().filter(|slot| matches!(slot, Slot::Void(_))).count()
+    pub fn voids(&self, chat: &Chat) -> usize {
+        self.log(chat).iter().filter(|slot| matches!(slot, Slot::Void(_))).count()
     }
 }
 
@@ -228,12 +233,12 @@ impl Stage {
     }
 
     /// What is at a place of the log, or was; nothing that there is where there is none.
-    fn message_at(&self, direct: &Direct, place: u64) -> MessagePlace {
+    fn message_at(&self, chat: &Chat, place: u64) -> MessagePlace {
         let at = |slot: Slot| match slot {
             Slot::Cell(cell) => (cell.seq.get()..).zip(cell.messages).find(|(seq, _)| *seq == place),
             Slot::Void(_) => None,
         };
-        let found = self.world.log_of(&direct.id).into_iter().find_map(at);
+        let found = self.world.log_of(&chat.id).into_iter().find_map(at);
         let id = found.map_or_else(|| MessageId(Uuid::from_u128(self.next().into())), |(_, message)| message.id);
         MessagePlace { seq: seq(place), id }
     }
@@ -298,12 +303,12 @@ impl<T> Halted<T> {
     pub fn ends(self) {}
 }
 
-/// The conversation of two users.
+/// A conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Direct {
-    /// Its id, which follows from the users.
+pub struct Chat {
+    /// Its id; that of two users follows from them.
     pub id: ConversationId,
-    users: [UserId; 2],
+    users: Option<[UserId; 2]>,
 }
 
 /// What a device is told of an envelope.
@@ -363,39 +368,64 @@ impl Device {
     }
 
     /// Somebody writes: a new envelope with the device's next number, not sent yet.
-    pub fn writes<const N: usize>(&self, direct: &Direct, bodies: [&str; N]) -> Submission {
+    pub fn writes<const N: usize>(&self, chat: &Chat, bodies: [&str; N]) -> Submission {
         let message = |body| Message::new(MessageId(self.fresh()), body);
-        self.encloses(direct, bodies.into_iter().map(message).collect())
+        self.encloses(chat, bodies.into_iter().map(message).collect())
     }
 
     /// Somebody gives the message at a place another text: an envelope that is not sent yet.
-    pub fn edits(&self, direct: &Direct, place: u64, body: &str) -> Submission {
-        let edits = Some(self.stage.message_at(direct, place));
-        self.encloses(direct, vec![Message { edits, ..Message::new(MessageId(self.fresh()), body) }])
+    pub fn edits(&self, chat: &Chat, place: u64, body: &str) -> Submission {
+        let edits = Some(self.stage.message_at(chat, place));
+        self.encloses(chat, vec![Message { edits, ..Message::new(MessageId(self.fresh()), body) }])
     }
 
     /// Somebody deletes the message at a place, for everyone: an envelope that is not sent yet.
-    pub fn deletes(&self, direct: &Direct, place: u64) -> Submission {
-        let deletes = Some(self.stage.message_at(direct, place));
-        self.encloses(direct, vec![Message { deletes, ..Message::new(MessageId(self.fresh()), "") }])
+    pub fn deletes(&self, chat: &Chat, place: u64) -> Submission {
+        let deletes = Some(self.stage.message_at(chat, place));
+        self.encloses(chat, vec![Message { deletes, ..Message::new(MessageId(self.fresh()), "") }])
+    }
+
+    /// Somebody does something to a group: an envelope that is not sent yet.
+    pub fn does(&self, group: &Chat, event: Event) -> Submission {
+        self.encloses(group, vec![Message::of_event(MessageId(self.fresh()), event)])
+    }
+
+    /// Somebody creates a group.
+    pub fn creates<const N: usize>(&self, group: &Chat, title: &str, users: [&str; N]) -> Submission {
+        self.does(group, Event::Created { title: title.to_owned(), members: users.map(user_id).into() })
+    }
+
+    /// Somebody adds users to a group.
+    pub fn adds<const N: usize>(&self, group: &Chat, users: [&str; N]) -> Submission {
+        self.does(group, Event::Added { users: users.map(user_id).into() })
+    }
+
+    /// Somebody removes users from a group.
+    pub fn removes<const N: usize>(&self, group: &Chat, users: [&str; N]) -> Submission {
+        self.does(group, Event::Removed { users: users.map(user_id).into() })
+    }
+
+    /// Somebody leaves a group.
+    pub fn leaves(&self, group: &Chat) -> Submission {
+        self.does(group, Event::Left)
+    }
+
+    /// Somebody gives a role in a group.
+    pub fn gives(&self, group: &Chat, user: &str, role: Role) -> Submission {
+        self.does(group, Event::Role { user: user_id(user), role })
     }
 
     fn fresh(&self) -> Uuid {
         Uuid::from_u128(self.stage.next().into())
     }
 
-    fn encloses(&self, direct: &Direct, messages: Vec<Message>) -> Submission {
+    fn encloses(&self, chat: &Chat, messages: Vec<Message>) -> Submission {
         let mut numbers = self.numbers.borrow_mut();
-        let number = numbers.get(&direct.id).map_or(Number::FIRST, |number| number.next());
-        numbers.insert(direct.id.clone(), number);
-        let [one, other] = &direct.users;
-        let envelope = Envelope {
-            id: EnvelopeId(self.fresh()),
-            conversation: direct.id.clone(),
-            to: Some(if *one == self.author.user { other.clone() } else { one.clone() }),
-            number,
-            messages,
-        };
+        let number = numbers.get(&chat.id).map_or(Number::FIRST, |number| number.next());
+        numbers.insert(chat.id.clone(), number);
+        let to = chat.users.clone().map(|[one, other]| if one == self.author.user { other } else { one });
+        let (id, conversation) = (EnvelopeId(self.fresh()), chat.id.clone());
+        let envelope = Envelope { id, conversation, to, number, messages };
         Submission { envelope, age_ms: 0, attempt: 1, resolved: None }
     }
 
@@ -417,30 +447,61 @@ impl Device {
     }
 
     /// Fetches the page after a number.
-    pub fn reads(&self, direct: &Direct, after: u64) -> Page {
-        self.fetches(direct, after, None).expect("a page")
+    pub fn reads(&self, chat: &Chat, after: u64) -> Page {
+        self.fetches(chat, after, None).expect("a page")
     }
 
     /// Fetches the page after a number, of about so many messages.
     ///
     /// # Errors
     /// The refusal, if there is one.
-    pub fn fetches(&self, direct: &Direct, after: u64, limit: Option<u32>) -> Result<Page, Refusal> {
-        page(self.stage.runtime.block_on(self.asks(&self.fetch_frame(direct, after, limit))))
+    pub fn fetches(&self, chat: &Chat, after: u64, limit: Option<u32>) -> Result<Page, Refusal> {
+        page(self.stage.runtime.block_on(self.asks(&self.fetch_frame(chat, after, limit))))
     }
 
     /// Fetches the newest page, or the one that ends right before a number, of about so many messages.
-    pub fn reads_back(&self, direct: &Direct, before: Option<u64>, limit: u32) -> Page {
-        let (reference, conversation) = (self.reference(), direct.id.clone());
+    pub fn reads_back(&self, chat: &Chat, before: Option<u64>, limit: u32) -> Page {
+        self.fetches_back(chat, before, limit).expect("a page")
+    }
+
+    /// Fetches the newest page, or the one that ends right before a number, of about so many messages.
+    ///
+    /// # Errors
+    /// The refusal, if there is one.
+    pub fn fetches_back(&self, chat: &Chat, before: Option<u64>, limit: u32) -> Result<Page, Refusal> {
+        let (reference, conversation) = (self.reference(), chat.id.clone());
         let (before, limit) = (before.map(seq), Some(limit));
         let fetch = Request::Fetch(Fetch { reference, conversation, after: None, before, limit });
-        page(self.stage.runtime.block_on(self.asks(&fetch))).expect("a page")
+        page(self.stage.runtime.block_on(self.asks(&fetch)))
     }
 
     /// Fetches; the function halts.
-    pub fn reads_until(&self, moment: Moment, direct: &Direct, after: u64) -> Halted<Page> {
-        let asked = self.asks(&self.fetch_frame(direct, after, None));
+    pub fn reads_until(&self, moment: Moment, chat: &Chat, after: u64) -> Halted<Page> {
+        let asked = self.asks(&self.fetch_frame(chat, after, None));
         self.stage.until(moment, Box::pin(async move { page(asked.await).expect("a page") }))
+    }
+
+    /// The members of a group, in the order of their ids.
+    ///
+    /// # Errors
+    /// The refusal, if there is one.
+    pub fn members(&self, group: &Chat) -> Result<Vec<(String, Role)>, Refusal> {
+        let (mut members, mut after) = (Vec::new(), None);
+        loop {
+            let (reference, conversation) = (self.reference(), group.id.clone());
+            let frame = Request::Members(MembersFrame { reference, conversation, after });
+            match self.stage.runtime.block_on(self.asks(&frame)) {
+                FromServer::Members(page) => {
+                    members.extend(page.members.into_iter().map(|member| (member.user.to_string(), member.role)));
+                    after = page.next;
+                }
+                FromServer::Error(error) => return Err(error.refusal),
+                other => panic!("{other:?}"),
+            }
+            if after.is_none() {
+                return Ok(members);
+            }
+        }
     }
 
     /// The user's conversations.
@@ -456,13 +517,13 @@ impl Device {
     ///
     /// # Errors
     /// The refusal, if there is one.
-    pub fn marks(&self, direct: &Direct, delivered: Option<u64>, read: Option<u64>) -> Result<(), Refusal> {
-        marked(self.stage.runtime.block_on(self.asks(&self.mark_frame(direct, delivered, read))))
+    pub fn marks(&self, chat: &Chat, delivered: Option<u64>, read: Option<u64>) -> Result<(), Refusal> {
+        marked(self.stage.runtime.block_on(self.asks(&self.mark_frame(chat, delivered, read))))
     }
 
     /// Tells how far the device has stored; the function halts.
-    pub fn marks_until(&self, moment: Moment, direct: &Direct, delivered: u64) -> Halted<Result<(), Refusal>> {
-        let asked = self.asks(&self.mark_frame(direct, Some(delivered), None));
+    pub fn marks_until(&self, moment: Moment, chat: &Chat, delivered: u64) -> Halted<Result<(), Refusal>> {
+        let asked = self.asks(&self.mark_frame(chat, Some(delivered), None));
         self.stage.until(moment, Box::pin(async move { marked(asked.await) }))
     }
 
@@ -481,13 +542,13 @@ impl Device {
         Request::Send(SendFrame { reference: self.reference(), submissions })
     }
 
-    fn fetch_frame(&self, direct: &Direct, after: u64, limit: Option<u32>) -> Request {
-        let (reference, conversation) = (self.reference(), direct.id.clone());
+    fn fetch_frame(&self, chat: &Chat, after: u64, limit: Option<u32>) -> Request {
+        let (reference, conversation) = (self.reference(), chat.id.clone());
         Request::Fetch(Fetch { reference, conversation, after: Some(seq(after)), before: None, limit })
     }
 
-    fn mark_frame(&self, direct: &Direct, delivered: Option<u64>, read: Option<u64>) -> Request {
-        let mark = Mark { conversation: direct.id.clone(), delivered: delivered.map(seq), read: read.map(seq) };
+    fn mark_frame(&self, chat: &Chat, delivered: Option<u64>, read: Option<u64>) -> Request {
+        let mark = Mark { conversation: chat.id.clone(), delivered: delivered.map(seq), read: read.map(seq) };
         Request::Mark(MarkFrame { reference: self.reference(), marks: vec![mark] })
     }
 

@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
     check::{self, Violation},
-    device::{Device, Fate},
+    device::{Deed, Device, Fate},
     memory::World,
     mutation::Mutation,
     network::Network,
@@ -149,7 +149,8 @@ impl Storm {
         self.look_at_each_other(&network, &devices).await?;
 
         let logs = users.iter().enumerate().flat_map(|(i, a)| users[i..].iter().map(move |b| (a, b)));
-        let slots: Vec<_> = logs.flat_map(|(a, b)| world.log_of(&ConversationId::direct(a, b))).collect();
+        let ids = logs.map(|(a, b)| ConversationId::direct(a, b)).chain(world.groups());
+        let slots: Vec<_> = ids.flat_map(|id| world.log_of(&id)).collect();
         Ok(Report {
             messages: devices.iter().map(|d| d.written.lock().expect("no panic under the lock").len()).sum(),
             slots: slots.len(),
@@ -208,6 +209,16 @@ fn fates(dice: &mut StdRng, users: &[UserId], names: &[(usize, &str)]) -> Vec<(D
                 fates.push((at, device, Fate::Write(to.clone(), format!("{name} {n}.{i}"))));
             }
         }
+        let users: Vec<UserId> = users.to_vec();
+        if *user == 0 || dice.random_bool(0.3) {
+            let members = users.iter().filter(|_| dice.random_bool(0.5)).cloned().collect();
+            fates.push((Duration::from_millis(dice.random_range(0..end / 3)), device, Fate::Create(members)));
+        }
+        for _ in 0..dice.random_range(5..30) {
+            let other = &users[dice.random_range(0..users.len())];
+            let (group, deed) = (dice.random_range(0..1_000), Deed::any(dice.random_range(0..1_000), other));
+            fates.push((Duration::from_millis(dice.random_range(0..end)), device, Fate::InGroup(group, deed)));
+        }
         if dice.random_bool(0.2) {
             fates.push((Duration::ZERO, device, Fate::Network(false)));
             fates.push((Duration::from_millis(dice.random_range(0..end)), device, Fate::Network(true)));
@@ -228,7 +239,7 @@ fn fates(dice: &mut StdRng, users: &[UserId], names: &[(usize, &str)]) -> Vec<(D
                 11..14 => Fate::Older,
                 14..17 => Fate::Look(true),
                 17 => Fate::Look(false),
-                18 => Fate::Type(others(dice, users, *user)),
+                18 => Fate::Type(others(dice, &users, *user)),
                 _ => Fate::Clock(dice.random_range(-86_400_000..86_400_000)),
             };
             fates.push((Duration::from_millis(at), device, fate));

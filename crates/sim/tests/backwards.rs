@@ -109,6 +109,7 @@ impl Server {
             terms: Terms::Next,
             now_ms,
             retention: self.retention,
+            roster: None,
         };
         let mut placing = self.world.place(&placement).await.expect("a placing");
         if let Placing::EpochOver(head) = &placing {
@@ -116,7 +117,7 @@ impl Server {
             self.world.turn(&envelope.conversation, head, &next).await.expect("a turn");
             placing = self.world.place(&placement).await.expect("a placing");
         }
-        assert!(matches!(placing, Placing::Placed(_)), "{placing:?}");
+        assert!(matches!(placing, Placing::Placed { .. }), "{placing:?}");
         (me, submission)
     }
 

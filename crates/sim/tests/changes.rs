@@ -6,7 +6,7 @@ use poste_protocol::{Code, Message};
 use poste_sim::scene::{
     After,
     Answer::{Accepted, Repeat},
-    Before, DAY, Device, Direct, Moment, SECOND, Scene, aged, texts,
+    Before, Chat, DAY, Device, Moment, SECOND, Scene, aged, texts,
 };
 
 /// The calls of an envelope that edits, and of one that deletes, in their order.
@@ -18,7 +18,7 @@ fn moments(calls: [&'static str; 5]) -> impl Iterator<Item = Moment> {
 }
 
 /// Alice's phone and tablet, and her conversation with bob, in which she has written a secret.
-fn secret(scene: &Scene) -> (Device, Device, Direct) {
+fn secret(scene: &Scene) -> (Device, Device, Chat) {
     let (phone, tablet) = (scene.device("alice", "phone"), scene.device("alice", "tablet"));
     let chat = scene.direct("alice", "bob");
     phone.sends(&phone.writes(&chat, ["before", "a secret", "after"]));
@@ -26,7 +26,7 @@ fn secret(scene: &Scene) -> (Device, Device, Direct) {
 }
 
 /// All that may be left of it, whoever reads.
-fn nothing_is_left(scene: &Scene, chat: &Direct, when: &str) {
+fn nothing_is_left(scene: &Scene, chat: &Chat, when: &str) {
     assert!(!scene.stores(chat, "secret"), "{when}");
     scene.passes(2 * SECOND);
     let page = scene.device("bob", "phone").reads(chat, 0);

@@ -15,7 +15,7 @@ use poste_protocol::{
 use poste_sim::scene::{
     After,
     Answer::{Accepted, Repeat},
-    Before, DAY, Device, Direct, LANES_IN_HEAD, SECOND, Scene, aged, texts,
+    Before, Chat, DAY, Device, LANES_IN_HEAD, SECOND, Scene, aged, texts,
 };
 use uuid::Uuid;
 
@@ -46,7 +46,7 @@ fn from_bob(mut submission: Submission) -> Submission {
 }
 
 /// Alice's phone, bob's phone, and their conversation.
-fn two(scene: &Scene) -> (Device, Device, Direct) {
+fn two(scene: &Scene) -> (Device, Device, Chat) {
     (scene.device("alice", "phone"), scene.device("bob", "phone"), scene.direct("alice", "bob"))
 }
 
@@ -291,7 +291,7 @@ fn pages_are_contiguous_and_bounded() {
 }
 
 /// A device's envelopes with bodies of so many characters, one message each.
-fn many(device: &Device, chat: &Direct, count: usize, body: usize) {
+fn many(device: &Device, chat: &Chat, count: usize, body: usize) {
     for _ in 0..count {
         device.sends(&device.writes(chat, ["x".repeat(body).as_str()])).place();
     }

@@ -12,7 +12,7 @@ use poste_protocol::{Author, MessageId};
 use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
 
-use super::{Direct, Stage, millis, user_id};
+use super::{Chat, Stage, millis, user_id};
 
 /// What a phone's clock is behind the server's, in milliseconds. The two have nothing to do with each other.
 const BEHIND_MS: u64 = 10_000_000_000;
@@ -99,27 +99,27 @@ impl Phone {
     }
 
     /// What the list of a conversation shows, in its order.
-    pub fn shows(&mut self, direct: &Direct) -> Vec<(String, State)> {
-        let shown: Vec<Message> = self.reads(|store| store.history(&direct.id, None, SHOWN));
+    pub fn shows(&mut self, chat: &Chat) -> Vec<(String, State)> {
+        let shown: Vec<Message> = self.reads(|store| store.history(&chat.id, None, SHOWN));
         shown.into_iter().map(|message| (message.body, message.state)).collect()
     }
 
     /// Up to where it has taken the conversation in.
-    pub fn cursor(&mut self, direct: &Direct) -> u64 {
-        let known: Option<Conversation> = self.reads(|store| store.conversation_view(&direct.id));
+    pub fn cursor(&mut self, chat: &Chat) -> u64 {
+        let known: Option<Conversation> = self.reads(|store| store.conversation_view(&chat.id));
         known.map_or(0, |known| known.cursor.get())
     }
 
     /// As far back as where (exclusive) it has the conversation.
-    pub fn oldest(&mut self, direct: &Direct) -> u64 {
-        let known: Option<Conversation> = self.reads(|store| store.conversation_view(&direct.id));
+    pub fn oldest(&mut self, chat: &Chat) -> u64 {
+        let known: Option<Conversation> = self.reads(|store| store.conversation_view(&chat.id));
         known.map_or(0, |known| known.oldest.get())
     }
 
     /// The person looks for older messages. Says whether there are any.
-    pub fn looks_back(&mut self, direct: &Direct) -> bool {
+    pub fn looks_back(&mut self, chat: &Chat) -> bool {
         let now = self.now();
-        let (any, outputs) = self.engine().older(now, &direct.id).expect("a conversation that it knows");
+        let (any, outputs) = self.engine().older(now, &chat.id).expect("a conversation that it knows");
         self.carries_out(outputs);
         any
     }
