@@ -79,6 +79,7 @@ impl Server {
             Request::Hello(_) | Request::Watch(_) | Request::Away(_) | Request::Typing(_) => {
                 bail!("nobody is idle here, and nobody looks")
             }
+            Request::Members(_) => bail!("there are no groups here"),
         };
         let text = serde_json::to_string(&answer)?;
         ensure!(text.len() <= limits::FRAME_BYTES, "no frame has {} bytes", text.len());
@@ -90,6 +91,7 @@ impl Server {
         Summary {
             conversation: id.clone(),
             peer: None,
+            group: None,
             head,
             floor: Seq::ZERO,
             active_at: head.get(),

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use poste_protocol::{ConversationId, MessageId, Seq, UserId};
+use poste_protocol::{ConversationId, Event as GroupEvent, MessageId, Role, Seq, UserId};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::engine::{Engine, Input};
 use crate::runtime::{Driver, Runtime};
 use crate::{
-    ClientConfig, Connection, Conversation, Counters, Error, Event, Found, FoundPlace, Message, OutboxEntry, Recovery,
-    Seen, Start, StoreError, Target, Window,
+    ClientConfig, Connection, Conversation, Counters, Error, Event, Found, FoundPlace, Member, Message, OutboxEntry,
+    Recovery, Seen, Start, StoreError, Target, Window,
 };
 
 /// Messages that a window holds at most.
@@ -67,7 +67,8 @@ impl Client {
     /// failed, is [dropped](Self::drop_message). Deleting twice is once.
     ///
     /// # Errors
-    /// [`Error::Message`] for what is not an own message, and trouble with the file.
+    /// [`Error::Message`] for what is neither an own message nor one of a group, [`Error::NotInGroup`], and trouble with
+    /// the file.
     pub async fn delete(&self, id: MessageId) -> Result<(), Error> {
         self.call(move |driver| driver.command(|engine, now| engine.delete(now, id))).await
     }
@@ -121,6 +122,63 @@ impl Client {
     /// One conversation, if this device knows it: its cursor, head and unread count.
     pub async fn conversation(&self, id: ConversationId) -> Result<Option<Conversation>, Error> {
         self.read(move |engine| engine.read()?.conversation_view(&id)).await
+    }
+
+    /// Begins a group with this title and these users. It is on the disk when this returns, also without a network, and
+    /// can be written to.
+    pub async fn create_group(&self, title: String, members: Vec<UserId>) -> Result<Conversation, Error> {
+        self.call(move |driver| driver.command(|engine, now| engine.create_group(now, title, members))).await
+    }
+
+    /// Gives a group another title. Like all that is done to a group, it is a message that is sent through the outbox in
+    /// its order, counts when it is in the log, and has failed visibly if it is refused.
+    ///
+    /// # Errors
+    /// [`Error::NotInGroup`] if the person has left it or was removed.
+    pub async fn set_title(&self, group: ConversationId, title: String) -> Result<Message, Error> {
+        self.group_event(group, GroupEvent::Titled { title }).await
+    }
+
+    /// Adds users to a group; at most 100.
+    ///
+    /// # Errors
+    /// As for [`Self::set_title`].
+    pub async fn add_members(&self, group: ConversationId, users: Vec<UserId>) -> Result<Message, Error> {
+        self.group_event(group, GroupEvent::Added { users }).await
+    }
+
+    /// Removes users from a group; at most 100.
+    ///
+    /// # Errors
+    /// As for [`Self::set_title`].
+    pub async fn remove_members(&self, group: ConversationId, users: Vec<UserId>) -> Result<Message, Error> {
+        self.group_event(group, GroupEvent::Removed { users }).await
+    }
+
+    /// Leaves a group. What was seen of it stays here.
+    ///
+    /// # Errors
+    /// As for [`Self::set_title`].
+    pub async fn leave(&self, group: ConversationId) -> Result<Message, Error> {
+        self.group_event(group, GroupEvent::Left).await
+    }
+
+    /// Gives a member a role.
+    ///
+    /// # Errors
+    /// As for [`Self::set_title`].
+    pub async fn set_role(&self, group: ConversationId, user: UserId, role: Role) -> Result<Message, Error> {
+        self.group_event(group, GroupEvent::Role { user, role }).await
+    }
+
+    /// Who is in a group, as far as this device has taken in what happened to it. While
+    /// [`GroupView::members`](crate::GroupView::members) says nothing, that is not known yet.
+    pub async fn members(&self, group: ConversationId) -> Result<Vec<Member>, Error> {
+        self.read(move |engine| engine.read()?.members(&group)).await
+    }
+
+    async fn group_event(&self, group: ConversationId, event: GroupEvent) -> Result<Message, Error> {
+        self.call(move |driver| driver.command(|engine, now| engine.group_event(now, &group, event))).await
     }
 
     /// What is not acknowledged yet: per conversation the envelopes by their numbers, then what is in none yet.

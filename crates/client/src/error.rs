@@ -84,6 +84,13 @@ pub enum Error {
         /// What an envelope may take.
         limit: usize,
     },
+    /// What was to happen to a group is more than an event holds: users named twice or too many, a title that is empty
+    /// or too long.
+    #[error("a group's event cannot be so: {0}")]
+    BadEvent(String),
+    /// The person is not in this group any more.
+    #[error("not in this group any more")]
+    NotInGroup,
     /// This device knows no such conversation.
     #[error("no such conversation on this device")]
     UnknownConversation,

@@ -28,6 +28,6 @@ pub use client::{Client, Events};
 pub use config::{ClientConfig, TokenError, TokenProvider, Tuning};
 pub use error::{Error, StoreError};
 pub use model::{
-    Change, ChangeKind, Connection, Conversation, Counters, Event, Failure, Found, FoundPlace, Hit, Message,
-    OutboxEntry, OutboxState, Piece, Recovery, Seen, Start, State, Target, WaitingChange, Window,
+    Change, ChangeKind, Connection, Conversation, Counters, Event, Failure, Found, FoundPlace, GroupView, Hit, Member,
+    Message, OutboxEntry, OutboxState, Piece, Recovery, Seen, Start, State, Target, WaitingChange, Window,
 };

@@ -1,6 +1,8 @@
 //! What applications see: owned values, without lifetimes or generics, fit to cross a language border.
 
-use poste_protocol::{Code, ConversationId, DeviceId, EnvelopeId, MessageId, Number, Refusal, Seq, UserId};
+use poste_protocol::{
+    Code, ConversationId, DeviceId, EnvelopeId, Event as GroupEvent, MessageId, Number, Refusal, Role, Seq, UserId,
+};
 use serde::{Deserialize, Serialize};
 
 /// How far a message has come. An own message goes from `Pending` to `Read` and never back; `Failed` is left by an
@@ -48,8 +50,10 @@ pub struct Message {
     pub user: UserId,
     /// On which device.
     pub device: DeviceId,
-    /// What was written.
+    /// What was written. Empty where something happened to a group.
     pub body: String,
+    /// What happened to the group, if this is such a message.
+    pub event: Option<GroupEvent>,
     /// What the author's clock said, in Unix milliseconds. For display only.
     pub written_at: Option<u64>,
     /// How far it has come.
@@ -166,6 +170,28 @@ pub struct Found {
     pub next: Option<FoundPlace>,
 }
 
+/// A member of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// Who.
+    pub user: UserId,
+    /// What they may do.
+    pub role: Role,
+}
+
+/// A group, as its log has made it up to the cursor, or as this device has created it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GroupView {
+    /// Its title, where known.
+    pub title: Option<String>,
+    /// What the person may do in it; nothing while that is not known, and for who is not in.
+    pub role: Option<Role>,
+    /// The person is not in any more. What they saw stays here; nothing can be sent.
+    pub left: bool,
+    /// How many are in, while that is known.
+    pub members: Option<u64>,
+}
+
 /// A conversation at a glance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Conversation {
@@ -173,6 +199,8 @@ pub struct Conversation {
     pub id: ConversationId,
     /// The other user of a direct conversation, where known.
     pub peer: Option<UserId>,
+    /// What is known of a group.
+    pub group: Option<GroupView>,
     /// Everything up to here has been taken in.
     pub cursor: Seq,
     /// As far back as here (exclusive). While it is greater than 0 there is older history on the server:

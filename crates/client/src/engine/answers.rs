@@ -30,6 +30,9 @@ impl Rules {
             }
             (FromServer::Page(page), None) => self.on_page(turn, &page, false),
             (FromServer::List(page), Some(Question::List)) => self.on_list(turn, page),
+            (FromServer::Members(page), Some(Question::Members(id))) if page.conversation == id => {
+                self.on_members(turn, page)
+            }
             (FromServer::Marked(marked), Some(Question::Mark(asked))) => self.on_marked(turn, &marked, &asked),
             (FromServer::Watching(watching), Some(Question::Watch)) => {
                 self.on_watching(turn, watching);
@@ -134,6 +137,7 @@ impl Rules {
             }
             Question::Older(conversation) => self.older_refused(turn, &conversation, refusal),
             Question::List => self.list_refused(turn, refusal),
+            Question::Members(conversation) => self.members_refused(turn, &conversation, refusal),
             Question::Mark(_) => self.marks_later(turn, refusal),
             Question::Watch => self.watch_later(turn, refusal),
         }

@@ -1,4 +1,4 @@
-//! Edits and deletes of own messages. Each is on the disk when the call returns, shows at once, and goes its way through
+//! Edits and deletes of own messages, and deletes of what others wrote in groups. Each is on the disk when the call returns, shows at once, and goes its way through
 //! the outbox. What was never sent is changed in its place.
 
 use poste_protocol::{ConversationId, Message as Written, MessageId, MessagePlace, Seq};
@@ -15,7 +15,8 @@ impl Engine {
         self.command(now, |rules, turn| rules.edit(turn, id, body))
     }
 
-    /// Deletes an own message for everyone. That is on the disk, and shown, when this returns.
+    /// Deletes an own message for everyone, or as an admin of a group what somebody else wrote there. That is on the
+    /// disk, and shown, when this returns.
     pub fn delete(&mut self, now: Now, id: MessageId) -> Done<()> {
         self.command(now, |rules, turn| rules.delete(turn, id))
     }
@@ -29,6 +30,7 @@ impl Rules {
         };
         match (message.state, envelope) {
             _ if message.change.is_some() => return refuse("is a change itself"),
+            _ if message.event.is_some() => return refuse("is what happened to the group"),
             _ if message.deleted => return refuse("is deleted"),
             _ if message.body == body => return Ok(Ok(message)),
             (State::Failed, _) => return refuse("has failed: it is retried or dropped first"),
@@ -71,13 +73,24 @@ impl Rules {
 
     fn delete(&mut self, turn: &mut Turn<'_>, id: MessageId) -> Result<Result<(), Error>, StoreError> {
         let refuse = |why| Ok(Err(Error::Message { id, why }));
-        let Some((local, message, envelope)) = turn.tx.own(&self.me.user, id)? else {
-            return refuse("is not one of your own");
+        let own = turn.tx.own(&self.me.user, id)?;
+        let of_another =
+            || Ok::<_, StoreError>(turn.tx.received(id)?.filter(|(_, message)| message.conversation.is_group()));
+        let (local, message, envelope) = match own {
+            Some(own) => own,
+            None => match of_another()? {
+                Some((local, message)) => (local, message, None),
+                None => return refuse("is not one of your own"),
+            },
         };
         match (message.state, envelope) {
             _ if message.change.is_some() => return refuse("is a change itself"),
             _ if message.deleted => return Ok(Ok(())),
             (State::Pending, None) | (State::Failed, _) => return self.drop_message(turn, id),
+            _ if message.event.is_some() => return refuse("is what happened to the group"),
+            _ if message.conversation.is_group() && turn.tx.group(&message.conversation)?.role == Some(None) => {
+                return Ok(Err(Error::NotInGroup));
+            }
             _ => {}
         }
         turn.tx.drop_waiting_changes(&message.conversation, id, true)?;

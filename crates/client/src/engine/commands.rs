@@ -1,8 +1,7 @@
 //! What the application asks for. Each is one transaction, and on the disk when it returns.
 
-use poste_protocol::{ConversationId, MessageId, Seq};
+use poste_protocol::{Code, ConversationId, MessageId, Seq};
 
-use super::form::check_message;
 use super::turn::Turn;
 use super::{Engine, Now, Output, Rules};
 use crate::{Error, Message, State, StoreError, Target};
@@ -75,16 +74,8 @@ impl Rules {
             }
             Target::Conversation(id) => id,
         };
-        let Some(row) = turn.tx.conversation(&id)? else { return Ok(Err(Error::UnknownConversation)) };
         let message = self.fresh_message(turn, body);
-        if let Err(refused) = check_message(&row, &message) {
-            return Ok(Err(refused));
-        }
-        let local = turn.tx.add_own(&id, &self.me, &message, turn.now.wall, turn.time)?;
-        turn.note_clock()?;
-        turn.added(local);
-        turn.conversation_changed(&id);
-        turn.tx.message(local)?.map(Ok).ok_or_else(|| StoreError::Damaged("a message just written is not there".into()))
+        self.write_message(turn, &id, &message)
     }
 
     fn retry(&mut self, turn: &mut Turn<'_>, id: MessageId) -> Result<Result<(), Error>, StoreError> {
@@ -104,8 +95,8 @@ impl Rules {
 
     pub(super) fn drop_message(&mut self, turn: &mut Turn<'_>, id: MessageId) -> Result<Result<(), Error>, StoreError> {
         let refuse = |why| Ok(Err(Error::Message { id, why }));
-        let Some((_, message, envelope)) = turn.tx.own(&self.me.user, id)? else { return refuse("is not known") };
-        let changed = message.change.map(|change| turn.tx.own(&self.me.user, change.message)).transpose()?.flatten();
+        let Some((local, message, envelope)) = turn.tx.own(&self.me.user, id)? else { return refuse("is not known") };
+        let about = turn.tx.about(local)?;
         match (message.state, envelope) {
             (State::Pending, None) => {}
             // Each of what has waited too long is decided by itself: the others may be as unwelcome now.
@@ -125,22 +116,21 @@ impl Rules {
             _ => return refuse("has its place in the log"),
         }
         if turn.tx.delete_waiting(&message.conversation, id)? {
-            match (message.change, changed) {
-                (None, _) => {
-                    turn.tx.drop_waiting_changes(&message.conversation, id, false)?;
-                    turn.removed(&message.conversation, id);
-                }
-                (Some(_), Some((local, ..))) => {
-                    turn.refresh([local])?;
-                }
-                (Some(_), None) => {}
+            if message.change.is_none() {
+                turn.tx.drop_waiting_changes(&message.conversation, id, false)?;
+                turn.removed(&message.conversation, id);
             }
+            turn.refresh(about)?;
         }
         turn.conversation_changed(&message.conversation);
         Ok(Ok(()))
     }
 }
 
+/// Whether the server remembers that it has refused the message's envelope.
 fn is_for_good(message: &Message) -> bool {
-    message.failure.as_ref().is_some_and(|failure| failure.code.is_for_good())
+    let code = message.failure.as_ref().map(|failure| failure.code);
+    let of_group =
+        message.conversation.is_group() && matches!(code, Some(Code::NotMember | Code::NotAllowed | Code::TooMany));
+    of_group || code.is_some_and(Code::is_for_good)
 }

@@ -17,10 +17,11 @@ impl Rules {
         let conflicts: Vec<_> = session
             .sending
             .iter()
-            .filter_map(|(id, sending)| sending.conflict.as_ref().map(|c| (id.clone(), c.lane, c.since)))
-            .map(|(id, lane, since)| {
+            .filter_map(|(id, sending)| sending.conflict.as_ref().map(|conflict| (id.clone(), conflict)))
+            .map(|(id, conflict)| {
                 let at_end = session.sync.get(&id).is_some_and(|sync| sync.at_end);
-                (id, lane, at_end && now >= since + patience)
+                let nothing_more = conflict.unreadable || at_end && now >= conflict.since + patience;
+                (id, conflict.lane, nothing_more)
             })
             .collect();
         for (id, lane, nothing_more) in conflicts {

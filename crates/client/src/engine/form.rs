@@ -26,7 +26,9 @@ pub(super) fn take_what_fits(mut envelope: Envelope, pending: Vec<Message>) -> E
     let mut bytes = envelope.bytes();
     for message in pending {
         bytes += bytes_in_list(&message);
-        let full = envelope.messages.len() == limits::ENVELOPE_MESSAGES || bytes > limits::ENVELOPE_BYTES;
+        // An event is the only message of its envelope.
+        let alone = message.event.is_some() || envelope.event().is_some();
+        let full = alone || envelope.messages.len() == limits::ENVELOPE_MESSAGES || bytes > limits::ENVELOPE_BYTES;
         if full && !envelope.messages.is_empty() {
             break;
         }
@@ -37,7 +39,7 @@ pub(super) fn take_what_fits(mut envelope: Envelope, pending: Vec<Message>) -> E
 
 /// Refuses a message that no envelope could carry, while the person who wrote it is still there.
 pub(super) fn check_message(row: &ConversationRow, message: &Message) -> Result<(), Error> {
-    if message.body.is_empty() {
+    if message.body.is_empty() && message.event.is_none() {
         return Err(Error::EmptyBody);
     }
     let largest = Number::new(limits::INTEGER).expect("the largest integer of the wire is a number");
@@ -51,6 +53,9 @@ pub(super) fn check_message(row: &ConversationRow, message: &Message) -> Result<
     let bytes = probe.bytes();
     if bytes > limits::ENVELOPE_BYTES {
         return Err(Error::BodyTooBig { bytes, limit: limits::ENVELOPE_BYTES });
+    }
+    if message.event.is_some() {
+        probe.check().map_err(|refusal| Error::BadEvent(refusal.message))?;
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ mod clock;
 mod commands;
 mod conflict;
 mod form;
+mod groups;
 mod incoming;
 mod link;
 mod marks;
@@ -319,6 +320,7 @@ impl Rules {
             self.pump_fetches(turn)?;
             self.pump_older(turn)?;
             self.pump_sends(turn)?;
+            self.pump_members(turn)?;
             self.pump_marks(turn)?;
             self.pump_presence(turn);
             self.pump_keep_alive(turn);

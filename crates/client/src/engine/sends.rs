@@ -204,7 +204,7 @@ impl Rules {
                 self.send_later(turn, id, (!again).then_some(0));
                 let cursor = turn.tx.conversation(id)?.map_or(Seq::ZERO, |row| row.cursor);
                 if let Some(session) = self.session_mut() {
-                    session.sending(id).conflict = Some(Conflict { lane, since: now });
+                    session.sending(id).conflict = Some(Conflict { lane, since: now, unreadable: false });
                     if cursor < lane.seq {
                         session.sync(id).want(now);
                     }

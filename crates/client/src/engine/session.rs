@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use poste_protocol::{Cell, ConversationId, EnvelopeId, LanePlace, Reference, Request, Seq};
 
+use super::groups::Asking;
 use super::presence::Lease;
 use super::turn::Turn;
 use super::{Output, Rules};
@@ -26,6 +27,7 @@ pub(super) enum Question {
     /// The page before what is here.
     Older(ConversationId),
     List,
+    Members(ConversationId),
     Mark(Vec<MarkToSend>),
     /// Best effort: no connection is given up for want of its answer.
     Watch,
@@ -119,6 +121,8 @@ pub(super) struct Sending {
 pub(super) struct Conflict {
     pub(super) lane: LanePlace,
     pub(super) since: u64,
+    /// There is nothing to read for this user: nothing of theirs is in the log.
+    pub(super) unreadable: bool,
 }
 
 #[derive(Debug, Default)]
@@ -145,6 +149,7 @@ pub(super) struct Session {
     pub(super) sending: BTreeMap<ConversationId, Sending>,
     pub(super) marking: Marking,
     pub(super) lease: Lease,
+    pub(super) members: BTreeMap<ConversationId, Asking>,
 }
 
 impl Session {
@@ -160,6 +165,7 @@ impl Session {
             sending: BTreeMap::new(),
             marking: Marking::default(),
             lease: Lease::default(),
+            members: BTreeMap::new(),
         }
     }
 

@@ -57,6 +57,9 @@ impl Rules {
         if known || raised || removed {
             turn.conversation_changed(id);
         }
+        if let Some(group) = &summary.group {
+            Self::on_group_summary(turn, id, group)?;
+        }
         for mark in &summary.marks {
             self.on_member_mark(turn, id, mark)?;
         }
@@ -64,6 +67,7 @@ impl Rules {
         // A conversation that is yet to be entered at its end is not begun at the floor; its page steps over what is gone.
         let is_begun = summary.floor >= summary.head || !self.is_to_enter(turn, id)?;
         if summary.floor > cursor && is_begun {
+            turn.tx.forget_members(id)?;
             // Nothing of it will ever come, and the end of a log may be gone without a trace in any page.
             cursor = self.advance(turn, id, summary.floor, false)?;
         }
@@ -144,6 +148,9 @@ impl Rules {
         }
         let cursor = self.advance(turn, id, page.through, foreign)?;
         turn.tx.raise_floor(id, page.floor)?;
+        if page.floor > page.after {
+            turn.tx.forget_members(id)?;
+        }
         turn.tx.raise_head(id, page.head, page.cells.iter().map(|cell| cell.at).max().unwrap_or(0))?;
 
         let progress = page.through > page.after;
@@ -185,9 +192,15 @@ impl Rules {
             sync.written = Seq::ZERO;
             // If the conversation cannot be read, the next attempt to send says so, too.
             if let Some(sending) = session.sending.get_mut(id)
-                && sending.conflict.take().is_some()
+                && let Some(conflict) = &mut sending.conflict
             {
-                self.send_later(turn, id, None);
+                if id.is_group() {
+                    // A group that was never made, or from which the user was removed: nothing to find.
+                    conflict.unreadable = true;
+                } else {
+                    sending.conflict = None;
+                    self.send_later(turn, id, None);
+                }
             }
         } else {
             let sync = session.sync(id);
@@ -296,6 +309,7 @@ impl Rules {
         if foreign {
             turn.tx.raise_delivered(id, cursor)?;
         }
+        self.replay(turn, id, cursor)?;
         turn.conversation_changed(id);
         Ok(cursor)
     }

@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use super::Tx;
-use super::columns::{int, optional_seq, optional_uint, text, uint};
+use super::columns::{int, optional_json, optional_seq, optional_uint, text, uint};
 use crate::{ChangeKind, StoreError};
 
 /// How a change of a kind is stored: see `schema_7.sql`.
@@ -41,7 +41,8 @@ pub(super) fn change_of(message: &Written) -> Option<(ChangeKind, MessagePlace)>
 pub(super) fn on_the_wire(row: &Row<'_>) -> rusqlite::Result<Written> {
     let id = MessageId(row.get::<_, Uuid>("id")?);
     let written_at = optional_uint(row, "written_at")?;
-    let message = Written { written_at, ..Written::new(id, row.get::<_, String>("body")?) };
+    let event = optional_json(row, "event")?;
+    let message = Written { event, written_at, ..Written::new(id, row.get::<_, String>("body")?) };
     let Some(kind) = kind(row, "change")? else { return Ok(message) };
     let missing = || rusqlite::Error::InvalidColumnType(0, "target_seq".into(), Type::Null);
     let seq = optional_seq(row, "target_seq")?.ok_or_else(missing)?;
@@ -73,6 +74,9 @@ struct Shown {
     edited_at: Option<u64>,
     deleted: u64,
 }
+
+/// A message's conversation and author; and, of a change, what it changes and the place of that.
+type Aim = (ConversationId, UserId, Option<Uuid>, Option<Seq>);
 
 const FOR_EVER: u64 = 1;
 const WAITS: u64 = 2;
@@ -144,18 +148,32 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Brings a message up to date with what changes it. Given a change, the messages that it is about. Returns the
-    /// local numbers of those of which something is other than before, or of which a change is.
-    pub fn refresh(&self, local: i64) -> Result<Vec<i64>, StoreError> {
-        let found: Option<(ConversationId, UserId, Option<Uuid>, Option<Seq>)> = self
+    /// The messages that a change is about, of those that are here, by their local numbers.
+    pub fn about(&self, change: i64) -> Result<Vec<i64>, StoreError> {
+        match self.aim(change)? {
+            Some((conversation, user, Some(target), place)) => {
+                self.changed_by(&conversation, &user, MessageId(target), place)
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// What a message is to change, and whose and where it is.
+    fn aim(&self, local: i64) -> Result<Option<Aim>, StoreError> {
+        Ok(self
             .sql
             .prepare_cached("SELECT conversation, user, target, target_seq FROM messages WHERE local = ?")?
             .query_row([local], |row| {
                 let target = row.get::<_, Option<Uuid>>("target")?;
                 Ok((text(row, "conversation")?, text(row, "user")?, target, optional_seq(row, "target_seq")?))
             })
-            .optional()?;
-        let Some((conversation, user, target, place)) = found else { return Ok(Vec::new()) };
+            .optional()?)
+    }
+
+    /// Brings a message up to date with what changes it. Given a change, the messages that it is about. Returns the
+    /// local numbers of those of which something is other than before, or of which a change is.
+    pub fn refresh(&self, local: i64) -> Result<Vec<i64>, StoreError> {
+        let Some((conversation, user, target, place)) = self.aim(local)? else { return Ok(Vec::new()) };
         let Some(target) = target else {
             return Ok(if self.refresh_message(local)? { vec![local] } else { Vec::new() });
         };
@@ -253,7 +271,6 @@ impl Tx<'_> {
         if message.deleted == FOR_EVER || self.sql.prepare_cached(deleted_in_log)?.exists(about)? {
             return Ok(Shown { body: String::new(), original: None, edited_at: None, deleted: FOR_EVER });
         }
-        let about = params![message.conversation.as_str(), message.user.as_str(), message.id.0];
         let edit = self
             .sql
             .prepare_cached(
@@ -261,13 +278,15 @@ impl Tx<'_> {
                  WHERE target = ?3 AND conversation = ?1 AND user = ?2 AND change = 1 AND state <> 0
                  ORDER BY seq IS NULL DESC, seq DESC, local DESC LIMIT 1",
             )?
-            .query_row(about, |row| Ok((row.get::<_, String>("body")?, uint(row, "at")?)))
+            .query_row(params![message.conversation.as_str(), message.user.as_str(), message.id.0], |row| {
+                Ok((row.get::<_, String>("body")?, uint(row, "at")?))
+            })
             .optional()?;
         let waits = self
             .sql
             .prepare_cached(
-                "SELECT 1 FROM messages WHERE target = ?3 AND conversation = ?1 AND user = ?2 AND change = 2
-                    AND state = 1 LIMIT 1",
+                "SELECT 1 FROM messages WHERE target = ?3 AND conversation = ?1 AND change = 2 AND state = 1
+                    AND (user = ?2 OR target_seq = ?4) LIMIT 1",
             )?
             .exists(about)?;
         let written = message.original.as_ref().unwrap_or(&message.body).clone();

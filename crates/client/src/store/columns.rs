@@ -45,6 +45,12 @@ where
     row.get::<_, Option<String>>(column)?.map(|text| parsed(text, Type::Text, column, |text| text.parse())).transpose()
 }
 
+/// What is kept as JSON, where there is any.
+pub(super) fn json<T: serde::Serialize>(value: Option<&T>) -> Result<Option<String>, crate::StoreError> {
+    let json = value.map(serde_json::to_string).transpose();
+    json.map_err(|wrong| crate::StoreError::Damaged(wrong.to_string()))
+}
+
 pub(super) fn optional_json<T: serde::de::DeserializeOwned>(
     row: &Row<'_>,
     column: &str,

@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, named_params, params};
 
 use super::Tx;
 use super::columns::{int, number, optional_json, optional_seq, optional_text, seq, text, uint};
-use crate::{Conversation, StoreError};
+use crate::{Conversation, GroupView, StoreError};
 
 /// What the rules need to know of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,22 @@ impl MarkToSend {
         let some = |seq: Seq| (seq > Seq::ZERO).then_some(seq);
         Mark { conversation: self.conversation.clone(), delivered: some(self.delivered), read: some(self.read) }
     }
+}
+
+/// What applications see of a group; nothing of a conversation that is none.
+fn group(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<GroupView>> {
+    let id: ConversationId = text(row, "id")?;
+    if !id.is_group() {
+        return Ok(None);
+    }
+    let code: Option<i64> = row.get("role")?;
+    let known = row.get::<_, Option<i64>>("roster")?.is_some();
+    Ok(Some(GroupView {
+        title: row.get("title")?,
+        role: code.and_then(super::groups::role),
+        left: code == Some(0),
+        members: if known { Some(uint(row, "members")?) } else { None },
+    }))
 }
 
 impl Tx<'_> {
@@ -94,7 +110,8 @@ impl Tx<'_> {
     fn views(&self, which: &str, id: &str) -> Result<Vec<Conversation>, StoreError> {
         // `:id` is bound in both cases, so that one mapping serves them.
         let text_of = format!(
-            "SELECT id, peer, cursor, coalesce(oldest, 0) AS oldest, head, floor, read, active_at,
+            "SELECT id, peer, title, role, roster, cursor, coalesce(oldest, 0) AS oldest, head, floor, read, active_at,
+                    (SELECT count(*) FROM members g WHERE g.conversation = c.id) AS members,
                     (SELECT count(*) FROM messages m WHERE m.conversation = c.id AND m.seq > c.read AND m.seq <= c.cursor
                         AND m.state = 9 AND m.change IS NULL) AS unread,
                     (SELECT count(*) FROM messages m INDEXED BY messages_waiting
@@ -106,6 +123,7 @@ impl Tx<'_> {
             Ok(Conversation {
                 id: text(row, "id")?,
                 peer: optional_text(row, "peer")?,
+                group: group(row)?,
                 cursor: seq(row, "cursor")?,
                 oldest: seq(row, "oldest")?,
                 head: seq(row, "head")?,

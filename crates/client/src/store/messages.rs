@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Tx;
 use super::changes::{change_of, kind, kind_code, on_the_wire};
-use super::columns::{int, optional_seq, optional_uint, seq, state, state_code, text};
+use super::columns::{int, json, optional_json, optional_seq, optional_uint, seq, state, state_code, text};
 use crate::{Change, Failure, Message, Start, State, StoreError, WaitingChange, Window};
 
 /// What became of a message of a cell.
@@ -39,8 +39,8 @@ impl Place {
     }
 }
 
-const COLUMNS: &str = "m.local, m.conversation, m.user, m.device, m.id, m.body, m.written_at, m.state, m.seq, m.at,
-    m.edited_at, m.deleted, m.change, m.target,
+const COLUMNS: &str = "m.local, m.conversation, m.user, m.device, m.id, m.body, m.event, m.written_at, m.state, m.seq,
+    m.at, m.edited_at, m.deleted, m.change, m.target,
     (SELECT failure FROM outbox o WHERE o.envelope = m.envelope) AS failure,
     w.id AS waiting, w.change AS waiting_change, w.state AS waiting_state,
     (SELECT failure FROM outbox o WHERE o.envelope = w.envelope) AS waiting_failure";
@@ -48,7 +48,8 @@ const COLUMNS: &str = "m.local, m.conversation, m.user, m.device, m.id, m.body, 
 /// A message, and the last own change of it that waits.
 const FROM: &str = "messages m LEFT JOIN messages w ON w.local = (
     SELECT max(c.local) FROM messages c
-    WHERE c.target = m.id AND c.conversation = m.conversation AND c.user = m.user AND c.seq IS NULL)";
+    WHERE c.target = m.id AND c.conversation = m.conversation AND c.seq IS NULL
+        AND (c.user = m.user OR c.target_seq = m.seq))";
 
 fn view(row: &rusqlite::Row<'_>) -> rusqlite::Result<Message> {
     let state = state(row, "state")?;
@@ -74,6 +75,7 @@ fn view(row: &rusqlite::Row<'_>) -> rusqlite::Result<Message> {
         user: text(row, "user")?,
         device: text(row, "device")?,
         body: row.get("body")?,
+        event: optional_json(row, "event")?,
         written_at: optional_uint(row, "written_at")?,
         state,
         seq: optional_seq(row, "seq")?,
@@ -98,8 +100,8 @@ impl Tx<'_> {
     ) -> Result<i64, StoreError> {
         self.sql
             .prepare_cached(
-                "INSERT INTO messages (conversation, user, device, id, body, written_at, queued_at, state)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, 1)",
+                "INSERT INTO messages (conversation, user, device, id, body, event, written_at, queued_at, state)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)",
             )?
             .execute(params![
                 conversation.as_str(),
@@ -107,6 +109,7 @@ impl Tx<'_> {
                 me.device.as_str(),
                 message.id.0,
                 message.body,
+                json(message.event.as_ref())?,
                 message.written_at.map(int),
                 int(time)
             ])?;
@@ -121,7 +124,7 @@ impl Tx<'_> {
     /// that message has failed. Messages go as they were written; what changes them comes after them.
     pub fn pending(&self, conversation: &ConversationId, limit: usize) -> Result<Vec<Written>, StoreError> {
         let mut found = self.sql.prepare_cached(
-            "SELECT id, coalesce(original, body) AS body, written_at, change, target, target_seq,
+            "SELECT id, coalesce(original, body) AS body, event, written_at, change, target, target_seq,
                 (SELECT state FROM messages t WHERE t.conversation = m.conversation AND t.user = m.user
                     AND t.id = m.target) = 0 AS stuck
              FROM messages m
@@ -173,9 +176,9 @@ impl Tx<'_> {
                 self.sql
                     .prepare_cached(
                         "INSERT INTO messages
-                         (conversation, user, device, id, body, written_at, state, seq, at, change, target, target_seq,
-                          deleted)
-                         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                         (conversation, user, device, id, body, event, written_at, state, seq, at, change, target,
+                          target_seq, deleted)
+                         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     )?
                     .execute(params![
                         conversation.as_str(),
@@ -183,6 +186,7 @@ impl Tx<'_> {
                         cell.by.device.as_str(),
                         message.id.0,
                         message.body,
+                        json(message.event.as_ref())?,
                         message.written_at.map(int),
                         state_code(state),
                         int(place.get()),
@@ -207,7 +211,7 @@ impl Tx<'_> {
                 self.sql
                     .prepare_cached(
                         "UPDATE messages SET seq = ?2, at = ?3, state = ?4, body = ?5, device = ?6, target_seq = ?7,
-                            original = NULL, edited_at = NULL, deleted = max(?8, deleted % 2)
+                            original = NULL, edited_at = NULL, deleted = max(?8, deleted % 2), event = ?9
                          WHERE local = ?1",
                     )?
                     .execute(params![
@@ -218,7 +222,8 @@ impl Tx<'_> {
                         message.body,
                         cell.by.device.as_str(),
                         target.map(|target| int(target.seq.get())),
-                        message.deleted
+                        message.deleted,
+                        json(message.event.as_ref())?
                     ])?;
                 let waited = matches!(before, State::Pending | State::Failed);
                 if waited && change.is_none() && !message.deleted && text != message.body {
@@ -291,6 +296,14 @@ impl Tx<'_> {
             Ok((row.get("local")?, view(row)?, row.get::<_, Option<Uuid>>("envelope")?.map(EnvelopeId)))
         });
         Ok(row.optional()?)
+    }
+
+    /// A message of the log that somebody else wrote, by its id, with its local number.
+    pub fn received(&self, id: MessageId) -> Result<Option<(i64, Message)>, StoreError> {
+        let mut found = self.sql.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM {FROM} WHERE m.id = ? AND m.state = 9 AND m.seq IS NOT NULL AND m.change IS NULL"
+        ))?;
+        Ok(found.query_row([id.0], |row| Ok((row.get("local")?, view(row)?))).optional()?)
     }
 
     /// A message by its local number.

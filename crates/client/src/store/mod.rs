@@ -7,6 +7,7 @@ mod changes;
 mod clock;
 mod columns;
 mod conversations;
+mod groups;
 mod messages;
 mod outbox;
 mod replace;
@@ -24,6 +25,7 @@ use rusqlite_migration::{M, Migrations};
 
 pub use clock::Reading;
 pub use conversations::{MarkToSend, Row as ConversationRow};
+pub use groups::{Group, Happened};
 pub use messages::Settled;
 pub use outbox::Row as OutboxRow;
 
@@ -38,6 +40,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("schema_5.sql")),
     M::up(include_str!("schema_6.sql")),
     M::up(include_str!("schema_7.sql")),
+    M::up(include_str!("schema_8.sql")),
 ];
 
 /// The format that this version writes: the number of migrations.

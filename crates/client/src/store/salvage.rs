@@ -64,6 +64,8 @@ struct Own {
     conversation: ConversationId,
     id: MessageId,
     body: String,
+    /// As JSON.
+    event: Option<String>,
     written_at: Option<u64>,
     queued_at: Option<u64>,
     change: Option<OwnChange>,
@@ -84,6 +86,7 @@ impl Own {
             conversation: envelope.conversation.clone(),
             id: message.id,
             body: message.body.clone(),
+            event: message.event.as_ref().and_then(|event| serde_json::to_string(event).ok()),
             written_at: message.written_at,
             queued_at,
             change: change_of(message).map(|(kind, target)| OwnChange {
@@ -340,6 +343,8 @@ fn own(row: &Row<'_>, me: &Author) -> rusqlite::Result<Option<Own>> {
         id: MessageId(row.get::<_, Uuid>("id")?),
         // As it was written: what changes it is saved, too.
         body: row.get("original").unwrap_or(None).map_or_else(|| row.get("body"), Ok)?,
+        // In a file of an earlier format there are none.
+        event: row.get("event").unwrap_or_default(),
         written_at: optional_uint(row, "written_at")?,
         queued_at: optional_uint(row, "queued_at")?,
         change: change(row)?,
@@ -386,8 +391,9 @@ fn add(tx: &Tx<'_>, me: &Author, own: &Own, envelope: Option<(EnvelopeId, bool)>
         .sql
         .prepare_cached(
             "INSERT INTO messages
-             (conversation, user, device, id, body, written_at, queued_at, state, envelope, change, target, target_seq)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+             (conversation, user, device, id, body, event, written_at, queued_at, state, envelope, change, target,
+              target_seq)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         )?
         .execute(params![
             own.conversation.as_str(),
@@ -395,6 +401,7 @@ fn add(tx: &Tx<'_>, me: &Author, own: &Own, envelope: Option<(EnvelopeId, bool)>
             me.device.as_str(),
             own.id.0,
             own.body,
+            own.event,
             own.written_at.map(int),
             own.queued_at.map(int),
             state,

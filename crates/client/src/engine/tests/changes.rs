@@ -28,7 +28,7 @@ impl Rig {
         message
     }
 
-    fn delete(&mut self, id: MessageId) {
+    pub(super) fn delete(&mut self, id: MessageId) {
         let now = self.now;
         let ((), outputs) = self.engine().delete(now, id).expect("the delete is written");
         self.take(outputs);

@@ -5,6 +5,7 @@ mod clocks;
 mod conflict;
 mod convergence;
 mod disk;
+mod groups;
 mod link;
 mod marks;
 mod older;
