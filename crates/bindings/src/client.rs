@@ -9,8 +9,8 @@ use tokio::sync::Mutex;
 use crate::model::{list, message_id, number};
 use crate::tokens::Tokens;
 use crate::{
-    Config, Connection, Conversation, Event, Found, FoundPlace, Message, OutboxEntry, PosteError, Recovery, Seen,
-    Start, TokenSource, Window,
+    Config, Connection, Conversation, Event, Found, FoundPlace, Member, Message, OutboxEntry, PosteError, Recovery,
+    Role, Seen, Start, TokenSource, Window,
 };
 
 /// An account on this device.
@@ -25,6 +25,10 @@ fn user(text: &str) -> Result<UserId, PosteError> {
 
 fn conversation_id(text: &str) -> Result<ConversationId, PosteError> {
     ConversationId::new(text).map_err(|wrong| PosteError::invalid("a conversation's id", wrong))
+}
+
+fn users(names: &[String]) -> Result<Vec<UserId>, PosteError> {
+    names.iter().map(|name| user(name)).collect()
 }
 
 fn count(limit: u32) -> usize {
@@ -59,9 +63,45 @@ impl PosteClient {
         Ok(self.client.edit(message_id(&message)?, body).await?.into())
     }
 
-    /// Deletes an own message, for everyone. That is on the disk, and shown, when this returns.
+    /// Deletes an own message for everyone, or as an admin of a group what somebody else wrote there. That is on the
+    /// disk, and shown, when this returns.
     pub async fn delete(&self, message: String) -> Result<(), PosteError> {
         Ok(self.client.delete(message_id(&message)?).await?)
+    }
+
+    /// Begins a group with this title and these users. It can be written to at once, also without a network.
+    pub async fn create_group(&self, title: String, members: Vec<String>) -> Result<Conversation, PosteError> {
+        Ok(self.client.create_group(title, users(&members)?).await?.into())
+    }
+
+    /// Gives a group another title. Like all that is done to a group it is a message: pending, then sent or failed.
+    pub async fn set_title(&self, group: String, title: String) -> Result<Message, PosteError> {
+        Ok(self.client.set_title(conversation_id(&group)?, title).await?.into())
+    }
+
+    /// Adds users to a group.
+    pub async fn add_members(&self, group: String, members: Vec<String>) -> Result<Message, PosteError> {
+        Ok(self.client.add_members(conversation_id(&group)?, users(&members)?).await?.into())
+    }
+
+    /// Removes users from a group.
+    pub async fn remove_members(&self, group: String, members: Vec<String>) -> Result<Message, PosteError> {
+        Ok(self.client.remove_members(conversation_id(&group)?, users(&members)?).await?.into())
+    }
+
+    /// Leaves a group.
+    pub async fn leave(&self, group: String) -> Result<Message, PosteError> {
+        Ok(self.client.leave(conversation_id(&group)?).await?.into())
+    }
+
+    /// Gives a member a role.
+    pub async fn set_role(&self, group: String, member: String, role: Role) -> Result<Message, PosteError> {
+        Ok(self.client.set_role(conversation_id(&group)?, user(&member)?, role.into()).await?.into())
+    }
+
+    /// Who is in a group, as far as this device knows.
+    pub async fn members(&self, group: String) -> Result<Vec<Member>, PosteError> {
+        Ok(list(self.client.members(conversation_id(&group)?).await?))
     }
 
     /// Asks for the next page of history before what is on this device. A change of the conversation tells when it is

@@ -21,6 +21,9 @@ pub enum PosteError {
         /// For people who read logs.
         reason: String,
     },
+    /// The person is not in this group any more.
+    #[error("not in this group any more")]
+    NotInGroup,
     /// This device knows no such conversation, or no own message with this id in that state.
     #[error("{reason}")]
     Unknown {
@@ -51,7 +54,10 @@ impl From<Error> for PosteError {
                 open_elsewhere: matches!(wrong, StoreError::AlreadyOpen { .. }),
                 newer: matches!(wrong, StoreError::Newer { .. }),
             },
-            Error::EmptyBody | Error::BodyTooBig { .. } | Error::Address(_) => Self::Invalid { reason },
+            Error::EmptyBody | Error::BodyTooBig { .. } | Error::BadEvent(_) | Error::Address(_) => {
+                Self::Invalid { reason }
+            }
+            Error::NotInGroup => Self::NotInGroup,
             Error::UnknownConversation | Error::Message { .. } => Self::Unknown { reason },
             Error::Suspended => Self::Suspended,
             Error::Closed => Self::Closed,

@@ -23,8 +23,8 @@ mod tokens;
 pub use client::{PosteClient, PosteEvents};
 pub use error::PosteError;
 pub use model::{
-    Change, ChangeKind, Config, Connection, Conversation, Event, Failure, Found, FoundPlace, Hit, Message, OutboxEntry,
-    OutboxState, Piece, Recovery, Seen, Start, State, WaitingChange, Window,
+    Change, ChangeKind, Config, Connection, Conversation, Event, Failure, Found, FoundPlace, Group, GroupEvent, Hit,
+    Member, Message, OutboxEntry, OutboxState, Piece, Recovery, Role, Seen, Start, State, WaitingChange, Window,
 };
 pub use tokens::{TokenFailure, TokenSource};
 

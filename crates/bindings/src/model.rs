@@ -1,7 +1,7 @@
 //! What crosses the border: the library's values, with ids as strings and numbers as integers.
 
 use poste_client as lib;
-use poste_protocol::{MessageId, Seq};
+use poste_protocol::{self as wire, MessageId, Seq, UserId};
 
 use crate::PosteError;
 
@@ -87,6 +87,121 @@ impl From<lib::Failure> for Failure {
     }
 }
 
+/// What a member of a group may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, uniffi::Enum)]
+pub enum Role {
+    /// Write, and leave.
+    Member,
+    /// Also give the group a title, add and remove users, and give roles.
+    Admin,
+}
+
+impl From<wire::Role> for Role {
+    fn from(role: wire::Role) -> Self {
+        match role {
+            wire::Role::Member => Self::Member,
+            wire::Role::Admin => Self::Admin,
+        }
+    }
+}
+
+impl From<Role> for wire::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Member => Self::Member,
+            Role::Admin => Self::Admin,
+        }
+    }
+}
+
+/// A member of a group.
+#[derive(Debug, Clone, uniffi::Record)]
+pub struct Member {
+    /// Who.
+    pub user: String,
+    /// What they may do.
+    pub role: Role,
+}
+
+impl From<lib::Member> for Member {
+    fn from(member: lib::Member) -> Self {
+        Self { user: member.user.to_string(), role: member.role.into() }
+    }
+}
+
+/// Something that happened to a group.
+#[derive(Debug, Clone, uniffi::Enum)]
+pub enum GroupEvent {
+    /// It began.
+    Created {
+        /// Its title.
+        title: String,
+        /// Who was in, beside the author.
+        members: Vec<String>,
+    },
+    /// It got another title.
+    Titled {
+        /// The title.
+        title: String,
+    },
+    /// Users were added.
+    Added {
+        /// Who.
+        users: Vec<String>,
+    },
+    /// Users were removed.
+    Removed {
+        /// Who.
+        users: Vec<String>,
+    },
+    /// The author left.
+    Left,
+    /// A member got a role.
+    RoleGiven {
+        /// Who.
+        user: String,
+        /// Which.
+        role: Role,
+    },
+    /// Something of a later version.
+    Unknown,
+}
+
+impl From<wire::Event> for GroupEvent {
+    fn from(event: wire::Event) -> Self {
+        let names = |users: Vec<UserId>| users.into_iter().map(String::from).collect();
+        match event {
+            wire::Event::Created { title, members } => Self::Created { title, members: names(members) },
+            wire::Event::Titled { title } => Self::Titled { title },
+            wire::Event::Added { users } => Self::Added { users: names(users) },
+            wire::Event::Removed { users } => Self::Removed { users: names(users) },
+            wire::Event::Left => Self::Left,
+            wire::Event::Role { user, role } => Self::RoleGiven { user: user.into(), role: role.into() },
+            wire::Event::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// What is known of a group.
+#[derive(Debug, Clone, uniffi::Record)]
+pub struct Group {
+    /// Its title, where known.
+    pub title: Option<String>,
+    /// What the person may do in it; nothing while that is not known, and for who is not in.
+    pub role: Option<Role>,
+    /// The person is not in any more.
+    pub left: bool,
+    /// How many are in, while that is known.
+    pub members: Option<u64>,
+}
+
+impl From<lib::GroupView> for Group {
+    fn from(group: lib::GroupView) -> Self {
+        let lib::GroupView { title, role, left, members } = group;
+        Self { title, role: role.map(Into::into), left, members }
+    }
+}
+
 /// A message, with its place in the list and how far it has come.
 #[derive(Debug, Clone, uniffi::Record)]
 pub struct Message {
@@ -98,8 +213,10 @@ pub struct Message {
     pub user: String,
     /// On which device.
     pub device: String,
-    /// What was written.
+    /// What was written. Empty where something happened to a group.
     pub body: String,
+    /// What happened to the group, if this is such a message.
+    pub event: Option<GroupEvent>,
     /// What the author's clock said, in Unix milliseconds. For display only.
     pub written_at: Option<u64>,
     /// How far it has come.
@@ -181,6 +298,7 @@ impl From<lib::Message> for Message {
             user: message.user.to_string(),
             device: message.device.to_string(),
             body: message.body,
+            event: message.event.map(Into::into),
             written_at: message.written_at,
             state: message.state.into(),
             seq: message.seq.map(Seq::get),
@@ -324,6 +442,8 @@ pub struct Conversation {
     pub id: String,
     /// The other user of a direct conversation, where known.
     pub peer: Option<String>,
+    /// What is known of a group.
+    pub group: Option<Group>,
     /// Everything up to here has been taken in.
     pub cursor: u64,
     /// As far back as here (exclusive). While it is greater than 0 there is older history on the server.
@@ -347,6 +467,7 @@ impl From<lib::Conversation> for Conversation {
         Self {
             id: conversation.id.to_string(),
             peer: conversation.peer.map(|peer| peer.to_string()),
+            group: conversation.group.map(Into::into),
             cursor: conversation.cursor.get(),
             oldest: conversation.oldest.get(),
             head: conversation.head.get(),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as Group, Parser, Subcommand};
-use poste_protocol::{DeviceId, Seq, UserId};
+use poste_protocol::{ConversationId, DeviceId, Seq, UserId};
 
 /// Messages from the terminal. What you send is on your disk before anything else happens, and goes out as soon as
 /// there is a network.
@@ -74,7 +74,7 @@ pub(crate) enum Command {
         /// What it says now; `-` reads it from the standard input
         text: String,
     },
-    /// Delete one of your messages, for everyone; wait for the acknowledgement
+    /// Delete one of your messages, or of a group that you are an admin of, for everyone; wait for the acknowledgement
     Delete {
         /// Seconds to wait
         #[arg(long, default_value_t = 10)]
@@ -120,6 +120,11 @@ pub(crate) enum Command {
     },
     /// List the conversations
     Conversations,
+    /// Groups: begin one, and say who is in
+    Group {
+        #[command(subcommand)]
+        what: GroupCommand,
+    },
     /// Show what is not acknowledged yet
     Outbox,
     /// Send a failed message or change again
@@ -157,8 +162,108 @@ pub(crate) enum Command {
     },
 }
 
+/// What is done to a group. It is a message, and waits for its acknowledgement like one.
+#[derive(Debug, Subcommand)]
+pub(crate) enum GroupCommand {
+    /// Begin a group; prints its id
+    Create {
+        /// Its title
+        #[arg(long)]
+        title: String,
+        /// Who is in, beside you
+        users: Vec<UserId>,
+    },
+    /// Add users
+    Add {
+        /// The group's id
+        group: ConversationId,
+        /// Whom
+        #[arg(required = true)]
+        users: Vec<UserId>,
+    },
+    /// Remove users
+    Remove {
+        /// The group's id
+        group: ConversationId,
+        /// Whom
+        #[arg(required = true)]
+        users: Vec<UserId>,
+    },
+    /// Leave it
+    Leave {
+        /// The group's id
+        group: ConversationId,
+    },
+    /// Give it another title
+    Title {
+        /// The group's id
+        group: ConversationId,
+        /// The title
+        title: String,
+    },
+    /// Give a member a role
+    Role {
+        /// The group's id
+        group: ConversationId,
+        // Not `user`: that is the option which says whose account it is.
+        /// Whom
+        #[arg(value_name = "USER")]
+        member: UserId,
+        /// Which
+        role: RoleName,
+    },
+    /// Send a message to it; wait for its acknowledgement
+    Send {
+        /// The group's id
+        group: ConversationId,
+        /// What to say
+        text: String,
+    },
+    /// Show it
+    Show {
+        /// The group's id
+        group: ConversationId,
+        /// How many messages, at most
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+    /// Who is in
+    Members {
+        /// The group's id
+        group: ConversationId,
+    },
+}
+
+/// A role, as it is typed.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum RoleName {
+    /// Writes, and leaves
+    Member,
+    /// Also says who is in, and what the group is called
+    Admin,
+}
+
 /// A number of the log.
 fn seq(text: &str) -> Result<Seq, String> {
     let number: u64 = text.parse().map_err(|wrong| format!("{wrong}"))?;
     Seq::new(number).map_err(|invalid| invalid.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn no_argument_of_a_command_is_taken_for_an_option_of_all() {
+        let id = ConversationId::group();
+        let args = Args::parse_from(["poste", "--user", "ann", "group", "role", id.as_str(), "ben", "admin"]);
+        assert_eq!(args.whose.user.as_ref().map(UserId::as_str), Some("ann"));
+        let Command::Group { what: GroupCommand::Role { member, .. } } = args.command else {
+            panic!("another command")
+        };
+        assert_eq!(member.as_str(), "ben");
+        Args::command().debug_assert();
+    }
 }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::account::{Account, Unavailable};
 use crate::args::{Args, Command};
-use crate::{lines, print, screen, signals};
+use crate::{groups, lines, print, screen, signals};
 
 /// Not acknowledged in time; nothing is lost.
 const NOT_YET: u8 = 3;
@@ -54,6 +54,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 print::list(&store.read()?.conversations()?, json, print::conversation)?;
             }
         }
+        Command::Group { what } => return groups::run(&account, what, json).await,
         Command::Outbox => {
             if let Some(mut store) = account.read()? {
                 print::list(&store.read()?.outbox_entries()?, json, print::outbox)?;
@@ -116,10 +117,22 @@ fn typed(text: String) -> anyhow::Result<String> {
 
 async fn send(account: &Account, to: UserId, text: String, wait: u64, json: bool) -> anyhow::Result<ExitCode> {
     let text = typed(text)?;
+    let client = account.open(!account.settings.offline).await?;
+    let events = client.events();
+    let message = client.send(Target::User(to), text).await?;
+    settle(account, client, events, message, wait, json).await
+}
+
+/// Waits until a message is acknowledged or refused, prints it, and says what that means.
+pub(crate) async fn settle(
+    account: &Account,
+    client: Client,
+    mut events: Events,
+    mut message: Message,
+    wait: u64,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let online = !account.settings.offline;
-    let client = account.open(online).await?;
-    let mut events = client.events();
-    let mut message = client.send(Target::User(to), text).await?;
     let until = Instant::now() + Duration::from_secs(wait);
     while online && message.state == State::Pending {
         match timeout_at(until, events.next()).await {

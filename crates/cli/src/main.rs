@@ -3,6 +3,7 @@
 mod account;
 mod args;
 mod commands;
+mod groups;
 mod harmless;
 mod lines;
 mod print;
@@ -72,7 +73,8 @@ fn kind(wrong: &anyhow::Error) -> &'static str {
         Some(Error::Store(_)) => "store",
         Some(Error::UnknownConversation) => "unknown_conversation",
         Some(Error::Message { .. }) => "message",
-        Some(Error::EmptyBody | Error::BodyTooBig { .. }) => "body",
+        Some(Error::EmptyBody | Error::BodyTooBig { .. } | Error::BadEvent(_)) => "body",
+        Some(Error::NotInGroup) => "not_in_group",
         _ if wrong.is::<StoreError>() => "store",
         _ => "failed",
     }

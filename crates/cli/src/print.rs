@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use poste_client::{
-    Change, ChangeKind, Connection, Conversation, Failure, Message, OutboxEntry, OutboxState, Seen, State,
+    Change, ChangeKind, Connection, Conversation, Failure, Member, Message, OutboxEntry, OutboxState, Seen, State,
     WaitingChange,
 };
-use poste_protocol::UserId;
+use poste_protocol::{Event as GroupEvent, Role, UserId};
 use serde::Serialize;
 
 use crate::{harmless, time};
@@ -62,6 +62,9 @@ pub(crate) fn message(message: &Message, me: &UserId) -> String {
 
 /// What a message says, as it was written.
 pub(crate) fn said(message: &Message) -> String {
+    if let Some(happened) = &message.event {
+        return event(happened);
+    }
     match message.edited_at {
         _ if message.deleted => "(deleted)".to_owned(),
         Some(_) => format!("{} (edited)", message.body),
@@ -81,6 +84,37 @@ pub(crate) fn change(change: &WaitingChange) -> String {
         Some(failure) => format!("✗ {what} failed ({})", self::failure(failure)),
         None => format!("◷ {what}"),
     }
+}
+
+/// What happened to a group, in words that follow the author's name.
+pub(crate) fn event(event: &GroupEvent) -> String {
+    let names = |users: &[UserId]| users.iter().map(UserId::as_str).collect::<Vec<_>>().join(", ");
+    match event {
+        GroupEvent::Created { title, members } if members.is_empty() => format!("* created \"{title}\""),
+        GroupEvent::Created { title, members } => format!("* created \"{title}\" with {}", names(members)),
+        GroupEvent::Titled { title } => format!("* called it \"{title}\""),
+        GroupEvent::Added { users } => format!("* added {}", names(users)),
+        GroupEvent::Removed { users } => format!("* removed {}", names(users)),
+        GroupEvent::Left => "* left".to_owned(),
+        GroupEvent::Role { user, role: Role::Admin } => format!("* made {user} an admin"),
+        GroupEvent::Role { user, role: Role::Member } => format!("* made {user} a member"),
+        GroupEvent::Unknown => "* did something that this version does not know".to_owned(),
+    }
+}
+
+/// One line for a member of a group.
+pub(crate) fn member(member: &Member) -> String {
+    match member.role {
+        Role::Admin => format!("{}  admin", member.user),
+        Role::Member => member.user.to_string(),
+    }
+}
+
+/// How a conversation is called: by its peer, its title, or its id.
+pub(crate) fn name(conversation: &Conversation) -> String {
+    let title = conversation.group.as_ref().and_then(|group| group.title.clone());
+    let name = conversation.peer.as_ref().map(ToString::to_string).or(title);
+    name.map_or_else(|| conversation.id.to_string(), |name| harmless::line(&name))
 }
 
 /// Why something was refused: the code of the wire, and the server's words.
@@ -138,13 +172,18 @@ pub(crate) fn nobody_reads(wrong: &anyhow::Error) -> bool {
 
 /// One line for a conversation.
 pub(crate) fn conversation(conversation: &Conversation) -> String {
-    let name = conversation.peer.as_ref().map_or(conversation.id.as_str(), UserId::as_str);
+    let name = name(conversation);
     let mut line = format!("{name:<20}  up to {}", conversation.cursor);
     if conversation.head > conversation.cursor {
         line = format!("{line} of {}", conversation.head);
     }
     if conversation.unread > 0 {
         line = format!("{line}, {} unread", conversation.unread);
+    }
+    match &conversation.group {
+        Some(group) if group.left => line = format!("{line}, left"),
+        Some(_) => line = format!("{line}, {}", conversation.id),
+        None => {}
     }
     if conversation.unsettled > 0 {
         line = format!("{line}, {} not sent", conversation.unsettled);
@@ -222,6 +261,7 @@ mod tests {
                 user: bob.clone(),
                 device: DeviceId::new("laptop").expect("a valid name"),
                 body: "two\nlines and \u{1b}[31mred".into(),
+                event: None,
                 written_at: None,
                 state: State::Delivered,
                 seq: Some(Seq::ZERO.next()),

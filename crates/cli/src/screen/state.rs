@@ -16,6 +16,7 @@ const NOTICE: u64 = 6_000;
 
 /// What happens to the screen.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub(crate) enum Input {
     /// A key was pressed.
     Key(KeyEvent),

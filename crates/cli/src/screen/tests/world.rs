@@ -44,6 +44,7 @@ impl Log {
         Conversation {
             id: self.id.clone(),
             peer: Some(self.peer.clone()),
+            group: None,
             cursor: self.head,
             oldest: self.oldest,
             head: self.head,
@@ -128,6 +129,7 @@ impl World {
             user: if own { user("alice") } else { log.peer.clone() },
             device: DeviceId::new("phone").expect("a valid name"),
             body: body.into(),
+            event: None,
             written_at: Some(at),
             state,
             seq: placed.then_some(log.head),
