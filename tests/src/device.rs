@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use futures::{SinkExt, StreamExt};
 use poste_protocol::{
-    Author, Away, Cell, Code, ConversationId, DeliveryItem, DeviceId, Envelope, EnvelopeId, ErrorFrame, Fetch,
-    FromServer, Hello, List, ListPage, Mark, MarkFrame, MarkResult, MemberMark, Outcome, Page, PresenceNews, Reference,
-    Refusal, Request, SendFrame, Seq, Submission, Typing, TypingNews, UserId, Verdict, Watch, Watching, Welcome,
-    limits,
+    Author, Away, Cell, Code, ConversationId, DeliveryItem, DeviceId, Envelope, EnvelopeId, ErrorFrame, Event, Fetch,
+    FromServer, Hello, List, ListPage, Mark, MarkFrame, MarkResult, MemberMark, MembersFrame, MembersPage, Outcome,
+    Page, PresenceNews, Reference, Refusal, Request, SendFrame, Seq, Submission, Typing, TypingNews, UserId, Verdict,
+    Watch, Watching, Welcome, limits,
 };
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
@@ -297,6 +297,36 @@ impl Device {
         (envelope, accepted)
     }
 
+    /// The device's next envelope to a group, with one message.
+    pub fn says(&mut self, group: &ConversationId, body: &str) -> Envelope {
+        let number = self.numbers.entry(group.clone()).or_default();
+        *number += 1;
+        envelope(group, None, *number, &[body])
+    }
+
+    /// The device's next envelope to a group, with an event.
+    pub fn does(&mut self, group: &ConversationId, event: Event) -> Envelope {
+        let mut envelope = self.says(group, "");
+        envelope.messages[0].event = Some(event);
+        envelope
+    }
+
+    /// A page of a group's members.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    ///
+    /// # Panics
+    /// When something else is answered.
+    pub async fn members(&mut self, group: &ConversationId, after: Option<UserId>) -> Result<MembersPage, ErrorFrame> {
+        let (reference, conversation) = (self.reference(), group.clone());
+        match self.ask(&Request::Members(MembersFrame { reference, conversation, after })).await {
+            FromServer::Members(page) => Ok(page),
+            FromServer::Error(error) => Err(error),
+            other => panic!("members is answered with {other:?}"),
+        }
+    }
+
     /// What comes after a cursor.
     ///
     /// # Errors
@@ -530,6 +560,7 @@ fn reference_of(request: &Request) -> &Reference {
         Request::Fetch(f) => &f.reference,
         Request::List(f) => &f.reference,
         Request::Mark(f) => &f.reference,
+        Request::Members(f) => &f.reference,
     }
 }
 

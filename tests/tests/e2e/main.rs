@@ -9,6 +9,7 @@ mod contract;
 mod delivery_queue;
 mod expiry;
 mod frames;
+mod groups;
 mod history;
 mod holes;
 mod latency;

@@ -8,7 +8,7 @@ use poste_domain::{
     append::{Append, Settings},
     ports::{Head, Placement, Placing, Slot, Terms},
 };
-use poste_protocol::{Author, ConversationId, DeviceId, EnvelopeId, Number, Outcome, Submission};
+use poste_protocol::{Author, ConversationId, DeviceId, EnvelopeId, Number, Outcome, Seq, Submission};
 use poste_sim::contract::Ports;
 use poste_tests::{Deployment, envelope, next_after, now_ms, seq, submission};
 use uuid::Uuid;
@@ -35,7 +35,7 @@ async fn every_write_that_is_made_twice_counts_once() {
     ports.heads.create(&conversation, Retention::FOREVER, 1).await.expect("made once");
     let place = async |lane: &LaneKey, claim: Claim| {
         let (conversation, terms, retention) = (&conversation, Terms::Next, Retention::FOREVER);
-        let placement = Placement { conversation, lane, claim, terms, now_ms: 1, retention };
+        let placement = Placement { conversation, lane, claim, terms, now_ms: 1, retention, roster: None };
         ports.heads.place(&placement).await.expect("a placing")
     };
     let author = |n: usize| Author {
@@ -50,7 +50,7 @@ async fn every_write_that_is_made_twice_counts_once() {
     let before = head(&ports, &conversation).await.head;
     let (key, claim) = (LaneKey::of(&author(99)), claim(1, 2));
     let second_range = before.plus(3);
-    assert_eq!(place(&key, claim).await, Placing::Placed(second_range));
+    assert_eq!(place(&key, claim).await, Placing::Placed { first: second_range, roster: Seq::ZERO });
     assert_eq!(head(&ports, &conversation).await.head, before.plus(4));
     assert_eq!(ports.heads.lane(&conversation, &key).await.expect("a look"), Some(Lane::taken(&claim, second_range)));
 
