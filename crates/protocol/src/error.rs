@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Number, Seq};
+use crate::{ConversationId, Number, Seq};
 
 /// Why something was refused. Closed: a new code is a new version of the protocol's document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -44,9 +44,14 @@ impl Code {
         matches!(self, Self::Busy | Self::Unavailable | Self::TokenExpired)
     }
 
-    /// Whether the server remembers the refusal and never takes the envelope: what is in it may go in another one.
-    pub fn is_for_good(self) -> bool {
-        matches!(self, Self::Expired | Self::NoTarget)
+    /// Whether the server never takes the envelope that it refused with this in the conversation: what is in it may go
+    /// in another one.
+    pub fn is_for_good(self, conversation: &ConversationId) -> bool {
+        match self {
+            Self::Expired | Self::NoTarget => true,
+            Self::NotMember | Self::NotAllowed | Self::TooMany => conversation.is_group(),
+            _ => false,
+        }
     }
 }
 

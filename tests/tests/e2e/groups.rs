@@ -59,7 +59,7 @@ async fn who_was_removed_hears_nothing_more() {
     bobs.sends(&warm).await;
     carols.hears(&warm).await;
     let removes = phone.does(&group, Event::Removed { users: vec![bob.clone()] });
-    let removed = seq(phone.sends(&removes).await.seq);
+    let out = seq(phone.sends(&removes).await.seq);
     for n in 0..5 {
         let secret = phone.says(&group, &format!("secret {n}"));
         phone.sends(&secret).await;
@@ -70,15 +70,15 @@ async fn who_was_removed_hears_nothing_more() {
     bobs.hears(&removes).await;
     bobs.hello().await;
     let last = bobs.heard(&group).iter().map(|cell| cell.seq).max();
-    assert_eq!(last, Some(removed), "the removal is the last that he hears of");
-    assert!(bobs.heard_marks(&group).iter().all(|mark| mark.delivered <= removed));
+    assert_eq!(last, Some(out), "the removal is the last that he hears of");
+    assert!(bobs.heard_marks(&group).iter().all(|mark| mark.delivered <= out));
     let late = bobs.says(&group, "am I still here?");
     assert_eq!(bobs.submit(submission(&late)).await.expect_err("refused").code, Code::NotMember);
     assert_eq!(read(&mut bobs, &group).await, [1, 2, 3]);
     let page = bobs.fetch(&group, seq(0), None).await.expect("a page");
-    assert_eq!((page.head, page.through), (removed, removed));
+    assert_eq!((page.head, page.through), (out, out));
     let summary = bobs.list(None).await.conversations.remove(0);
-    assert_eq!(summary.head, removed);
+    assert_eq!(summary.head, out);
     assert!(summary.group.expect("a group").left);
     assert_eq!(bobs.members(&group, None).await.expect_err("refused").refusal.code, Code::NotMember);
 }

@@ -1,6 +1,6 @@
 //! What the application asks for. Each is one transaction, and on the disk when it returns.
 
-use poste_protocol::{Code, ConversationId, MessageId, Seq};
+use poste_protocol::{ConversationId, MessageId, Seq};
 
 use super::turn::Turn;
 use super::{Engine, Now, Output, Rules};
@@ -127,10 +127,7 @@ impl Rules {
     }
 }
 
-/// Whether the server remembers that it has refused the message's envelope.
+/// Whether the server never takes the message's envelope.
 fn is_for_good(message: &Message) -> bool {
-    let code = message.failure.as_ref().map(|failure| failure.code);
-    let of_group =
-        message.conversation.is_group() && matches!(code, Some(Code::NotMember | Code::NotAllowed | Code::TooMany));
-    of_group || code.is_some_and(Code::is_for_good)
+    message.failure.as_ref().is_some_and(|failure| failure.code.is_for_good(&message.conversation))
 }

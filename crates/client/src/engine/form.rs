@@ -71,10 +71,13 @@ impl Rules {
         Builder::from_unix_timestamp_millis(turn.now.wall, &random).into_uuid()
     }
 
+    pub(super) fn fresh_message_id(&mut self, turn: &Turn<'_>) -> MessageId {
+        MessageId(self.fresh_uuid(turn))
+    }
+
     /// A message, or the content of a change, as it is written now.
     pub(super) fn fresh_message(&mut self, turn: &Turn<'_>, body: impl Into<String>) -> Message {
-        let id = MessageId(self.fresh_uuid(turn));
-        Message { written_at: Some(turn.now.wall), ..Message::new(id, body) }
+        Message { written_at: Some(turn.now.wall), ..Message::new(self.fresh_message_id(turn), body) }
     }
 
     /// Forms the conversation's next envelope from what is pending, and puts it under way.

@@ -83,7 +83,7 @@ impl Rules {
         event: Event,
     ) -> Result<Result<Message, Error>, StoreError> {
         let written_at = Some(turn.now.wall);
-        let message = Written { written_at, ..Written::of_event(MessageId(self.fresh_uuid(turn)), event) };
+        let message = Written { written_at, ..Written::of_event(self.fresh_message_id(turn), event) };
         self.write_message(turn, id, &message)
     }
 

@@ -226,7 +226,7 @@ impl Rules {
                 turn.conversation_changed(id);
                 if row.is_under_way() {
                     self.forget_sending(id);
-                    if refusal.code.is_for_good() {
+                    if refusal.code.is_for_good(id) {
                         // The refusal stands in the lane, and the next envelope goes on from there.
                         turn.tx.set_resolved(id, None)?;
                     }
