@@ -149,6 +149,7 @@ async fn a_fresh_device_knows_changes_before_what_they_change() {
     let (alice, bob) = (deployment.user("alice"), deployment.user("bob"));
     let conversation = ConversationId::direct(&alice, &bob);
     let mut phone = deployment.device(&alice, "phone").await;
+    let mut tablet = deployment.device(&bob, "tablet").await;
     let first = phone.writes_all(&bob, &["helo", "a secret"]);
     phone.sends(&first).await;
     for part in 0..8 {
@@ -160,6 +161,8 @@ async fn a_fresh_device_knows_changes_before_what_they_change() {
     let target = MessagePlace { seq: seq(2), id: first.messages[1].id };
     let delete = deleting(phone.writes(&bob, "-"), target);
     phone.sends(&delete).await;
+    // A first message that is still in the queue would come live, and the device would begin there.
+    tablet.hears(&delete).await;
 
     let folder = tempfile::tempdir().expect("a folder");
     let mut config = account(&deployment.stack().socket_url, folder.path(), &bob, "fresh");
