@@ -222,7 +222,7 @@ impl Device {
     /// When it is not welcome.
     pub async fn hello(&mut self) -> Welcome {
         let reference = self.reference();
-        match self.ask(&Request::Hello(Hello { reference })).await {
+        match self.ask(&Request::Hello(Hello::new(reference))).await {
             FromServer::Welcome(welcome) => welcome,
             other => panic!("hello is answered with {other:?}"),
         }

@@ -78,6 +78,7 @@ impl Session {
             user: caller.author.user.clone(),
             device: caller.author.device.clone(),
             now: self.clock.now_ms(),
+            push: None,
         }
     }
 }

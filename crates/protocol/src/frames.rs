@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     Away, Cell, Code, ConversationId, DeviceId, EnvelopeId, GroupSummary, InvalidId, Mark, MemberMark, MembersFrame,
-    MembersPage, Page, PresenceNews, Refusal, Seq, Submission, Typing, TypingNews, UserId, Watch, Watching, limits,
+    MembersPage, MuteFrame, Muted, Page, PresenceNews, PushAnswer, PushFrame, PushStatus, Refusal, Seq, Submission,
+    Typing, TypingNews, UserId, Watch, Watching, WokenBy, limits,
 };
 
 /// What ties an answer to its request: 1 to 64 characters of the device's choice.
@@ -74,6 +75,10 @@ pub enum Request {
     Typing(Typing),
     /// Who is in a group? Answer: [`MembersPage`].
     Members(MembersFrame),
+    /// Where this device can be woken, or that it shall not be. Answer: [`PushAnswer`].
+    Push(PushFrame),
+    /// Wakes nobody of this user for a conversation, until a time. Answer: [`Muted`].
+    Mute(MuteFrame),
 }
 
 /// See [`Request::Hello`].
@@ -82,6 +87,24 @@ pub struct Hello {
     /// Comes back in the answer.
     #[serde(rename = "ref")]
     pub reference: Reference,
+    /// The device has registered a push token and asks how it stands. Also says that it is awake: pushes need not be
+    /// held back for it any more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub push: bool,
+    /// The push that woke it, said once. Only counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub woken_by: Option<WokenBy>,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+impl Hello {
+    /// Only: is anybody there?
+    pub fn new(reference: Reference) -> Self {
+        Self { reference, push: false, woken_by: None }
+    }
 }
 
 /// See [`Request::Send`].
@@ -151,6 +174,10 @@ pub enum FromServer {
     Marked(Marked),
     /// Answers `members`.
     Members(MembersPage),
+    /// Answers `push`.
+    Push(PushAnswer),
+    /// Answers `mute`.
+    Muted(Muted),
     /// Not asked for: what others wrote, and how far they are.
     Delivery(Delivery),
     /// Answers `watch`.
@@ -179,6 +206,8 @@ impl FromServer {
             Self::Marked(f) => Some(&f.reference),
             Self::Watching(f) => Some(&f.reference),
             Self::Members(f) => Some(&f.reference),
+            Self::Push(f) => Some(&f.reference),
+            Self::Muted(f) => Some(&f.reference),
             Self::Error(f) => f.reference.as_ref(),
             Self::Delivery(_) | Self::Presence(_) | Self::Typing(_) | Self::Replaced(_) | Self::Unknown => None,
         }
@@ -197,6 +226,9 @@ pub struct Welcome {
     pub device: DeviceId,
     /// The server's clock, in Unix milliseconds.
     pub now: u64,
+    /// Whether the device is woken, if it asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push: Option<PushStatus>,
 }
 
 /// What became of each envelope of a `send`, in the same order.

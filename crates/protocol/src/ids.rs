@@ -154,6 +154,10 @@ uuid_id!(
     /// A message, named by the device when it is written.
     MessageId
 );
+uuid_id!(
+    /// A push, named by the server when it is made.
+    PushId
+);
 
 macro_rules! count {
     ($(#[$doc:meta])* $name:ident, $what:literal, $least:literal) => {

@@ -17,6 +17,7 @@ mod ids;
 pub mod limits;
 mod mark;
 mod presence;
+mod push;
 
 pub use cell::{Author, Cell, Page};
 pub use envelope::{Envelope, Message, MessagePlace, Resolved, Submission};
@@ -26,6 +27,9 @@ pub use frames::{
     Outcome, Reference, Replaced, Request, SendFrame, Sent, Summary, Verdict, Welcome, parse,
 };
 pub use group::{Event, GroupMember, GroupSummary, MembersFrame, MembersPage, Role};
-pub use ids::{ConversationId, DeviceId, EnvelopeId, InvalidId, MessageId, Number, Seq, UserId};
+pub use ids::{ConversationId, DeviceId, EnvelopeId, InvalidId, MessageId, Number, PushId, Seq, UserId};
 pub use mark::{Mark, MemberMark};
 pub use presence::{Away, PresenceNews, Typing, TypingNews, UserPresence, Watch, Watching};
+pub use push::{
+    MuteFrame, Muted, Platform, ProviderToken, PushAnswer, PushFrame, PushStatus, PushStyle, PushToken, WokenBy,
+};

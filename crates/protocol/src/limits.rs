@@ -44,6 +44,9 @@ pub const DEVICE_ID: usize = 64;
 /// Characters of a conversation id.
 pub const CONVERSATION_ID: usize = 64;
 
+/// Characters of a push token, as long as those of FCM may be.
+pub const PUSH_TOKEN: usize = 4096;
+
 /// Characters of a frame's `ref`.
 pub const REFERENCE: usize = 64;
 

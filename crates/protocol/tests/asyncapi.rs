@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 const VERSION: &str = "1.0";
 
 /// Which frame answers which request, by `action` and `type`. Each of these may also be answered by an `error`.
-const ANSWERS: [(&str, &str); 7] = [
+const ANSWERS: [(&str, &str); 9] = [
     ("hello", "welcome"),
     ("send", "sent"),
     ("fetch", "page"),
@@ -23,6 +23,8 @@ const ANSWERS: [(&str, &str); 7] = [
     ("mark", "marked"),
     ("watch", "watching"),
     ("members", "members"),
+    ("push", "push"),
+    ("mute", "muted"),
 ];
 
 /// Requests that are not answered, not even with an error.
@@ -128,6 +130,7 @@ fn the_table_of_limits_is_that_of_the_code() {
         USER_ID,
         DEVICE_ID,
         CONVERSATION_ID,
+        PUSH_TOKEN,
         REFERENCE,
         INTEGER
     ];

@@ -3,9 +3,10 @@
 use poste_protocol::{
     Author, Away, Cell, Code, ConversationId, Delivery, DeliveryItem, DeviceId, Envelope, EnvelopeId, ErrorFrame,
     Event, Fetch, FromServer, GroupMember, GroupSummary, Hello, LanePlace, List, ListPage, Mark, MarkFrame, MarkResult,
-    Marked, MemberMark, MembersFrame, MembersPage, Message, MessageId, MessagePlace, Number, Outcome, Page,
-    PresenceNews, Reference, Refusal, Replaced, Request, Resolved, Role, SendFrame, Sent, Seq, Submission, Summary,
-    Typing, TypingNews, UserId, UserPresence, Verdict, Watch, Watching, Welcome, limits, parse,
+    Marked, MemberMark, MembersFrame, MembersPage, Message, MessageId, MessagePlace, MuteFrame, Muted, Number, Outcome,
+    Page, Platform, PresenceNews, ProviderToken, PushAnswer, PushFrame, PushId, PushStatus, PushStyle, PushToken,
+    Reference, Refusal, Replaced, Request, Resolved, Role, SendFrame, Sent, Seq, Submission, Summary, Typing,
+    TypingNews, UserId, UserPresence, Verdict, Watch, Watching, Welcome, WokenBy, limits, parse,
 };
 use uuid::Uuid;
 
@@ -82,7 +83,16 @@ fn here() -> UserPresence {
 fn requests() {
     let conversation = conversation();
     insta::assert_json_snapshot!([
-        Request::Hello(Hello { reference: reference() }),
+        Request::Hello(Hello::new(reference())),
+        Request::Hello(Hello {
+            reference: reference(),
+            push: true,
+            woken_by: Some(WokenBy {
+                conversation: conversation.clone(),
+                seq: Some(seq(15)),
+                push: Some(PushId(Uuid::from_u128(5))),
+            }),
+        }),
         Request::Send(SendFrame {
             reference: reference(),
             submissions: vec![
@@ -132,7 +142,17 @@ fn requests() {
         }),
         Request::Watch(Watch { reference: reference(), conversations: vec![conversation.clone()] }),
         Request::Away(Away {}),
-        Request::Typing(Typing { conversation }),
+        Request::Typing(Typing { conversation: conversation.clone() }),
+        Request::Push(PushFrame {
+            reference: reference(),
+            token: Some(PushToken {
+                platform: Platform::ApnsSandbox,
+                token: ProviderToken::new("0a1b").expect("valid"),
+                style: PushStyle::Background,
+            }),
+        }),
+        Request::Push(PushFrame { reference: reference(), token: None }),
+        Request::Mute(MuteFrame { reference: reference(), conversation, until: Some(1_790_000_000_000) }),
     ]);
 }
 
@@ -140,7 +160,13 @@ fn requests() {
 fn answers_and_news() {
     let lane = LanePlace { number: number(4), seq: seq(40) };
     insta::assert_json_snapshot!([
-        FromServer::Welcome(Welcome { reference: reference(), user: user("alice"), device: device("phone"), now: 1 }),
+        FromServer::Welcome(Welcome {
+            reference: reference(),
+            user: user("alice"),
+            device: device("phone"),
+            now: 1,
+            push: Some(PushStatus::Renew),
+        }),
         FromServer::Sent(Sent {
             reference: reference(),
             verdicts: vec![
@@ -190,6 +216,8 @@ fn answers_and_news() {
                 },
             ],
         }),
+        FromServer::Push(PushAnswer { reference: reference(), status: PushStatus::Registered }),
+        FromServer::Muted(Muted { reference: reference(), conversation: conversation() }),
         FromServer::Delivery(Delivery {
             items: vec![DeliveryItem { conversation: conversation(), cells: vec![cell()], marks: vec![member_mark()] }],
         }),
@@ -258,6 +286,16 @@ fn bad_frames_are_named_and_keep_their_ref() {
         assert_eq!(error.reference.as_ref().map(Reference::as_str), reference, "{text}");
         assert!(!error.refusal.retryable, "{text}");
     }
+}
+
+#[test]
+fn push_tokens_are_held_against_their_form_and_are_not_shown() {
+    for bad in ["", "a b", "é", "a\n", &"x".repeat(limits::PUSH_TOKEN + 1)] {
+        let quoted = serde_json::to_string(bad).expect("a string");
+        assert!(serde_json::from_str::<ProviderToken>(&quoted).is_err(), "{bad:?}");
+    }
+    let token = ProviderToken::new("secret".repeat(10)).expect("valid");
+    assert_eq!(format!("{token:?}"), "ProviderToken(60 characters)");
 }
 
 #[test]

@@ -220,7 +220,7 @@ impl Rules {
     }
 
     fn say_hello(&mut self, turn: &mut Turn<'_>) {
-        self.ask(turn, Question::Hello, |reference| Request::Hello(Hello { reference }));
+        self.ask(turn, Question::Hello, |reference| Request::Hello(Hello::new(reference)));
     }
 
     /// The next moment at which something is due by itself.

@@ -37,6 +37,7 @@ impl Server {
         match serde_json::from_str(text).expect("devices send well-formed requests") {
             Request::Watch(_) | Request::Away(_) | Request::Typing(_) => unreachable!("nobody looks"),
             Request::Members(_) => unreachable!("there are no groups"),
+            Request::Push(_) | Request::Mute(_) => unreachable!("nobody sleeps"),
             Request::Hello(hello) => (
                 json!({"type": "welcome", "ref": hello.reference, "user": by.user, "device": by.device, "now": 1}),
                 Vec::new(),
