@@ -3,6 +3,7 @@
 
 mod callback;
 mod connections;
+mod devices;
 pub mod gateway;
 mod heads;
 mod item;
@@ -12,10 +13,13 @@ mod members;
 mod parts;
 mod presence;
 pub mod queue;
+mod sns;
 mod trouble;
+pub mod wake_queue;
 
 pub use callback::GatewayCallback;
 pub use connections::ConnectionsTable;
+pub use devices::DevicesTable;
 pub use heads::HeadsTable;
 pub use log::LogTable;
 pub use marks::MarksTable;
@@ -23,3 +27,5 @@ pub use members::MembersTable;
 pub use parts::{MissingVariable, Parts, SystemClock, start_log, variable};
 pub use presence::PresenceTable;
 pub use queue::DeliveryQueue;
+pub use sns::SnsPusher;
+pub use wake_queue::WakeQueue;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::{Client, operation::query::builders::QueryFluentBuilder, types::AttributeValue};
 use poste_domain::{
     Farewell, Interval, Member, Membership, Trouble,
-    ports::{Belonging, Belongings, Group, Members, MembersSlice, Result, Roster},
+    ports::{Belonging, Belongings, Candidate, Group, Members, MembersSlice, Mutes, Result, Roster},
 };
 use poste_protocol::{ConversationId, Role, Seq, UserId};
 
@@ -265,6 +265,39 @@ fn to_group(item: &Item) -> Result<Group> {
         members: fields.number("members")?,
         admins: fields.number("admins")?,
     })
+}
+
+#[async_trait]
+impl Mutes for MembersTable {
+    async fn mute(&self, conversation: &ConversationId, user: &UserId, until_ms: u64) -> Result<bool> {
+        let muted = self
+            .client
+            .update_item()
+            .table_name(&self.members)
+            .set_key(Some(key(conversation, user.as_str())))
+            .update_expression("SET muted_until = :until")
+            .condition_expression("attribute_exists(conversation)")
+            .expression_attribute_values(":until", number(until_ms))
+            .send()
+            .await;
+        match muted {
+            Ok(_) => Ok(true),
+            Err(error) if lost_condition(&error) => Ok(false),
+            Err(error) => Err(trouble("members.mute", &error)),
+        }
+    }
+
+    async fn candidates(&self, conversation: &ConversationId, users: &[UserId]) -> Result<Vec<Candidate>> {
+        let keys = users.iter().map(|user| key(conversation, user.as_str())).collect();
+        let items = batch_get("members.candidates", &self.client, &self.members, keys).await?;
+        let candidate = |item: &Item| {
+            let fields = Fields::of("members.candidates", item);
+            let muted = fields.maybe("muted_until").map(|_| fields.number("muted_until")).transpose()?;
+            let (user, membership) = (fields.parsed("user")?, to_membership(item)?);
+            Ok(Candidate { user, membership, muted_until_ms: muted.unwrap_or(0) })
+        };
+        items.iter().map(candidate).collect()
+    }
 }
 
 fn from_membership(membership: &Membership) -> AttributeValue {

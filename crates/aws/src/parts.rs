@@ -1,6 +1,7 @@
 //! Configuration: clients with timeouts, and the ports on the tables and queues that the environment names.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -17,13 +18,17 @@ use poste_domain::{
     ports::Clock,
     presence::Presences,
     read::Read,
+    registration::Registry,
     roll::Roll,
     session::Session,
+    wake::{self, Alarms, Waking},
 };
+use poste_protocol::Platform;
 
 use crate::{
-    callback::GatewayCallback, connections::ConnectionsTable, heads::HeadsTable, log::LogTable, marks::MarksTable,
-    members::MembersTable, presence::PresenceTable, queue::DeliveryQueue,
+    callback::GatewayCallback, connections::ConnectionsTable, devices::DevicesTable, heads::HeadsTable, log::LogTable,
+    marks::MarksTable, members::MembersTable, presence::PresenceTable, queue::DeliveryQueue, sns::SnsPusher,
+    wake_queue::WakeQueue,
 };
 
 /// One attempt at a call: a hundred times what a healthy one takes.
@@ -64,6 +69,11 @@ pub fn variable(name: &'static str) -> Result<String, MissingVariable> {
 fn days(name: &'static str) -> Result<u64, MissingVariable> {
     let days: u64 = variable(name)?.parse().map_err(|_| MissingVariable(name))?;
     Ok(days.saturating_mul(24 * 3600 * 1000))
+}
+
+/// A whole number from the environment.
+fn whole(name: &'static str) -> Result<u64, MissingVariable> {
+    variable(name)?.parse().map_err(|_| MissingVariable(name))
 }
 
 /// How long messages are kept.
@@ -199,6 +209,62 @@ impl Parts {
         Ok(Marking::new(self.heads()?, self.marks()?, Arc::new(self.delivery_queue()?), roll, self.clock()))
     }
 
+    fn devices(&self) -> Result<Arc<DevicesTable>, MissingVariable> {
+        let (devices, tokens) = (variable("TABLE_DEVICES")?, variable("TABLE_PUSH_TOKENS")?);
+        Ok(Arc::new(DevicesTable::new(self.dynamodb(), devices, tokens)))
+    }
+
+    /// The way to the platforms whose applications the environment names. Each call is one attempt: the push queue
+    /// tries again, so that a provider in trouble gets no more than the rate.
+    fn pusher(&self) -> Arc<SnsPusher> {
+        let names =
+            [(Platform::Apns, "PUSH_APNS"), (Platform::ApnsSandbox, "PUSH_APNS_SANDBOX"), (Platform::Fcm, "PUSH_FCM")];
+        let applications: BTreeMap<Platform, String> =
+            names.into_iter().filter_map(|(platform, name)| Some((platform, variable(name).ok()?))).collect();
+        let mut config = aws_sdk_sns::config::Builder::from(&self.config).retry_config(RetryConfig::disabled());
+        // Where something else stands in for SNS. Empty on AWS.
+        if let Ok(endpoint) = variable("PUSH_ENDPOINT") {
+            config = config.endpoint_url(endpoint);
+        }
+        Arc::new(SnsPusher::new(aws_sdk_sns::Client::from_conf(config.build()), applications))
+    }
+
+    /// The push queue.
+    ///
+    /// # Errors
+    /// When the environment does not name it.
+    pub fn wake_queue(&self) -> Result<WakeQueue, MissingVariable> {
+        Ok(WakeQueue::new(aws_sdk_sqs::Client::new(&self.config), variable("QUEUE_PUSH")?))
+    }
+
+    /// What registers devices for waking.
+    ///
+    /// # Errors
+    /// When the environment does not name a part.
+    pub fn registry(&self) -> Result<Registry, MissingVariable> {
+        Ok(Registry::new(self.devices()?, self.pusher(), self.members()?, self.clock()))
+    }
+
+    /// What `notify` is made of.
+    ///
+    /// # Errors
+    /// When the environment does not name a part.
+    pub fn waking(&self) -> Result<Waking, MissingVariable> {
+        let settings = wake::Settings {
+            interval_ms: whole("PUSH_INTERVAL_SECONDS")?.saturating_mul(1_000),
+            ttl_ms: whole("PUSH_TTL_SECONDS")?.saturating_mul(1_000),
+            per_second: whole("PUSH_RATE")?,
+        };
+        Ok(Waking::new(self.devices()?, self.members()?, self.marks()?, self.pusher(), self.clock(), settings))
+    }
+
+    /// Wake-ups, if the environment names a queue for them. It does not where nobody can be woken.
+    fn alarms(&self) -> Result<Option<Alarms>, MissingVariable> {
+        let Ok(queue) = self.wake_queue() else { return Ok(None) };
+        let grace_ms = whole("PUSH_GRACE_SECONDS")?.saturating_mul(1_000);
+        Ok(Some(Alarms::new(Arc::new(queue), grace_ms, variable("PUSH_CONTENT")? == "true")))
+    }
+
     /// What `connect` is made of.
     ///
     /// # Errors
@@ -221,6 +287,6 @@ impl Parts {
     /// # Errors
     /// When the environment does not name a part.
     pub fn fanout(&self) -> Result<Fanout, MissingVariable> {
-        Ok(Fanout::new(self.members()?, self.connections()?, self.callback()?, self.clock()))
+        Ok(Fanout::new(self.members()?, self.connections()?, self.callback()?, self.clock()).with(self.alarms()?))
     }
 }

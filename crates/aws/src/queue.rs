@@ -33,27 +33,43 @@ impl DeliveryQueue {
     pub fn new(client: Client, url: String) -> Self {
         Self { client, url }
     }
+}
 
-    /// Lets a message that failed come again after a wait that grows with its receives. Best effort: without it the
-    /// queue's own visibility timeout holds.
-    async fn postpone(&self, message: &SqsMessage) {
-        let receives = message.attributes.get("ApproximateReceiveCount").and_then(|n| n.parse().ok()).unwrap_or(1);
-        let changed = self
-            .client
-            .change_message_visibility()
-            .queue_url(&self.url)
-            .set_receipt_handle(message.receipt_handle.clone())
-            .visibility_timeout(i32::try_from(wait_s(receives)).unwrap_or(i32::MAX))
-            .send()
-            .await;
-        if let Err(error) = changed {
-            tracing::warn!(trouble = %trouble("queue.postpone", &error), "cannot postpone");
-        }
+/// How often a message has been received.
+pub(crate) fn receives(message: &SqsMessage) -> u32 {
+    message.attributes.get("ApproximateReceiveCount").and_then(|n| n.parse().ok()).unwrap_or(1)
+}
+
+/// Lets a message come again after a wait. Best effort: without it the queue's own visibility timeout holds.
+pub(crate) async fn hide(client: &Client, url: &str, message: &SqsMessage, seconds: u32) {
+    let changed = client
+        .change_message_visibility()
+        .queue_url(url)
+        .set_receipt_handle(message.receipt_handle.clone())
+        .visibility_timeout(i32::try_from(seconds).unwrap_or(i32::MAX))
+        .send()
+        .await;
+    if let Err(error) = changed {
+        tracing::warn!(trouble = %trouble("queue.postpone", &error), "cannot postpone");
     }
 }
 
+/// What the queue is told: these come again, and end in the dead-letter queue after its limit.
+pub(crate) fn response(again: Vec<SqsMessage>) -> SqsBatchResponse {
+    let mut response = SqsBatchResponse::default();
+    response.batch_item_failures = again
+        .into_iter()
+        .map(|message| {
+            let mut failure = BatchItemFailure::default();
+            failure.item_identifier = message.message_id.unwrap_or_default();
+            failure
+        })
+        .collect();
+    response
+}
+
 /// The same JSON without the two characters that it may hold and a queue's message may not.
-fn escaped(json: String) -> String {
+pub(crate) fn escaped(json: String) -> String {
     if json.contains(['\u{fffe}', '\u{ffff}']) {
         json.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff")
     } else {
@@ -98,7 +114,7 @@ pub async fn serve(queue: DeliveryQueue, fanout: Fanout) -> std::result::Result<
     .await
 }
 
-/// Delivers a batch. What failed is named, postponed, and ends in the dead-letter queue after the queue's limit.
+/// Delivers a batch. What failed is named and postponed.
 async fn consume(queue: &DeliveryQueue, fanout: &Fanout, messages: Vec<SqsMessage>) -> SqsBatchResponse {
     let mut failed = Vec::new();
     let mut readable = Vec::new();
@@ -118,17 +134,9 @@ async fn consume(queue: &DeliveryQueue, fanout: &Fanout, messages: Vec<SqsMessag
     }
     let again = fanout.deliver(&parcels).await;
     failed.extend(readable.into_iter().enumerate().filter(|(i, _)| again.contains(i)).map(|(_, message)| message));
-    future::join_all(failed.iter().map(|message| queue.postpone(message))).await;
-    let mut response = SqsBatchResponse::default();
-    response.batch_item_failures = failed
-        .into_iter()
-        .map(|message| {
-            let mut failure = BatchItemFailure::default();
-            failure.item_identifier = message.message_id.unwrap_or_default();
-            failure
-        })
-        .collect();
-    response
+    future::join_all(failed.iter().map(|message| hide(&queue.client, &queue.url, message, wait_s(receives(message)))))
+        .await;
+    response(failed)
 }
 
 #[cfg(test)]

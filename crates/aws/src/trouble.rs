@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::{
 use poste_domain::{Class, Trouble};
 
 /// Codes with which services ask for less.
-const THROTTLES: [&str; 9] = [
+const THROTTLES: [&str; 11] = [
     "ProvisionedThroughputExceededException",
     "ThrottlingException",
     "Throttling",
@@ -17,11 +17,18 @@ const THROTTLES: [&str; 9] = [
     "RequestThrottled",
     "SlowDown",
     "OverLimit",
+    "Throttled",
+    "KMSThrottling",
 ];
 
 /// Codes of passing faults, some of which come with a status below 500.
-const FAULTS: [&str; 4] =
-    ["InternalServerError", "ServiceUnavailable", "ReplicatedWriteConflictException", "TransactionConflictException"];
+const FAULTS: [&str; 5] = [
+    "InternalServerError",
+    "InternalError",
+    "ServiceUnavailable",
+    "ReplicatedWriteConflictException",
+    "TransactionConflictException",
+];
 
 /// The trouble behind an SDK error, after the SDK's own retries.
 pub(crate) fn trouble<E>(part: &'static str, error: &SdkError<E, HttpResponse>) -> Trouble

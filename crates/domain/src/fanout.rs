@@ -2,6 +2,9 @@
 //!
 //! A parcel that comes here is in the log already; what is lost here is fetched later. Whoever cannot be reached holds
 //! up nobody: posts go out side by side, and only parcels of which a post failed come back to the queue.
+//!
+//! Beside the posts, and in nobody's way, wake-ups are queued for who may not hear them. A parcel whose wake-up could
+//! not be queued comes again: devices take a second post of it for the repeat that it is.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,12 +12,13 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
-use poste_protocol::{Author, Delivery, DeliveryItem, FromServer, UserId, limits};
+use poste_protocol::{Author, Delivery, DeliveryItem, DeviceId, FromServer, UserId, limits};
 
 use crate::{
     Member, Membership, Trouble,
     ports::{Callback, Clock, Connection, Connections, Members, News, Parcel, Posted},
     roster::Rosters,
+    wake::Alarms,
 };
 
 /// Posts under way at once.
@@ -37,6 +41,7 @@ pub struct Fanout {
     callback: Arc<dyn Callback>,
     rosters: Rosters,
     clock: Arc<dyn Clock>,
+    alarms: Option<Alarms>,
 }
 
 impl Fanout {
@@ -47,7 +52,13 @@ impl Fanout {
         callback: Arc<dyn Callback>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { connections, callback, rosters: Rosters::new(members, clock.clone()), clock }
+        Self { connections, callback, rosters: Rosters::new(members, clock.clone()), clock, alarms: None }
+    }
+
+    /// The same with wake-ups for who may not hear it.
+    #[must_use]
+    pub fn with(self, alarms: Option<Alarms>) -> Self {
+        Self { alarms, ..self }
     }
 
     /// Posts each parcel to every live device that may see it, but the one it comes from. Parcels for one connection
@@ -79,14 +90,31 @@ impl Fanout {
             }
         };
         let now = self.clock.now_ms();
-        let posts = connections.into_iter().filter(|(_, _, connection)| connection.until_ms > now).flat_map(
-            |(user, device, connection)| {
-                let author = Author { user, device };
-                let positions = audience.get(&author.user).map(Vec::as_slice).unwrap_or_default();
-                let heard = positions.iter().copied().filter(|position| parcels[*position].from != author);
-                frames(parcels, heard).into_iter().map(move |frame| (author.clone(), connection.clone(), frame))
-            },
+        let live: Vec<_> = connections.into_iter().filter(|(_, _, connection)| connection.until_ms > now).collect();
+        let connected: BTreeSet<UserId> = live.iter().map(|(user, ..)| user.clone()).collect();
+        let (unposted, unqueued) = futures::join!(
+            self.post_all(parcels, &audience, live),
+            self.set_alarms(parcels, &audience, &connected, now)
         );
+        failed.extend(unposted);
+        failed.extend(unqueued);
+        failed
+    }
+
+    /// Posts to every live connection what its user may hear. Returns the positions of what could not be posted.
+    async fn post_all(
+        &self,
+        parcels: &[Parcel],
+        audience: &BTreeMap<UserId, Vec<usize>>,
+        live: Vec<(UserId, DeviceId, Connection)>,
+    ) -> BTreeSet<usize> {
+        let posts = live.into_iter().flat_map(|(user, device, connection)| {
+            let author = Author { user, device };
+            let positions = audience.get(&author.user).map(Vec::as_slice).unwrap_or_default();
+            let heard = positions.iter().copied().filter(|position| parcels[*position].from != author);
+            frames(parcels, heard).into_iter().map(move |frame| (author.clone(), connection.clone(), frame))
+        });
+        let mut failed = BTreeSet::new();
         let outcomes = stream::iter(posts)
             .map(|(author, connection, frame)| async move {
                 let posted = self.post(&author, &connection, &frame.text).await;
@@ -102,6 +130,24 @@ impl Fanout {
             }
         }
         failed
+    }
+
+    /// Queues wake-ups for what was written. Returns the positions of what could not be queued.
+    async fn set_alarms(
+        &self,
+        parcels: &[Parcel],
+        audience: &BTreeMap<UserId, Vec<usize>>,
+        connected: &BTreeSet<UserId>,
+        now: u64,
+    ) -> BTreeSet<usize> {
+        let Some(alarms) = &self.alarms else { return BTreeSet::new() };
+        let mut heard: BTreeMap<usize, Vec<UserId>> = BTreeMap::new();
+        for (user, positions) in audience {
+            for position in positions {
+                heard.entry(*position).or_default().push(user.clone());
+            }
+        }
+        alarms.set(parcels, &heard, connected, now).await
     }
 
     async fn post(&self, author: &Author, connection: &Connection, frame: &str) -> Result<(), Trouble> {

@@ -8,6 +8,8 @@
 //! - [`marks`]: watermarks that only move forward.
 //! - [`fanout`]: from the delivery queue to live connections.
 //! - [`presence`]: who is here, and who is writing.
+//! - [`wake`]: who is woken by a push, and when.
+//! - [`registration`]: where devices can be woken.
 //! - [`session`]: connections come and go.
 //! - [`routes`]: a frame in, a frame out.
 
@@ -20,6 +22,7 @@ pub mod membership;
 pub mod ports;
 pub mod presence;
 pub mod read;
+pub mod registration;
 pub mod retention;
 mod rights;
 pub mod roll;
@@ -27,8 +30,11 @@ mod roster;
 pub mod routes;
 pub mod session;
 mod trouble;
+pub mod wake;
 
 pub use lane::{Claim, Lane, LaneKey};
 pub use membership::{Farewell, Interval, Member, Membership};
+pub use registration::TokenHash;
 pub use retention::{Epochs, Retention};
 pub use trouble::{Class, Failure, Trouble};
+pub use wake::Pushes;

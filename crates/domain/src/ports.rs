@@ -6,10 +6,13 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use poste_protocol::{Author, Cell, ConversationId, DeviceId, Mark, MemberMark, Seq, UserId};
+use poste_protocol::{
+    Author, Cell, ConversationId, DeviceId, Mark, MemberMark, Platform, ProviderToken, PushId, PushStatus, PushStyle,
+    Seq, UserId,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::{Claim, Epochs, Lane, LaneKey, Member, Retention, Trouble};
+use crate::{Claim, Epochs, Lane, LaneKey, Member, Membership, Pushes, Retention, TokenHash, Trouble};
 
 /// What a call to a part comes to.
 pub type Result<T> = std::result::Result<T, Trouble>;
@@ -370,6 +373,16 @@ pub struct Parcel {
     pub news: News,
 }
 
+impl Parcel {
+    /// What was written, and where, if the news is that.
+    pub fn cell(&self) -> Option<(&ConversationId, &Cell)> {
+        match &self.news {
+            News::Cell(cell) => Some((&self.conversation, cell)),
+            News::Mark(_) => None,
+        }
+    }
+}
+
 /// What happened in a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -447,4 +460,142 @@ pub trait Presence: Send + Sync {
 
     /// What is known of these users, where anything is, in no order.
     async fn of(&self, users: &[UserId]) -> Result<Vec<(UserId, Standing)>>;
+}
+
+/// Somebody may have to be woken: what goes through the push queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wake {
+    /// Where something was written. It is in the log.
+    pub conversation: ConversationId,
+    /// Its first number.
+    pub seq: Seq,
+    /// Its last number.
+    pub through: Seq,
+    /// When this was queued, in Unix milliseconds.
+    pub at_ms: u64,
+    /// Who may have to be woken. Not the one who wrote it.
+    pub users: Vec<UserId>,
+    /// What was written, cut to a few words, if the deployment wants it in pushes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+}
+
+/// The push queue: at least once, in no order.
+#[async_trait]
+pub trait Wakes: Send + Sync {
+    /// Queues wake-ups, each to come out after so many milliseconds, at most 15 minutes. One result for each.
+    async fn queue(&self, wakes: &[(Wake, u64)]) -> Vec<Result<()>>;
+}
+
+/// Where a device can be woken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// Whose service.
+    pub platform: Platform,
+    /// How.
+    pub style: PushStyle,
+    /// Stands for the token, without telling it.
+    pub token: TokenHash,
+    /// The name that the provider gave to the token.
+    pub endpoint: String,
+}
+
+/// A device that can be woken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wakeable {
+    /// Which.
+    pub device: DeviceId,
+    /// Where.
+    pub registration: Address,
+    /// What was pushed to it.
+    pub pushes: Pushes,
+}
+
+/// Which devices can be woken. A token is its last registrar's: nobody else is woken by it.
+#[async_trait]
+pub trait Devices: Send + Sync {
+    /// Registers a device in place of what was registered for it; its pushes stay as they are. The token is this
+    /// device's from the first effect on. Returns the registration that it replaced, if that had another token which
+    /// was still the device's own.
+    async fn register(&self, author: &Author, registration: &Address) -> Result<Option<Address>>;
+
+    /// Ends a device's registration. Returns it, if its token was still the device's own.
+    async fn unregister(&self, author: &Author) -> Result<Option<Address>>;
+
+    /// Notes that a registration is dead, if it is still the device's.
+    async fn bury(&self, author: &Author, registration: &Address) -> Result<()>;
+
+    /// Notes that a device that is registered is awake. Says how it stands.
+    async fn awake(&self, author: &Author, now_ms: u64) -> Result<PushStatus>;
+
+    /// The user's devices that can be woken. Consistent.
+    async fn wakeable(&self, user: &UserId) -> Result<Vec<Wakeable>>;
+
+    /// Puts `pushes` in the place of those of the revision before, if the device is still registered with this token.
+    /// Says whether it was done.
+    async fn note(&self, author: &Author, token: &TokenHash, pushes: &Pushes) -> Result<bool>;
+}
+
+/// Who may have to be woken for a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Who.
+    pub user: UserId,
+    /// What they see.
+    pub membership: Membership,
+    /// Not to be woken before, in Unix milliseconds.
+    pub muted_until_ms: u64,
+}
+
+/// Who does not want to be woken for what.
+#[async_trait]
+pub trait Mutes: Send + Sync {
+    /// Mutes a conversation for a user until a time, in Unix milliseconds. `false` if the user was never a member.
+    async fn mute(&self, conversation: &ConversationId, user: &UserId, until_ms: u64) -> Result<bool>;
+
+    /// How these users stand to a conversation; those who were never members are left out. In no order.
+    async fn candidates(&self, conversation: &ConversationId, users: &[UserId]) -> Result<Vec<Candidate>>;
+}
+
+/// A wake-up on its way to a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Push {
+    /// Names it.
+    pub id: PushId,
+    /// Where something was written. Of several pushes for one, the device shows the last.
+    pub conversation: ConversationId,
+    /// What was written.
+    pub seq: Seq,
+    /// Messages that are unread, as far as is known.
+    pub badge: u64,
+    /// For how long it is worth delivering, in seconds.
+    pub ttl_s: u64,
+    /// What was written, if the deployment wants it told.
+    pub content: Option<String>,
+}
+
+/// What a push came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// The provider took it. Not a delivery.
+    Taken,
+    /// The endpoint is disabled or does not exist: its token is dead.
+    Gone,
+}
+
+/// The way to the platforms' notification services.
+#[async_trait]
+pub trait Pusher: Send + Sync {
+    /// Whether the deployment pushes to a platform at all.
+    fn reaches(&self, platform: Platform) -> bool;
+
+    /// The endpoint of a token: made, or found and enabled. The same for the same token. Nothing if the provider says
+    /// that it is no token.
+    async fn endpoint(&self, platform: Platform, token: &ProviderToken, owner: &Author) -> Result<Option<String>>;
+
+    /// Pushes.
+    async fn push(&self, registration: &Address, push: &Push) -> Result<Pushed>;
+
+    /// Removes an endpoint. One that is not there is none the worse for it.
+    async fn remove(&self, endpoint: &str) -> Result<()>;
 }

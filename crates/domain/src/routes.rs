@@ -4,12 +4,14 @@ use std::collections::HashSet;
 
 use futures::future;
 use poste_protocol::{
-    Author, Code, ErrorFrame, Fetch, FromServer, Hello, List, MarkFrame, MarkResult, Marked, MembersFrame, Outcome,
-    Reference, Refusal, SendFrame, Sent, Typing, Verdict, Watch, limits, parse,
+    Author, Code, ErrorFrame, Fetch, FromServer, Hello, List, MarkFrame, MarkResult, Marked, MembersFrame, MuteFrame,
+    Muted, Outcome, PushAnswer, PushFrame, Reference, Refusal, SendFrame, Sent, Typing, Verdict, Watch, limits, parse,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::{Failure, append::Append, marks::Marking, presence::Presences, read::Read, session::Session};
+use crate::{
+    Failure, append::Append, marks::Marking, presence::Presences, read::Read, registration::Registry, session::Session,
+};
 
 /// Who speaks, as the authorizer found out when the connection was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,10 +117,34 @@ pub async fn typing(presences: &Presences, caller: &Caller, now_ms: u64, text: &
     }
 }
 
-/// `hello`: who am I?
-pub async fn hello(session: &Session, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
-    answer(caller, now_ms, text, |frame: Hello| async move { Ok(FromServer::Welcome(session.hello(caller, frame))) })
-        .await
+/// `hello`: who am I, and would I be woken?
+pub async fn hello(session: &Session, registry: &Registry, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
+    answer(caller, now_ms, text, |frame: Hello| async move {
+        if let Some(by) = &frame.woken_by {
+            registry.woken(&caller.author, by);
+        }
+        let push = if frame.push { registry.awake(&caller.author).await } else { None };
+        Ok(FromServer::Welcome(session.hello(caller, frame, push)))
+    })
+    .await
+}
+
+/// `push`: where the device can be woken.
+pub async fn push(registry: &Registry, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
+    answer(caller, now_ms, text, |frame: PushFrame| async move {
+        let status = registry.push(&caller.author, frame.token.as_ref()).await?;
+        Ok(FromServer::Push(PushAnswer { reference: frame.reference, status }))
+    })
+    .await
+}
+
+/// `mute`: what nobody wants to be woken for.
+pub async fn mute(registry: &Registry, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
+    answer(caller, now_ms, text, |frame: MuteFrame| async move {
+        registry.mute(&caller.author, &frame).await?;
+        Ok(FromServer::Muted(Muted { reference: frame.reference, conversation: frame.conversation }))
+    })
+    .await
 }
 
 /// What no route takes: not JSON, no action, or one that is not known.
@@ -177,4 +203,4 @@ macro_rules! referenced {
     };
 }
 
-referenced!(SendFrame, Fetch, List, MarkFrame, MembersFrame, Watch, Hello);
+referenced!(SendFrame, Fetch, List, MarkFrame, MembersFrame, Watch, Hello, PushFrame, MuteFrame);

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use poste_protocol::{FromServer, Hello, Replaced, Welcome};
+use poste_protocol::{FromServer, Hello, PushStatus, Replaced, Welcome};
 
 use crate::{
     Failure, Trouble,
@@ -71,14 +71,14 @@ impl Session {
         Ok(self.connections.remove(&caller.author, &caller.connection).await?)
     }
 
-    /// Tells the device who it is taken for.
-    pub fn hello(&self, caller: &Caller, hello: Hello) -> Welcome {
+    /// Tells the device who it is taken for, and whether it is woken if it asked.
+    pub fn hello(&self, caller: &Caller, hello: Hello, push: Option<PushStatus>) -> Welcome {
         Welcome {
             reference: hello.reference,
             user: caller.author.user.clone(),
             device: caller.author.device.clone(),
             now: self.clock.now_ms(),
-            push: None,
+            push,
         }
     }
 }

@@ -96,6 +96,7 @@ pub struct Hello {
     pub woken_by: Option<WokenBy>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_false(flag: &bool) -> bool {
     !*flag
 }

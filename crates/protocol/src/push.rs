@@ -53,6 +53,7 @@ pub enum PushStyle {
 }
 
 impl PushStyle {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
     fn is_alert(&self) -> bool {
         *self == Self::Alert
     }

@@ -35,6 +35,9 @@ impl std::fmt::Display for Violation {
     }
 }
 
+/// Who never comes, and is written to.
+pub(crate) const AWAY: &str = "erin";
+
 fn hold(holds: bool, invariant: &'static str, what: impl FnOnce() -> String) -> Result<(), Violation> {
     if holds { Ok(()) } else { Err(Violation { invariant, what: what(), told: Vec::new() }) }
 }
@@ -46,6 +49,10 @@ fn hold(holds: bool, invariant: &'static str, what: impl FnOnce() -> String) -> 
 /// connects anew.
 pub(crate) fn unrest(network: &Network, devices: &[Device], connected_anew: bool) -> Option<String> {
     let acknowledged = network.acknowledged();
+    let wakes = network.world.wakes().len();
+    if wakes > 0 {
+        return Some(format!("{wakes} wake-ups are waiting"));
+    }
     devices.iter().find_map(|device| {
         let known = conversations(device);
         if let Some(waiting) = known.iter().find(|conversation| conversation.unsettled > 0) {
@@ -104,7 +111,8 @@ fn name(device: &Device) -> String {
 
 /// Every direct conversation that there can be.
 fn pairs(devices: &[Device]) -> impl Iterator<Item = ConversationId> {
-    let users: BTreeSet<UserId> = devices.iter().map(|device| device.me.user.clone()).collect();
+    let away = UserId::new(AWAY).expect("a valid name");
+    let users: BTreeSet<UserId> = devices.iter().map(|device| device.me.user.clone()).chain([away]).collect();
     let users: Vec<UserId> = users.into_iter().collect();
     let both = users.clone().into_iter().flat_map(move |a| users.clone().into_iter().map(move |b| (a.clone(), b)));
     both.filter(|(a, b)| a <= b).map(|(a, b)| ConversationId::direct(&a, &b))
@@ -201,6 +209,7 @@ pub(crate) fn check(network: &Network, devices: &[Device]) -> Result<(), Violati
         members_are_known(device, &histories)?;
     }
     marks_keep_their_rules(network)?;
+    who_is_away_is_woken(network, &logs)?;
     nothing_posted_that_is_not_stored(network, &logs, &histories)
 }
 
@@ -476,6 +485,32 @@ fn one_order(
                     conversation.id,
                     message.state
                 )
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Pushes are for what is stored, for who did not write it and has not marked it. Whoever is away was pushed to after
+/// everything that was written to them: that push tells their device to come.
+fn who_is_away_is_woken(network: &Network, logs: &BTreeMap<ConversationId, Vec<Slot>>) -> Result<(), Violation> {
+    let wrong = network.world.wrong_pushes();
+    hold(wrong.is_empty(), "I7/P3", || wrong.join("; "))?;
+    let pushes = network.world.pushes();
+    let last = pushes.iter().filter(|made| made.to.user.as_str() == AWAY).map(|made| made.at_ms).max();
+    for (id, log) in logs {
+        let away = |user: &UserId| user.as_str() == AWAY;
+        let seen = |cell: &&Cell| {
+            let of_them = network.world.membership_of(id, &UserId::new(AWAY).expect("a valid name"));
+            of_them.is_some_and(|membership| membership.sees(cell.seq)) && !away(&cell.by.user)
+        };
+        // What a roll-back made its device forget may be stored and never have been published.
+        let acknowledged = network.acknowledged();
+        let told = |cell: &&Cell| acknowledged.contains_key(&cell.envelope);
+        for cell in cells(log).filter(seen).filter(told) {
+            let stored = network.world.stored_at(id, cell.seq);
+            hold(last >= stored, "P3", || {
+                format!("{} of {id} was stored at {stored:?}, and the last push was at {last:?}", cell.seq)
             })?;
         }
     }

@@ -1,6 +1,6 @@
 //! The deployed functions without AWS: the real rules on the ports in memory, and the routes to them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use poste_domain::{
     append::{Append, Settings},
@@ -8,9 +8,11 @@ use poste_domain::{
     marks::Marking,
     presence::Presences,
     read::Read,
+    registration::Registry,
     roll::Roll,
     routes::{self, Caller},
     session::Session,
+    wake::{self, Alarms, Waking},
 };
 use poste_protocol::FromServer;
 
@@ -23,19 +25,25 @@ pub(crate) struct Functions {
     marking: Marking,
     presences: Presences,
     pub(crate) session: Session,
+    pub(crate) registry: Registry,
     pub(crate) fanout: Fanout,
+    pub(crate) waking: Waking,
 }
 
 impl Functions {
-    pub(crate) fn new(world: &Arc<World>, settings: &Settings) -> Self {
+    /// `grace` is what who seems to be connected is given to mark.
+    pub(crate) fn new(world: &Arc<World>, settings: &Settings, grace: Duration) -> Self {
         let w = || world.clone();
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         Self {
             append: Append::new(w(), w(), w(), w(), w(), settings.clone()),
             read: Read::new(w(), w(), w(), w(), w(), settings.retention),
             marking: Marking::new(w(), w(), w(), Roll::new(w(), w(), w(), w(), settings.retention), w()),
             presences: Presences::new(w(), w(), w(), w(), w()),
             session: Session::new(w(), w(), w()),
-            fanout: Fanout::new(w(), w(), w(), w()),
+            registry: Registry::new(w(), w(), w(), w()),
+            fanout: Fanout::new(w(), w(), w(), w()).with(Some(Alarms::new(w(), grace_ms, false))),
+            waking: Waking::new(w(), w(), w(), w(), w(), wake::Settings::default()),
         }
     }
 
@@ -48,7 +56,9 @@ impl Functions {
             Some("list") => routes::list(&self.read, caller, now_ms, text).await,
             Some("members") => routes::members(&self.read, caller, now_ms, text).await,
             Some("mark") => routes::mark(&self.marking, caller, now_ms, text).await,
-            Some("hello") => routes::hello(&self.session, caller, now_ms, text).await,
+            Some("hello") => routes::hello(&self.session, &self.registry, caller, now_ms, text).await,
+            Some("push") => routes::push(&self.registry, caller, now_ms, text).await,
+            Some("mute") => routes::mute(&self.registry, caller, now_ms, text).await,
             Some("watch") => routes::watch(&self.presences, caller, now_ms, text).await,
             Some("away") => {
                 routes::away(&self.presences, caller).await;

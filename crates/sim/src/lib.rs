@@ -16,7 +16,7 @@ mod weather;
 
 pub use check::Violation;
 pub use chronicle::Chronicle;
-pub use memory::World;
+pub use memory::{Made, World};
 pub use mutation::Mutation;
 pub use storm::{Report, Storm};
 pub use weather::{Moment, Odds, Weather};

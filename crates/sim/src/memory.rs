@@ -29,6 +29,10 @@ use tokio::{
 
 use crate::{chronicle::Chronicle, mutation::Mutation, weather::Weather};
 
+mod wake;
+
+pub use wake::Made;
+
 /// The server's clock when a world begins, in Unix milliseconds.
 const EPOCH_MS: u64 = 1_790_000_000_000;
 
@@ -81,6 +85,7 @@ struct State {
     premature: Vec<String>,
     /// Every mark as it was after each call: whose, which device, and the device's own `delivered`.
     marked: Vec<(ConversationId, MemberMark, Seq)>,
+    waking: wake::State,
 }
 
 /// A deployment in memory.
@@ -418,6 +423,7 @@ impl World {
                     None => {}
                 }
                 log.insert(slot.seq(), slot.clone());
+                state.waking.stored(self.right_now_ms(), conversation, slot.seq());
                 if let Some(removal) = removal {
                     state.removals.insert((removal, conversation.clone(), slot.seq()));
                 }
@@ -801,6 +807,7 @@ impl Marks for World {
                 let after = mark_of(&state, &key, &author.device);
                 let moved = after.delivered > before.delivered || after.read > before.read;
                 state.marked.push((mark.conversation.clone(), after.clone(), own));
+                state.waking.marked(self.right_now_ms(), &mark.conversation, &after);
                 Ok(Advance { mark: after, moved, repeat })
             })
             .await
@@ -810,6 +817,7 @@ impl Marks for World {
         self.weather
             .call("marks.get", || {
                 let state = self.state();
+                let keys = if self.breaks(Mutation::PushesWhatIsMarked) { &[] } else { keys };
                 let found = keys.iter().filter_map(|key| {
                     let (device, _) = state.delivered.get(key)?.iter().max_by_key(|(_, seq)| **seq)?;
                     Some((key.0.clone(), mark_of(&state, key, device)))

@@ -64,11 +64,19 @@ pub enum Mutation {
     MembershipLags,
     /// A parcel does not say as of which event its hearers must be members.
     DeliveredToWhoWasIn,
+    /// Whoever wakes people is not told how far they are.
+    PushesWhatIsMarked,
+    /// People are woken for what they wrote themselves.
+    PushesToTheWriter,
+    /// People are woken for an envelope before it is written.
+    WakesBeforeWrite,
+    /// A wake-up is forgotten where the provider did not take the push.
+    FailedPushesForgotten,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 33] = [
         Self::CellsOverwrite,
         Self::CursorSkipsHoles,
         Self::NoPlacingAnew,
@@ -98,5 +106,9 @@ impl Mutation {
         Self::RosterUntold,
         Self::MembershipLags,
         Self::DeliveredToWhoWasIn,
+        Self::PushesWhatIsMarked,
+        Self::PushesToTheWriter,
+        Self::WakesBeforeWrite,
+        Self::FailedPushesForgotten,
     ];
 }

@@ -10,11 +10,13 @@ use std::{
 use poste_domain::{
     Claim, LaneKey, Retention,
     append::Settings,
-    ports::{Clock, Courier, Heads, News, Parcel, Placement, Placing, Terms},
+    ports::{Clock, Courier, Heads, News, Parcel, Placement, Placing, Terms, Wake, Wakes},
     routes::Caller,
+    wake::Fate,
 };
 use poste_protocol::{
-    Author, Cell, Code, Envelope, EnvelopeId, FromServer, Outcome, Page, SendFrame, Seq, Submission, UserId,
+    Author, Cell, Code, Envelope, EnvelopeId, FromServer, Outcome, Page, PushStatus, PushToken, SendFrame, Seq,
+    Submission, UserId,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -40,6 +42,14 @@ const DROPPED: f64 = 0.05;
 
 /// How often the store looks for what it may remove.
 const REMOVAL: Duration = Duration::from_secs(2);
+
+/// What who seems to be connected is given to mark: longer than a function lives, so that a look at the marks from
+/// before a mark is not taken for one after it.
+const GRACE: Duration = Duration::from_secs(40);
+
+/// The wait after the first failure of a wake-up, and the longest, in milliseconds.
+const FIRST_WAIT_MS: u64 = 1_000;
+const LONGEST_WAIT_MS: u64 = 60_000;
 
 /// Parcels that the queue hands out at once.
 const BATCH: usize = 10;
@@ -73,7 +83,7 @@ pub(crate) struct Network {
 impl Network {
     pub(crate) fn new(world: Arc<World>, seed: u64, settings: Settings) -> Self {
         Self {
-            functions: Functions::new(&world, &settings),
+            functions: Functions::new(&world, &settings, GRACE),
             weather: Weather::new(seed, crate::Odds::CALM),
             calm: false.into(),
             connections: Mutex::new(0),
@@ -235,7 +245,7 @@ impl Network {
     }
 
     async fn dispatch(&self, caller: &Caller, text: &str) -> Option<FromServer> {
-        if self.world.breaks(Mutation::PublishBeforeWrite) {
+        if self.world.breaks(Mutation::PublishBeforeWrite) || self.world.breaks(Mutation::WakesBeforeWrite) {
             self.publish_early(caller, text).await;
         }
         Some(match self.functions.answer(caller, self.world.now_ms(), text).await? {
@@ -261,8 +271,14 @@ impl Network {
                 roster: None,
             };
             let Ok(Placing::Placed { first: seq, .. }) = self.world.place(&placement).await else { continue };
-            let Envelope { id, conversation, number, messages, .. } = envelope;
+            let Envelope { id, conversation, to, number, messages } = envelope;
             let cell = Cell { seq, envelope: id, number, by: caller.author.clone(), at: now_ms, messages };
+            if self.world.breaks(Mutation::WakesBeforeWrite) {
+                let users = to.into_iter().collect();
+                let wake = Wake { conversation, seq, through: cell.last(), at_ms: now_ms, users, content: None };
+                let _ = self.world.queue(&[(wake, 0)]).await;
+                continue;
+            }
             let parcel =
                 Parcel { conversation, roster: Seq::ZERO, from: caller.author.clone(), news: News::Cell(cell) };
             // A failure is like one of the publishing that the rules do.
@@ -320,6 +336,46 @@ impl Network {
             }
             if self.befalls(DOUBLED) {
                 waiting.extend(batch);
+            }
+        }
+    }
+
+    /// Registers a device's token, however often it takes.
+    pub(crate) async fn register(&self, author: &Author, token: &PushToken) {
+        while self.functions.registry.push(author, Some(token)).await != Ok(PushStatus::Registered) {}
+    }
+
+    /// Hands out wake-ups, for ever: in no order, at least once, late, again if they must come again.
+    pub(crate) async fn notify(self: Arc<Self>) {
+        loop {
+            self.weather.pause(TRAVEL).await;
+            let mut batch = Vec::new();
+            let choose = |count: usize| {
+                let count = u64::try_from(count).unwrap_or(u64::MAX);
+                usize::try_from(self.weather.below(count)).unwrap_or_default()
+            };
+            while batch.len() < BATCH
+                && let Some(taken) = self.world.take_wake(choose)
+            {
+                batch.push(taken);
+            }
+            if batch.is_empty() {
+                continue;
+            }
+            let wakes: Vec<Wake> = batch.iter().map(|(wake, _)| wake.clone()).collect();
+            let fates = self.function(self.functions.waking.wake(&wakes)).await;
+            let doubled = self.befalls(DOUBLED);
+            for (position, (wake, receives)) in batch.into_iter().enumerate() {
+                let growing = (FIRST_WAIT_MS << receives.min(10)).min(LONGEST_WAIT_MS);
+                let again = match fates.as_ref().map_or(Fate::Again(None), |fates| fates[position]) {
+                    Fate::Again(after) => Some(after.unwrap_or(growing)),
+                    Fate::Done => doubled.then_some(0),
+                };
+                if let Some(after) = again {
+                    let late = if self.befalls(HELD_UP) { DETOUR } else { Duration::ZERO };
+                    let late = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
+                    self.world.put_back(wake, receives, after + late);
+                }
             }
         }
     }

@@ -6,6 +6,7 @@
 //! it goes on, it was only slow. Nobody else can tell the two apart.
 
 mod phone;
+mod wake;
 
 use std::{
     cell::{Cell as Counter, RefCell},
@@ -48,6 +49,9 @@ pub const DAY: Duration = Duration::from_hours(24);
 /// As many lanes in the head as a deployment has there (`poste-aws`, `LANES_IN_HEAD`).
 pub const LANES_IN_HEAD: usize = 10;
 
+/// What who seems to be connected is given to mark a message before being woken for it.
+pub const WAKE_GRACE: Duration = Duration::from_secs(8);
+
 /// A deployment in memory, and the time that passes on it.
 pub struct Scene {
     stage: Rc<Stage>,
@@ -80,7 +84,7 @@ impl Scene {
             Arc::new(World::new(Weather::new(0, Odds::CALM), lanes_in_head))
         };
         let settings = Settings::default();
-        let functions = RefCell::new(Arc::new(Functions::new(&world, &settings)));
+        let functions = RefCell::new(Arc::new(Functions::new(&world, &settings, WAKE_GRACE)));
         let (settings, count, queue) = (RefCell::new(settings), Counter::new(0), RefCell::default());
         Self { stage: Rc::new(Stage { runtime, world, settings, functions, count, queue }) }
     }
@@ -89,7 +93,7 @@ impl Scene {
     pub fn keeps(&self, messages_for: Duration) {
         let mut settings = self.stage.settings.borrow_mut();
         settings.retention = Retention::of(millis(messages_for));
-        *self.stage.functions.borrow_mut() = Arc::new(Functions::new(&self.stage.world, &settings));
+        *self.stage.functions.borrow_mut() = Arc::new(Functions::new(&self.stage.world, &settings, WAKE_GRACE));
     }
 
     /// The ports.

@@ -8,7 +8,7 @@ use poste_domain::{
     ports::Slot,
     presence::{LEASE_MS, RENEW_MS},
 };
-use poste_protocol::{Author, ConversationId, DeviceId, Seq, UserId};
+use poste_protocol::{Author, ConversationId, DeviceId, Platform, ProviderToken, PushStyle, PushToken, Seq, UserId};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
@@ -47,6 +47,8 @@ pub struct Report {
     pub expired: usize,
     /// Frames that were posted to devices.
     pub posts: usize,
+    /// Pushes that the provider took.
+    pub pushes: usize,
 }
 
 /// A run, by its seed.
@@ -104,7 +106,9 @@ impl Storm {
         let network = Arc::new(Network::new(world.clone(), dice.random(), settings));
         tokio::spawn(network.clone().deliver());
         tokio::spawn(network.clone().remove());
-        let users = ["alice", "bob", "carol", "dave"].map(|name| UserId::new(name).expect("a valid name"));
+        tokio::spawn(network.clone().notify());
+        // Erin has a device that can be woken, and never comes.
+        let users = ["alice", "bob", "carol", "dave", check::AWAY].map(|name| UserId::new(name).expect("a valid name"));
         // Small worlds are quick, and their stories short; some faults show in them sooner, others in large ones.
         let names = [(0, "phone"), (1, "phone"), (0, "tablet"), (2, "phone"), (1, "laptop"), (3, "phone")];
         let names = &names[..dice.random_range(2..=names.len())];
@@ -113,6 +117,13 @@ impl Storm {
         let interval = |from, to| Interval { from: Seq::ZERO.plus(from), to: Some(Seq::ZERO.plus(to)) };
         let guest = Membership::new(vec![interval(2, left), interval(back, back + 9)]);
         world.admit(&ConversationId::direct(&users[0], &users[1]), &users[3], guest);
+        for (user, device) in names.iter().chain(&[(4, "phone")]) {
+            let device = DeviceId::new(*device).expect("a valid name");
+            let author = Author { user: users[*user].clone(), device };
+            let token = ProviderToken::new(format!("{}-{}", author.user, author.device)).expect("a valid token");
+            let token = PushToken { platform: Platform::Fcm, token, style: PushStyle::Alert };
+            network.register(&author, &token).await;
+        }
         let devices: Vec<Device> = names
             .iter()
             .map(|(user, device)| {
@@ -121,9 +132,9 @@ impl Storm {
             })
             .collect();
 
-        // Nobody writes to who is not there.
+        // Nobody writes to who is not there, but to Erin.
         let here = names.iter().map(|(user, _)| user + 1).max().unwrap_or_default();
-        let mut fates = fates(&mut dice, &users[..here], names);
+        let mut fates = fates(&mut dice, &[&users[..here], &users[4..]].concat(), names);
         fates.sort_by_key(|(at, ..)| *at);
         let began = tokio::time::Instant::now();
         for (at, device, fate) in fates {
@@ -158,6 +169,7 @@ impl Storm {
             removed: world.removed(),
             expired: network.expired().len(),
             posts: world.posts().len(),
+            pushes: world.pushes().len(),
         })
     }
 

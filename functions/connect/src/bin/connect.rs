@@ -1,4 +1,4 @@
-//! Connections come and go; `hello`; and every frame that no route takes.
+//! Connections come and go; `hello`; where devices can be woken; and every frame that no route takes.
 
 use std::sync::Arc;
 
@@ -7,21 +7,21 @@ use poste_aws::{
     gateway::{self, Event, Reply},
 };
 use poste_connect::SUBPROTOCOL;
-use poste_domain::{routes, session::Session};
+use poste_domain::{registration::Registry, routes, session::Session};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     let parts = Parts::load().await;
-    let session = Arc::new(parts.session()?);
+    let (session, registry) = (Arc::new(parts.session()?), Arc::new(parts.registry()?));
     let clock = parts.clock();
     gateway::serve(move |event| {
-        let (session, now) = (session.clone(), clock.now_ms());
-        async move { handle(&session, now, event).await }
+        let (session, registry, now) = (session.clone(), registry.clone(), clock.now_ms());
+        async move { handle(&session, &registry, now, event).await }
     })
     .await
 }
 
-async fn handle(session: &Session, now: u64, event: Event) -> Reply {
+async fn handle(session: &Session, registry: &Registry, now: u64, event: Event) -> Reply {
     let Event { route, caller, text, subprotocols } = event;
     match route.as_str() {
         "$connect" => match session.connect(&caller).await {
@@ -38,7 +38,9 @@ async fn handle(session: &Session, now: u64, event: Event) -> Reply {
             }
             Reply::Nothing
         }
-        "hello" => Reply::Frame(Box::new(routes::hello(session, &caller, now, &text).await)),
+        "hello" => Reply::Frame(Box::new(routes::hello(session, registry, &caller, now, &text).await)),
+        "push" => Reply::Frame(Box::new(routes::push(registry, &caller, now, &text).await)),
+        "mute" => Reply::Frame(Box::new(routes::mute(registry, &caller, now, &text).await)),
         _ => Reply::Frame(Box::new(routes::unknown(&text))),
     }
 }

@@ -1,0 +1,233 @@
+//! The rules of waking, case by case, on the ports in memory.
+
+use std::time::Duration;
+
+use poste_domain::{Class, ports::Members};
+use poste_protocol::{Code, PushStatus};
+use poste_sim::scene::{After, Before, Chat, Device, SECOND, Scene, WAKE_GRACE};
+
+/// Alice's phone, bob's phone, which can be woken, and their conversation.
+fn two(scene: &Scene) -> (Device, Device, Chat) {
+    let (alice, bob) = (scene.device("alice", "phone"), scene.device("bob", "phone"));
+    assert_eq!(bob.registers(Some("bobs-token")), PushStatus::Registered);
+    (alice, bob, scene.direct("alice", "bob"))
+}
+
+/// Alice writes, and it is delivered as far as it can be.
+fn writes(scene: &Scene, alice: &Device, chat: &Chat) -> u64 {
+    let place = alice.sends(&alice.writes(chat, ["hi"])).accepted();
+    scene.delivers();
+    scene.wakes();
+    place
+}
+
+fn phone(seq: u64, badge: u64) -> (String, u64, u64) {
+    ("phone".to_owned(), seq, badge)
+}
+
+/// Everything that is due within a minute.
+fn a_minute_passes(scene: &Scene) {
+    for _ in 0..60 {
+        scene.passes(SECOND);
+        scene.wakes();
+    }
+}
+
+#[test]
+fn who_is_away_is_woken_at_once_and_once() {
+    let scene = Scene::default();
+    let (alice, _, chat) = two(&scene);
+    assert_eq!(alice.registers(Some("alices-token")), PushStatus::Registered);
+    let message = alice.writes(&chat, ["hi"]);
+    assert_eq!(alice.sends(&message).accepted(), 1);
+    scene.delivers();
+    scene.wakes();
+    assert_eq!(scene.pushes("bob"), [phone(1, 1)]);
+    // A repeat is published again, and its parcel comes twice.
+    assert_eq!(alice.sends(&message).place(), 1);
+    scene.delivers();
+    a_minute_passes(&scene);
+    assert_eq!(scene.pushes("bob"), [phone(1, 1)]);
+    assert_eq!(scene.pushes("alice"), [], "nobody is woken for what they wrote");
+    assert!(scene.world().wakes().is_empty());
+}
+
+#[test]
+fn who_marks_within_the_grace_is_not_woken() {
+    let scene = Scene::default();
+    let (alice, bob, chat) = two(&scene);
+    let _line = bob.connects();
+    writes(&scene, &alice, &chat);
+    scene.passes(WAKE_GRACE.saturating_sub(SECOND));
+    scene.wakes();
+    bob.marks(&chat, Some(1), None).expect("marked");
+    a_minute_passes(&scene);
+    assert_eq!(scene.pushes("bob"), []);
+    assert!(scene.world().wakes().is_empty());
+}
+
+#[test]
+fn a_connection_that_is_dead_holds_a_push_up_for_the_grace() {
+    let scene = Scene::default();
+    let (alice, bob, chat) = two(&scene);
+    let line = bob.connects();
+    line.breaks();
+    writes(&scene, &alice, &chat);
+    scene.passes(WAKE_GRACE.saturating_sub(SECOND));
+    scene.wakes();
+    assert_eq!(scene.pushes("bob"), []);
+    scene.passes(SECOND);
+    scene.wakes();
+    assert_eq!(scene.pushes("bob"), [phone(1, 1)]);
+}
+
+#[test]
+fn another_device_of_the_user_that_has_it_is_enough() {
+    let scene = Scene::default();
+    let (alice, _, chat) = two(&scene);
+    let laptop = scene.device("bob", "laptop");
+    let _line = laptop.connects();
+    writes(&scene, &alice, &chat);
+    laptop.marks(&chat, Some(1), None).expect("marked");
+    a_minute_passes(&scene);
+    assert_eq!(scene.pushes("bob"), []);
+}
+
+#[test]
+fn what_is_muted_wakes_nobody_until_its_time() {
+    let scene = Scene::default();
+    let (alice, bob, chat) = two(&scene);
+    assert_eq!(bob.mutes(&chat, Some(60)).expect_err("no conversation yet").code, Code::NotMember);
+    bob.sends(&bob.writes(&chat, ["first"]));
+    scene.delivers();
+    bob.mutes(&chat, Some(60)).expect("muted");
+    assert_eq!(writes(&scene, &alice, &chat), 2);
+    assert_eq!(scene.pushes("bob"), []);
+    scene.passes(60 * SECOND);
+    assert_eq!(writes(&scene, &alice, &chat), 3);
+    assert_eq!(scene.pushes("bob"), [phone(3, 3)]);
+    bob.mutes(&chat, Some(3_600)).expect("muted");
+    bob.mutes(&chat, None).expect("muted no longer");
+    scene.passes(60 * SECOND);
+    assert_eq!(writes(&scene, &alice, &chat), 4);
+    assert_eq!(scene.pushes("bob"), [phone(3, 3), phone(4, 4)]);
+}
+
+#[test]
+fn nobody_is_woken_for_what_they_do_not_see() {
+    let scene = Scene::default();
+    let (alice, _, chat) = two(&scene);
+    let guest = scene.device("carol", "phone");
+    assert_eq!(guest.registers(Some("carols-token")), PushStatus::Registered);
+    assert_eq!(writes(&scene, &alice, &chat), 1);
+    scene.admits(&chat, "carol", &[(2, Some(2))]);
+    scene.passes(10 * SECOND);
+    for _ in 2..=4 {
+        writes(&scene, &alice, &chat);
+        a_minute_passes(&scene);
+    }
+    assert_eq!(scene.pushes("carol"), [phone(2, 2)]);
+    let known = scene.plays(scene.world().members(&chat.id)).expect("members");
+    assert_eq!(known.members.len(), 3);
+}
+
+#[test]
+fn a_device_that_does_not_come_is_woken_now_and_then_only() {
+    let scene = Scene::default();
+    let (alice, bob, chat) = two(&scene);
+    for _ in 0..20 {
+        writes(&scene, &alice, &chat);
+        scene.passes(Duration::from_millis(400));
+    }
+    a_minute_passes(&scene);
+    // One at once, one for those that came in the ten seconds after it, and one for the last of them, which may not have
+    // been stored yet when the second went out.
+    let pushes = scene.pushes("bob");
+    assert_eq!(pushes.first(), Some(&phone(1, 1)));
+    assert_eq!(pushes.last(), Some(&phone(20, 20)));
+    assert!(pushes.len() <= 3, "{pushes:?}");
+    assert!(scene.world().wakes().is_empty());
+    // Who was here is not held back.
+    assert_eq!(bob.is_awake(), Some(PushStatus::Registered));
+    scene.passes(SECOND);
+    assert_eq!(writes(&scene, &alice, &chat), 21);
+    assert_eq!(scene.pushes("bob").len(), pushes.len() + 1);
+}
+
+#[test]
+fn a_token_that_died_is_asked_for_anew() {
+    let scene = Scene::default();
+    let (alice, bob, chat) = two(&scene);
+    scene.world().token_dies(bob.author());
+    writes(&scene, &alice, &chat);
+    assert_eq!(scene.pushes("bob"), []);
+    assert_eq!(bob.is_awake(), Some(PushStatus::Renew));
+    assert_eq!(bob.registers(Some("another")), PushStatus::Registered);
+    assert_eq!(bob.is_awake(), Some(PushStatus::Registered));
+    assert_eq!(writes(&scene, &alice, &chat), 2);
+    assert_eq!(scene.pushes("bob"), [phone(2, 2)]);
+    assert_eq!(bob.registers(None), PushStatus::None);
+    assert_eq!(bob.is_awake(), Some(PushStatus::None));
+    scene.passes(60 * SECOND);
+    writes(&scene, &alice, &chat);
+    assert_eq!(scene.pushes("bob").len(), 1);
+}
+
+#[test]
+fn a_token_is_its_last_registrars() {
+    let scene = Scene::default();
+    let (alice, bob, chat) = two(&scene);
+    let carols = scene.device("carol", "phone");
+    // Carol signs in where bob was signed in. Even if the function ends before bob's registration was taken away.
+    scene.fails(After("devices.register"), Class::Transient);
+    let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| carols.registers(Some("bobs-token"))));
+    assert!(refused.is_err(), "told that it failed");
+    writes(&scene, &alice, &chat);
+    assert_eq!(scene.pushes("bob"), []);
+    assert_eq!(scene.pushes("carol"), [], "bob's messages are not carol's");
+    assert_eq!(bob.is_awake(), Some(PushStatus::None));
+    assert_eq!(carols.registers(Some("bobs-token")), PushStatus::Registered);
+}
+
+#[test]
+fn a_wake_up_that_cannot_be_queued_brings_the_parcel_again_and_holds_up_no_post() {
+    let scene = Scene::default();
+    let (alice, bob, chat) = two(&scene);
+    let tablet = scene.device("alice", "tablet");
+    let mut line = tablet.connects();
+    scene.fails(Before("wakes.queue"), Class::Transient);
+    assert_eq!(writes(&scene, &alice, &chat), 1);
+    assert_eq!(line.hears().cells.len(), 1, "posted all the same");
+    assert_eq!(scene.pushes("bob"), []);
+    scene.delivers();
+    scene.wakes();
+    assert_eq!(scene.pushes("bob"), [phone(1, 1)]);
+    drop(bob);
+}
+
+#[test]
+fn what_the_provider_did_not_take_is_pushed_again_unless_it_is_marked_or_old() {
+    let scene = Scene::default();
+    let (alice, bob, chat) = two(&scene);
+    for class in [Class::Throttled, Class::Transient] {
+        scene.fails(Before("push.push"), class);
+        let place = writes(&scene, &alice, &chat);
+        assert_eq!(scene.world().wakes().len(), 1);
+        a_minute_passes(&scene);
+        assert_eq!(scene.pushes("bob").last(), Some(&phone(place, place)));
+    }
+    // Marked meanwhile.
+    let pushed = scene.pushes("bob").len();
+    scene.fails(Before("push.push"), Class::Transient);
+    assert_eq!(writes(&scene, &alice, &chat), 3);
+    bob.marks(&chat, Some(3), None).expect("marked");
+    a_minute_passes(&scene);
+    assert_eq!(scene.pushes("bob").len(), pushed);
+    // Too old.
+    scene.fails(Before("push.push"), Class::Transient);
+    assert_eq!(writes(&scene, &alice, &chat), 4);
+    scene.passes(Duration::from_hours(24));
+    scene.wakes();
+    assert_eq!(scene.pushes("bob").len(), pushed);
+    assert!(scene.world().wakes().is_empty());
+}
