@@ -20,6 +20,7 @@ mod issuer;
 mod keys;
 mod package;
 mod place;
+mod provider;
 mod python;
 mod say;
 mod sim;

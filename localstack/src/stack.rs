@@ -48,6 +48,14 @@ pub struct Stack {
     pub delivery_visibility_seconds: u32,
     /// After that many attempts a delivery goes to the dead letters.
     pub delivery_max_receives: u32,
+    /// What stands in for SNS's pushes: see `provider.rs`.
+    pub push_provider: String,
+    /// How long who seems to be connected may take to mark before being woken, in seconds.
+    pub push_grace_seconds: u32,
+    /// The shortest time between two pushes to a device that does not come, in seconds.
+    pub push_interval_seconds: u32,
+    /// Pushes a second, of all instances together.
+    pub push_rate: u32,
     /// Messages are gone after so many days.
     pub retention_days: u64,
     /// Where the logs are: `NAME.log` of each function, `emulator.log`.
@@ -92,6 +100,10 @@ pub struct Tables {
     pub connections: String,
     /// Who is here, and who watches them.
     pub presence: String,
+    /// Where devices can be woken.
+    pub devices: String,
+    /// Whose each push token is.
+    pub push_tokens: String,
 }
 
 /// The addresses of the queues.
@@ -101,6 +113,10 @@ pub struct Queues {
     pub delivery: String,
     /// Deliveries that failed too often.
     pub delivery_dead_letters: String,
+    /// Who may have to be woken.
+    pub push: String,
+    /// Wake-ups that failed too often.
+    pub push_dead_letters: String,
 }
 
 impl Stack {
@@ -160,11 +176,22 @@ pub(crate) mod tests {
                 marks: text("k"),
                 connections: text("o"),
                 presence: text("p"),
+                devices: text("v"),
+                push_tokens: text("t"),
             },
-            queues: Queues { delivery: text("q"), delivery_dead_letters: text("d") },
+            queues: Queues {
+                delivery: text("q"),
+                delivery_dead_letters: text("d"),
+                push: text("p"),
+                push_dead_letters: text("e"),
+            },
             functions: BTreeMap::from([(text("send"), text("poste-local-send"))]),
             delivery_visibility_seconds: 5,
             delivery_max_receives: 5,
+            push_provider: text("http://127.0.0.1:3"),
+            push_grace_seconds: 4,
+            push_interval_seconds: 3,
+            push_rate: 40,
             retention_days: 60,
             logs: PathBuf::from("logs"),
         }

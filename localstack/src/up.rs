@@ -15,6 +15,7 @@ use crate::issuer::{AUDIENCE, Issuer, Reach};
 use crate::keys::Keys;
 use crate::package;
 use crate::place::{Found, Occupied, Place, write_private};
+use crate::provider::{self, Provider};
 use crate::python::Python;
 use crate::say;
 use crate::stack::{Credentials, Queues, Stack, Tables};
@@ -38,6 +39,14 @@ const DELIVERY_MAX_RECEIVES: u32 = 5;
 const RETENTION_DAYS: u64 = 60;
 /// The machine has a few cores, and each instance of a function is a process.
 const DELIVERY_MAX_CONCURRENCY: u32 = 4;
+/// Shorter than on AWS, so that tests of it end soon.
+const PUSH_GRACE_SECONDS: u32 = 4;
+const PUSH_INTERVAL_SECONDS: u32 = 3;
+/// A wake-up that a function died over comes again soon; longer than the function lives.
+const PUSH_VISIBILITY_SECONDS: u32 = 30;
+/// Of one instance of `notify`, and how many there are.
+const PUSH_RATE: u32 = 20;
+const PUSH_MAX_CONCURRENCY: u32 = 2;
 /// How long a stack that is told to stop may take.
 const DOWN_DEADLINE: Duration = Duration::from_secs(30);
 /// How often is looked whether it has.
@@ -83,6 +92,7 @@ pub(crate) struct Running {
     // In the order in which they go: the emulator with the functions, the issuer, the state file and the lock.
     emulator: Option<Emulator>,
     _issuer: Issuer,
+    _provider: Provider,
     _occupied: Occupied,
 }
 
@@ -112,6 +122,7 @@ impl Running {
         let http = reqwest::Client::builder().no_proxy().build()?;
         let reach = Reach { bind: options.issuer_bind, host: options.issuer_host.clone(), port: last.issuer };
         let issuer = Issuer::start(Keys::kept(&place.keys())?, reach).await?;
+        let provider = Provider::start(options.issuer_bind, &options.issuer_host).await?;
         let (emulator, endpoint, addresses) = if let Some(endpoint) = &options.endpoint {
             let endpoint = endpoint.trim_end_matches('/').to_owned();
             let addresses = addresses_there(&http, &endpoint, options).await?;
@@ -135,7 +146,7 @@ impl Running {
             make_deployer: emulator.is_some(),
             stack_name: STACK_NAME.to_owned(),
             template: package::package(&template, BUCKET, &keys)?,
-            parameters: parameters(&issuer, &addresses, options),
+            parameters: parameters(&issuer, &provider, &addresses, options),
             bucket: BUCKET.to_owned(),
             artifacts,
             deadline_seconds: 0,
@@ -146,10 +157,11 @@ impl Running {
             pid: std::process::id(),
             emulator_pid: emulator.as_ref().map(Emulator::pid),
             endpoint,
+            push_provider: provider.url().to_owned(),
             ..describe(&deployed, &addresses, &issuer, place)?
         };
         stack.write(&place.state_file())?;
-        Ok(Self { stack, emulator, _issuer: issuer, _occupied: occupied })
+        Ok(Self { stack, emulator, _issuer: issuer, _provider: provider, _occupied: occupied })
     }
 
     /// What the stack tells of itself.
@@ -215,7 +227,12 @@ fn artifacts(binaries: &BTreeMap<String, std::path::PathBuf>) -> anyhow::Result<
 }
 
 /// All that differs between AWS and the local stack.
-fn parameters(issuer: &Issuer, addresses: &Addresses, options: &Options) -> BTreeMap<&'static str, String> {
+fn parameters(
+    issuer: &Issuer,
+    provider: &Provider,
+    addresses: &Addresses,
+    options: &Options,
+) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
         ("Stage", STAGE.to_owned()),
         ("Architecture", architecture().to_owned()),
@@ -230,6 +247,15 @@ fn parameters(issuer: &Issuer, addresses: &Addresses, options: &Options) -> BTre
         ("DeliveryVisibilitySeconds", DELIVERY_VISIBILITY_SECONDS.to_string()),
         ("DeliveryMaxReceives", DELIVERY_MAX_RECEIVES.to_string()),
         ("DeliveryMaxConcurrency", DELIVERY_MAX_CONCURRENCY.to_string()),
+        ("PushApnsArn", provider::application("APNS")),
+        ("PushApnsSandboxArn", provider::application("APNS_SANDBOX")),
+        ("PushFcmArn", provider::application("GCM")),
+        ("PushEndpoint", provider.url().to_owned()),
+        ("PushGraceSeconds", PUSH_GRACE_SECONDS.to_string()),
+        ("PushIntervalSeconds", PUSH_INTERVAL_SECONDS.to_string()),
+        ("PushVisibilitySeconds", PUSH_VISIBILITY_SECONDS.to_string()),
+        ("PushRate", PUSH_RATE.to_string()),
+        ("PushMaxConcurrency", PUSH_MAX_CONCURRENCY.to_string()),
     ])
 }
 
@@ -263,10 +289,14 @@ fn describe(deployed: &Deployed, addresses: &Addresses, issuer: &Issuer, place: 
             marks: output("TableMarks")?,
             connections: output("TableConnections")?,
             presence: output("TablePresence")?,
+            devices: output("TableDevices")?,
+            push_tokens: output("TablePushTokens")?,
         },
         queues: Queues {
             delivery: output("QueueDelivery")?,
             delivery_dead_letters: output("QueueDeliveryDeadLetters")?,
+            push: output("QueuePush")?,
+            push_dead_letters: output("QueuePushDeadLetters")?,
         },
         // FunctionSend: poste-local-send
         functions: deployed
@@ -276,6 +306,10 @@ fn describe(deployed: &Deployed, addresses: &Addresses, issuer: &Issuer, place: 
             .collect(),
         delivery_visibility_seconds: DELIVERY_VISIBILITY_SECONDS,
         delivery_max_receives: DELIVERY_MAX_RECEIVES,
+        push_provider: String::new(),
+        push_grace_seconds: PUSH_GRACE_SECONDS,
+        push_interval_seconds: PUSH_INTERVAL_SECONDS,
+        push_rate: PUSH_RATE * PUSH_MAX_CONCURRENCY,
         retention_days: RETENTION_DAYS,
         logs: place.logs(),
     })
@@ -286,12 +320,13 @@ pub(crate) fn welcome(stack: &Stack, place: &Place) -> String {
     let emulator = stack
         .emulator_pid
         .map_or_else(|| "not ours".to_owned(), |pid| format!("MiniStack, process {pid}, IAM enforced"));
-    let Stack { socket_url, issuer, endpoint, logs, .. } = stack;
+    let Stack { socket_url, issuer, endpoint, push_provider, logs, .. } = stack;
     format!(
         "
 Poste is up.
 
   socket     {socket_url}?device=DEVICE
+  pushes     {push_provider}/pushes
   issuer     {issuer}   (POST /token {{\"user\":\"alice\",\"device\":\"phone\"}})
   AWS parts  {endpoint}   ({emulator})
   functions  {functions}

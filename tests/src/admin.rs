@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::{
     primitives::Blob,
     types::{AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType},
 };
-use aws_sdk_sqs::types::{Message, MessageSystemAttributeName, SendMessageBatchRequestEntry};
+use aws_sdk_sqs::types::{Message, MessageSystemAttributeName, QueueAttributeName, SendMessageBatchRequestEntry};
 use poste_domain::LaneKey;
 use poste_local::Stack;
 use poste_protocol::{Author, Cell, ConversationId, Envelope, EnvelopeId, Message as Written, UserId};
@@ -522,6 +522,34 @@ impl Admin {
     /// # Panics
     /// When the queue does not take them all.
     pub async fn queue(&self, bodies: &[String]) {
+        self.put(&self.stack.queues.delivery, bodies).await;
+    }
+
+    /// Puts messages into the push queue as they are.
+    ///
+    /// # Panics
+    /// When it does not take them.
+    pub async fn queue_wakes(&self, bodies: &[String]) {
+        self.put(&self.stack.queues.push, bodies).await;
+    }
+
+    /// How many wake-ups are in the push queue, hidden and delayed ones included; about.
+    ///
+    /// # Panics
+    /// When the queue does not answer.
+    pub async fn wakes_waiting(&self) -> u64 {
+        let names = [
+            QueueAttributeName::ApproximateNumberOfMessages,
+            QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+            QueueAttributeName::ApproximateNumberOfMessagesDelayed,
+        ];
+        let asked = self.sqs.get_queue_attributes().queue_url(&self.stack.queues.push);
+        let told = asked.set_attribute_names(Some(names.to_vec())).send().await.expect("the queue answers");
+        let told = told.attributes.unwrap_or_default();
+        names.iter().filter_map(|name| told.get(name)?.parse::<u64>().ok()).sum()
+    }
+
+    async fn put(&self, queue: &str, bodies: &[String]) {
         let entries = bodies.iter().enumerate().map(|(i, body)| {
             let entry = SendMessageBatchRequestEntry::builder().id(format!("m{i}")).message_body(body);
             entry.build().expect("an entry with all it needs")
@@ -529,7 +557,7 @@ impl Admin {
         let sent = self
             .sqs
             .send_message_batch()
-            .queue_url(&self.stack.queues.delivery)
+            .queue_url(queue)
             .set_entries(Some(entries.collect()))
             .send()
             .await

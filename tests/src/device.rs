@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use futures::{SinkExt, StreamExt};
 use poste_protocol::{
     Author, Away, Cell, Code, ConversationId, DeliveryItem, DeviceId, Envelope, EnvelopeId, ErrorFrame, Event, Fetch,
-    FromServer, Hello, List, ListPage, Mark, MarkFrame, MarkResult, MemberMark, MembersFrame, MembersPage, Outcome,
-    Page, PresenceNews, Reference, Refusal, Request, SendFrame, Seq, Submission, Typing, TypingNews, UserId, Verdict,
-    Watch, Watching, Welcome, limits,
+    FromServer, Hello, List, ListPage, Mark, MarkFrame, MarkResult, MemberMark, MembersFrame, MembersPage, MuteFrame,
+    Outcome, Page, PresenceNews, PushFrame, PushStatus, PushToken, Reference, Refusal, Request, SendFrame, Seq,
+    Submission, Typing, TypingNews, UserId, Verdict, Watch, Watching, Welcome, WokenBy, limits,
 };
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
@@ -225,6 +225,46 @@ impl Device {
         match self.ask(&Request::Hello(Hello::new(reference))).await {
             FromServer::Welcome(welcome) => welcome,
             other => panic!("hello is answered with {other:?}"),
+        }
+    }
+
+    /// Registers a push token; without one, ends the registration.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn registers(&mut self, token: Option<PushToken>) -> PushStatus {
+        let reference = self.reference();
+        match self.ask(&Request::Push(PushFrame { reference, token })).await {
+            FromServer::Push(answer) => answer.status,
+            other => panic!("push is answered with {other:?}"),
+        }
+    }
+
+    /// Says that it is awake, woken by this, and asks whether it would be woken.
+    ///
+    /// # Panics
+    /// When it is not told.
+    pub async fn is_awake(&mut self, woken_by: Option<WokenBy>) -> PushStatus {
+        let hello = Hello { push: true, woken_by, ..Hello::new(self.reference()) };
+        match self.ask(&Request::Hello(hello)).await {
+            FromServer::Welcome(welcome) => welcome.push.expect("it asked"),
+            other => panic!("hello is answered with {other:?}"),
+        }
+    }
+
+    /// Mutes a conversation until a time, or no longer.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    ///
+    /// # Panics
+    /// When it is answered with something else.
+    pub async fn mute(&mut self, conversation: &ConversationId, until: Option<u64>) -> Result<(), ErrorFrame> {
+        let (reference, conversation) = (self.reference(), conversation.clone());
+        match self.ask(&Request::Mute(MuteFrame { reference, conversation, until })).await {
+            FromServer::Muted(_) => Ok(()),
+            FromServer::Error(error) => Err(error),
+            other => panic!("mute is answered with {other:?}"),
         }
     }
 
@@ -561,6 +601,8 @@ fn reference_of(request: &Request) -> &Reference {
         Request::List(f) => &f.reference,
         Request::Mark(f) => &f.reference,
         Request::Members(f) => &f.reference,
+        Request::Push(f) => &f.reference,
+        Request::Mute(f) => &f.reference,
     }
 }
 

@@ -13,6 +13,7 @@ mod device;
 mod letters;
 mod mortal;
 mod ports;
+mod provider;
 mod replica;
 mod wait;
 
@@ -22,5 +23,6 @@ pub use deployment::{Deployment, Refused, Showing, TokenWish};
 pub use device::{Accepted, Device};
 pub use letters::{bodies, envelope, next_after, number, resent, seq, submission};
 pub use mortal::{Ended, Line, Mortal, Order, Told};
+pub use provider::{Provider, Published};
 pub use replica::{Replica, check_page};
 pub use wait::{DEADLINE, eventually, now_ms};

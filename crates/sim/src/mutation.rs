@@ -70,13 +70,11 @@ pub enum Mutation {
     PushesToTheWriter,
     /// People are woken for an envelope before it is written.
     WakesBeforeWrite,
-    /// A wake-up is forgotten where the provider did not take the push.
-    FailedPushesForgotten,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 32] = [
         Self::CellsOverwrite,
         Self::CursorSkipsHoles,
         Self::NoPlacingAnew,
@@ -109,6 +107,5 @@ impl Mutation {
         Self::PushesWhatIsMarked,
         Self::PushesToTheWriter,
         Self::WakesBeforeWrite,
-        Self::FailedPushesForgotten,
     ];
 }

@@ -9,7 +9,7 @@ use poste_protocol::{Code, Resolved, Role};
 use poste_sim::scene::{
     After,
     Answer::{Accepted, Refused, Repeat},
-    Before, DAY, SECOND, Scene, aged, texts,
+    Before, DAY, SECOND, Scene, WAKE_GRACE, aged, texts,
 };
 
 include!(concat!(env!("OUT_DIR"), "/semantics.rs"));

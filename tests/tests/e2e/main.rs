@@ -20,6 +20,7 @@ mod marks;
 mod order;
 mod permissions;
 mod presence;
+mod push;
 mod python;
 mod repeats;
 mod retention;
