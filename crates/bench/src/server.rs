@@ -76,9 +76,12 @@ impl Server {
                     .map(|mark| MarkResult { conversation: mark.conversation, error: None })
                     .collect(),
             }),
-            Request::Hello(_) | Request::Watch(_) | Request::Away(_) | Request::Typing(_) => {
-                bail!("nobody is idle here, and nobody looks")
-            }
+            Request::Hello(_)
+            | Request::Watch(_)
+            | Request::Away(_)
+            | Request::Typing(_)
+            | Request::Push(_)
+            | Request::Mute(_) => bail!("nobody is idle here, or asleep, and nobody looks"),
             Request::Members(_) => bail!("there are no groups here"),
         };
         let text = serde_json::to_string(&answer)?;

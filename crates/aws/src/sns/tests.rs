@@ -191,12 +191,45 @@ fn payloads_say_what_the_platforms_want() {
         let payload: Value = serde_json::from_str(text.as_str().expect("text")).expect("JSON");
         json!({ "name": name, "payload": payload, "attributes": attributes })
     };
-    insta::assert_json_snapshot!([
-        of(Platform::Apns, PushStyle::Alert, None),
-        of(Platform::ApnsSandbox, PushStyle::Background, None),
-        of(Platform::Fcm, PushStyle::Alert, Some("hi")),
-        of(Platform::Fcm, PushStyle::Background, None),
-    ]);
+    let (conversation, id) = ("c".repeat(limits::CONVERSATION_ID), "00000000-0000-0000-0000-000000000005");
+    let seq = limits::INTEGER;
+    let poste = json!({ "conversation": conversation, "seq": seq, "push": id, "badge": 7 });
+    let header = |name: &str| format!("AWS.SNS.MOBILE.APNS.{name}");
+
+    let alert = of(Platform::Apns, PushStyle::Alert, None);
+    assert_eq!(alert["name"], "APNS");
+    let aps = json!({
+        "alert": { "loc-key": TEXT }, "badge": 7, "sound": "default", "thread-id": conversation, "mutable-content": 1
+    });
+    assert_eq!(alert["payload"], json!({ "aps": aps, "poste": poste }));
+    assert_eq!(
+        alert["attributes"],
+        json!({
+            header("COLLAPSE_ID"): conversation,
+            header("PRIORITY"): "10",
+            header("PUSH_TYPE"): "alert",
+            header("TTL"): "86400",
+        })
+    );
+
+    let background = of(Platform::ApnsSandbox, PushStyle::Background, None);
+    assert_eq!(background["name"], "APNS_SANDBOX");
+    assert_eq!(background["payload"], json!({ "aps": { "content-available": 1 }, "poste": poste }));
+    assert_eq!(background["attributes"]["AWS.SNS.MOBILE.APNS_SANDBOX.TTL"], "86400");
+    assert_eq!(background["attributes"][header("PUSH_TYPE")], "background");
+    assert_eq!(background["attributes"][header("PRIORITY")], "5");
+
+    let told = of(Platform::Fcm, PushStyle::Alert, Some("hi"));
+    assert_eq!((&told["name"], &told["attributes"]), (&json!("GCM"), &json!({ "AWS.SNS.MOBILE.FCM.TTL": "86400" })));
+    let message = &told["payload"]["fcmV1Message"]["message"];
+    let data = json!({ "conversation": conversation, "seq": seq.to_string(), "push": id, "badge": "7" });
+    assert_eq!(message["data"], data);
+    let android = &message["android"];
+    assert_eq!((&android["priority"], &android["ttl"]), (&json!("HIGH"), &json!("86400s")));
+    assert_eq!((&android["collapse_key"], &android["notification"]["body"]), (&json!(conversation), &json!("hi")));
+    let silent = of(Platform::Fcm, PushStyle::Background, None);
+    let android = &silent["payload"]["fcmV1Message"]["message"]["android"];
+    assert_eq!((&android["priority"], &android["notification"]), (&json!("NORMAL"), &Value::Null));
 }
 
 #[test]
