@@ -18,10 +18,11 @@ use aws_smithy_runtime_api::{
 };
 use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use poste_aws::{
-    ConnectionsTable, DeliveryQueue, GatewayCallback, HeadsTable, LogTable, MarksTable, MembersTable, PresenceTable,
+    ConnectionsTable, DeliveryQueue, DevicesTable, GatewayCallback, HeadsTable, LogTable, MarksTable, MembersTable,
+    PresenceTable, SnsPusher, WakeQueue,
 };
-use poste_domain::ports::Parcel;
-use poste_protocol::Delivery;
+use poste_domain::ports::{Parcel, Wake};
+use poste_protocol::{Delivery, Platform};
 use poste_sim::contract::{FarEnd, Line, Ports};
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -59,26 +60,50 @@ impl Deployment {
     async fn ports_on(&self, dynamodb: aws_sdk_dynamodb::Client, admin: &Admin) -> Ports {
         let client = || dynamodb.clone();
         let tables = admin.stack.tables.clone();
-        let name = format!("contract-{}", Uuid::now_v7());
-        let queue = admin.sqs.create_queue().queue_name(name).send().await.expect("a queue of its own");
-        let queue = queue.queue_url.expect("a queue has an address");
+        let own_queue = async || {
+            let name = format!("contract-{}", Uuid::now_v7());
+            let queue = admin.sqs.create_queue().queue_name(name).send().await.expect("a queue of its own");
+            queue.queue_url.expect("a queue has an address")
+        };
+        let (queue, wakes) = (own_queue().await, own_queue().await);
+        let sns = aws_sdk_sns::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(admin.stack.region.clone()))
+            .endpoint_url(&admin.stack.push_provider)
+            .credentials_provider(admin.credentials.clone())
+            .build();
+        let application = "arn:aws:sns:us-east-1:000000000000:app/GCM/contract".to_owned();
         let gateway = aws_sdk_apigatewaymanagement::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(admin.stack.region.clone()))
             .endpoint_url(&admin.stack.callback_endpoint)
             .credentials_provider(admin.credentials.clone())
             .build();
-        let outside =
-            Outside { deployment: self.clone(), sqs: admin.sqs.clone(), queue: queue.clone(), taken: Mutex::default() };
+        let members = || MembersTable::new(client(), tables.members.clone(), tables.conversations.clone());
+        let outside = Outside {
+            deployment: self.clone(),
+            sqs: admin.sqs.clone(),
+            queue: queue.clone(),
+            taken: Mutex::default(),
+            wakes: wakes.clone(),
+            woken: Mutex::default(),
+        };
         Ports {
-            heads: Arc::new(HeadsTable::new(client(), tables.heads, tables.lanes)),
+            heads: Arc::new(HeadsTable::new(client(), tables.heads.clone(), tables.lanes.clone())),
             lanes_in_head: HeadsTable::LANES_IN_HEAD,
-            log: Arc::new(LogTable::new(client(), tables.log)),
-            members: Arc::new(MembersTable::new(client(), tables.members, tables.conversations)),
-            marks: Arc::new(MarksTable::new(client(), tables.marks)),
-            connections: Arc::new(ConnectionsTable::new(client(), tables.connections)),
             lose_answers: false,
-            presence: Arc::new(PresenceTable::new(client(), tables.presence)),
+            log: Arc::new(LogTable::new(client(), tables.log.clone())),
+            members: Arc::new(members()),
+            mutes: Arc::new(members()),
+            devices: Arc::new(DevicesTable::new(client(), tables.devices.clone(), tables.push_tokens.clone())),
+            wakes: Arc::new(WakeQueue::new(admin.sqs.clone(), wakes)),
+            pusher: Arc::new(SnsPusher::new(
+                aws_sdk_sns::Client::from_conf(sns),
+                BTreeMap::from([(Platform::Fcm, application)]),
+            )),
+            marks: Arc::new(MarksTable::new(client(), tables.marks.clone())),
+            connections: Arc::new(ConnectionsTable::new(client(), tables.connections.clone())),
+            presence: Arc::new(PresenceTable::new(client(), tables.presence.clone())),
             courier: Arc::new(DeliveryQueue::new(admin.sqs.clone(), queue)),
             callback: Arc::new(GatewayCallback::new(aws_sdk_apigatewaymanagement::Client::from_conf(gateway))),
             far_end: Arc::new(outside),
@@ -137,22 +162,38 @@ struct Outside {
     sqs: aws_sdk_sqs::Client,
     queue: String,
     taken: Mutex<BTreeMap<String, Parcel>>,
+    wakes: String,
+    woken: Mutex<BTreeMap<String, Wake>>,
+}
+
+impl Outside {
+    /// Takes messages out of a queue until there are as many as this.
+    async fn take<T>(&self, queue: &str, taken: &Mutex<BTreeMap<String, T>>, at_least: usize) -> Vec<T>
+    where
+        T: Clone + serde::de::DeserializeOwned,
+    {
+        let mut taken = taken.lock().await;
+        let deadline = Instant::now() + DEADLINE;
+        while taken.len() < at_least {
+            assert!(Instant::now() < deadline, "{} of {at_least} messages came out of the queue", taken.len());
+            let look = self.sqs.receive_message().queue_url(queue).max_number_of_messages(BATCH).send().await;
+            for message in look.expect("the queue answers").messages.unwrap_or_default() {
+                let (id, body) = (message.message_id.expect("an id"), message.body.expect("a body"));
+                taken.insert(id, serde_json::from_str(&body).expect("what was put in"));
+            }
+        }
+        taken.values().cloned().collect()
+    }
 }
 
 #[async_trait]
 impl FarEnd for Outside {
     async fn parcels(&self, at_least: usize) -> Vec<Parcel> {
-        let mut taken = self.taken.lock().await;
-        let deadline = Instant::now() + DEADLINE;
-        while taken.len() < at_least {
-            assert!(Instant::now() < deadline, "{} of {at_least} parcels came out of the queue", taken.len());
-            let look = self.sqs.receive_message().queue_url(&self.queue).max_number_of_messages(BATCH).send().await;
-            for message in look.expect("the queue answers").messages.unwrap_or_default() {
-                let (id, body) = (message.message_id.expect("an id"), message.body.expect("a body"));
-                taken.insert(id, serde_json::from_str(&body).expect("a parcel"));
-            }
-        }
-        taken.values().cloned().collect()
+        self.take(&self.queue, &self.taken, at_least).await
+    }
+
+    async fn wakes(&self, at_least: usize) -> Vec<Wake> {
+        self.take(&self.wakes, &self.woken, at_least).await
     }
 
     async fn connect(&self) -> Box<dyn Line> {

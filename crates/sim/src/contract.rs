@@ -6,15 +6,16 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use poste_domain::{
-    Claim, Farewell, Interval, Lane, LaneKey, Member, Membership, Retention,
+    Claim, Farewell, Interval, Lane, LaneKey, Member, Membership, Pushes, Retention, TokenHash,
     ports::{
-        Callback, Connection, Connections, Courier, Group, Head, Heads, Log, Marks, Members, News, Parcel, Placement,
-        Placing, Posted, Presence, Registered, Registration, Slot, Standing, Terms, Told,
+        Address, Callback, Connection, Connections, Courier, Devices, Group, Head, Heads, Log, Marks, Members, Mutes,
+        News, Parcel, Placement, Placing, Posted, Presence, Push, Pushed, Pusher, Registered, Registration, Slot,
+        Standing, Terms, Told, Wake, Wakeable, Wakes,
     },
 };
 use poste_protocol::{
     Author, Cell, ConversationId, Delivery, DeliveryItem, DeviceId, EnvelopeId, FromServer, Mark, MemberMark, Message,
-    MessageId, Number, Role, Seq, UserId,
+    MessageId, Number, Platform, ProviderToken, PushId, PushStatus, PushStyle, Role, Seq, UserId,
 };
 use uuid::Uuid;
 
@@ -41,7 +42,15 @@ pub struct Ports {
     pub courier: Arc<dyn Courier>,
     /// The way to live connections.
     pub callback: Arc<dyn Callback>,
-    /// What is at the other end of the queue and of the connections.
+    /// Where devices can be woken.
+    pub devices: Arc<dyn Devices>,
+    /// What nobody wants to be woken for.
+    pub mutes: Arc<dyn Mutes>,
+    /// A push queue that nobody else takes from.
+    pub wakes: Arc<dyn Wakes>,
+    /// The way to the platforms' services.
+    pub pusher: Arc<dyn Pusher>,
+    /// What is at the other end of the queues and of the connections.
     pub far_end: Arc<dyn FarEnd>,
 }
 
@@ -50,6 +59,9 @@ pub struct Ports {
 pub trait FarEnd: Send + Sync {
     /// Everything that has come out of the queue so far, once there is as much as this.
     async fn parcels(&self, at_least: usize) -> Vec<Parcel>;
+
+    /// Everything that has come out of the push queue so far, once there is as much as this.
+    async fn wakes(&self, at_least: usize) -> Vec<Wake>;
 
     /// Opens a connection.
     async fn connect(&self) -> Box<dyn Line>;
@@ -113,6 +125,12 @@ macro_rules! contract_tests {
             what_many_publish_at_once_comes_out,
             frames_reach_the_connection_that_is_named,
             a_connection_that_is_closed_is_gone,
+            a_token_wakes_its_last_registrar_only,
+            a_registration_that_died_is_asked_for_anew,
+            pushes_are_noted_on_those_before,
+            a_member_mutes_for_themselves,
+            wake_ups_come_out_as_they_were,
+            a_token_has_one_endpoint,
         );
     };
     (@each $ports:expr; $($case:ident,)+) => {
@@ -1060,4 +1078,137 @@ async fn is_gone(ports: &Ports, connection_id: &str) {
         tokio::time::sleep(PAUSE).await;
     }
     panic!("a connection that was closed is never gone");
+}
+
+fn address(token: &str) -> Address {
+    let token = ProviderToken::new(token).expect("a valid token");
+    let hash = TokenHash::of(Platform::Fcm, &token);
+    let endpoint = format!("arn:aws:sns:us-east-1:000000000000:endpoint/GCM/x/{}", token.as_str());
+    Address { platform: Platform::Fcm, style: PushStyle::Background, token: hash, endpoint }
+}
+
+async fn wakeable(ports: &Ports, author: &Author) -> Vec<Wakeable> {
+    ports.devices.wakeable(&author.user).await.expect("a look")
+}
+
+async fn stands(ports: &Ports, author: &Author) -> PushStatus {
+    ports.devices.awake(author, NOW).await.expect("a look")
+}
+
+/// A token is its last registrar's: nobody else is woken by it, or gives it up. A device has one registration.
+pub async fn a_token_wakes_its_last_registrar_only(ports: &Ports) {
+    let (alice, bob) = (author(), author());
+    let (first, second) = (address(&fresh("t")), address(&fresh("t")));
+    assert_eq!(stands(ports, &alice).await, PushStatus::None);
+    let register = async |who: &Author, what: &Address| ports.devices.register(who, what).await.expect("done");
+    assert_eq!(register(&alice, &first).await, None);
+    assert_eq!(register(&alice, &first).await, None, "the same again");
+    let found = wakeable(ports, &alice).await;
+    assert_eq!(found.iter().map(|found| &found.registration).collect::<Vec<_>>(), [&first]);
+    assert_eq!(stands(ports, &alice).await, PushStatus::Registered);
+    assert_eq!(register(&bob, &first).await, None);
+    assert_eq!(wakeable(ports, &alice).await, []);
+    assert_eq!(stands(ports, &alice).await, PushStatus::None);
+    assert_eq!(ports.devices.unregister(&alice).await.expect("done"), None);
+    assert_eq!(wakeable(ports, &bob).await.len(), 1);
+    assert_eq!(register(&bob, &second).await, Some(first));
+    assert_eq!(wakeable(ports, &bob).await[0].registration, second);
+    let other = Author { device: device("tablet"), ..bob.clone() };
+    assert_eq!(register(&other, &address(&fresh("t"))).await, None);
+    assert_eq!(wakeable(ports, &bob).await.len(), 2, "each device has its own");
+    assert_eq!(ports.devices.unregister(&bob).await.expect("done"), Some(second));
+    assert_eq!(ports.devices.unregister(&bob).await.expect("done"), None);
+    assert_eq!(wakeable(ports, &bob).await.len(), 1);
+}
+
+/// A registration that died is ended if it is still the one there is, and its device is asked for another.
+pub async fn a_registration_that_died_is_asked_for_anew(ports: &Ports) {
+    let alice = author();
+    let (first, second) = (address(&fresh("t")), address(&fresh("t")));
+    ports.devices.register(&alice, &first).await.expect("done");
+    ports.devices.bury(&alice, &second).await.expect("nothing to bury");
+    assert_eq!(stands(ports, &alice).await, PushStatus::Registered);
+    ports.devices.bury(&alice, &first).await.expect("done");
+    assert_eq!(wakeable(ports, &alice).await, []);
+    assert_eq!(stands(ports, &alice).await, PushStatus::Renew);
+    ports.devices.register(&alice, &second).await.expect("done");
+    assert_eq!(stands(ports, &alice).await, PushStatus::Registered);
+}
+
+/// What was pushed is noted on the revision before, for the token that it was pushed to; being awake is kept beside.
+pub async fn pushes_are_noted_on_those_before(ports: &Ports) {
+    let alice = author();
+    let (first, second) = (address(&fresh("t")), address(&fresh("t")));
+    ports.devices.register(&alice, &first).await.expect("done");
+    let note = async |revision, token: &TokenHash| {
+        let mut pushes = Pushes::default();
+        pushes.revision = revision;
+        ports.devices.note(&alice, token, &pushes).await.expect("an answer")
+    };
+    assert!(!note(2, &first.token).await, "nothing is before it");
+    assert!(note(1, &first.token).await);
+    assert!(!note(3, &first.token).await);
+    assert!(!note(2, &second.token).await, "another token");
+    assert_eq!(ports.devices.awake(&alice, 77).await.expect("noted"), PushStatus::Registered);
+    assert!(note(2, &first.token).await);
+    let pushes = wakeable(ports, &alice).await.remove(0).pushes;
+    assert_eq!((pushes.revision, pushes.awake_ms), (2, 77));
+    // Another token, and the pushes stay.
+    ports.devices.register(&alice, &second).await.expect("done");
+    assert_eq!(wakeable(ports, &alice).await[0].pushes, pushes);
+    assert!(!note(3, &first.token).await);
+    assert!(note(3, &second.token).await);
+}
+
+/// A member's mute is theirs; strangers have none.
+pub async fn a_member_mutes_for_themselves(ports: &Ports) {
+    let (conversation, alice, bob) = (conversation(), user(), user());
+    assert!(!ports.mutes.mute(&conversation, &alice, 5).await.expect("an answer"), "no member");
+    ports.members.found_direct(&conversation, &alice, &bob).await.expect("founded");
+    assert!(ports.mutes.mute(&conversation, &alice, 5).await.expect("an answer"));
+    assert!(ports.mutes.mute(&conversation, &alice, 9).await.expect("an answer"));
+    let users = [alice.clone(), user(), bob.clone()];
+    let standings = ports.mutes.candidates(&conversation, &users).await.expect("standings");
+    let found: BTreeSet<_> = standings.iter().map(|s| (s.user.clone(), s.muted_until_ms)).collect();
+    assert_eq!(found, BTreeSet::from([(alice.clone(), 9), (bob, 0)]));
+    assert!(standings.iter().all(|standing| standing.membership == Membership::from_the_start()));
+    assert!(ports.mutes.mute(&conversation, &alice, 0).await.expect("an answer"));
+    let member = ports.members.member(&conversation, &alice).await.expect("a look").expect("a member");
+    assert_eq!(member.membership, Membership::from_the_start(), "a mute leaves the membership as it is");
+}
+
+/// Wake-ups come out of their queue unchanged, more of them than one call of a queue takes.
+pub async fn wake_ups_come_out_as_they_were(ports: &Ports) {
+    let wake = |n: u64| Wake {
+        conversation: conversation(),
+        seq: seq(n),
+        through: seq(n + 1),
+        at_ms: n,
+        users: (0..n).map(|_| user()).collect(),
+        content: n.is_multiple_of(2).then(|| "\u{0} \" é \u{ffff}".to_owned()),
+    };
+    let wakes: Vec<(Wake, u64)> = (0..23).map(|n| (wake(n), n % 2 * 1_000)).collect();
+    assert_eq!(ports.wakes.queue(&wakes).await, vec![Ok(()); wakes.len()]);
+    let out = ports.far_end.wakes(wakes.len()).await;
+    assert!(wakes.iter().all(|(wake, _)| out.contains(wake)));
+}
+
+/// A token has one endpoint, whoever registers it, until that is removed; then nobody is there.
+pub async fn a_token_has_one_endpoint(ports: &Ports) {
+    let token = ProviderToken::new(fresh("t")).expect("a valid token");
+    let ask = async |owner: &Author| {
+        ports.pusher.endpoint(Platform::Fcm, &token, owner).await.expect("an answer").expect("a token")
+    };
+    let (alice, bob) = (author(), author());
+    let endpoint = ask(&alice).await;
+    assert_eq!(ask(&alice).await, endpoint);
+    assert_eq!(ask(&bob).await, endpoint);
+    let to = Address { endpoint: endpoint.clone(), ..address(token.as_str()) };
+    let push =
+        Push { id: PushId::fresh(), conversation: conversation(), seq: seq(1), badge: 1, ttl_s: 60, content: None };
+    assert_eq!(ports.pusher.push(&to, &push).await.expect("an answer"), Pushed::Taken);
+    ports.pusher.remove(&endpoint).await.expect("removed");
+    ports.pusher.remove(&endpoint).await.expect("removed before");
+    assert_eq!(ports.pusher.push(&to, &push).await.expect("an answer"), Pushed::Gone);
+    ask(&alice).await;
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use poste_domain::ports::Parcel;
+use poste_domain::ports::{Parcel, Wake};
 use poste_protocol::{Delivery, FromServer};
 use poste_sim::{
     Odds, Weather, World,
@@ -25,6 +25,10 @@ fn ports(lanes_in_head: usize) -> Ports {
         presence: world.clone(),
         courier: world.clone(),
         callback: world.clone(),
+        devices: world.clone(),
+        mutes: world.clone(),
+        wakes: world.clone(),
+        pusher: world.clone(),
         far_end: Arc::new(Outside(world)),
     }
 }
@@ -42,6 +46,10 @@ struct Connected {
 impl FarEnd for Outside {
     async fn parcels(&self, _: usize) -> Vec<Parcel> {
         self.0.published()
+    }
+
+    async fn wakes(&self, _: usize) -> Vec<Wake> {
+        self.0.wakes()
     }
 
     async fn connect(&self) -> Box<dyn Line> {
