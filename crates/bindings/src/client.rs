@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use poste_client::{Client, ClientConfig, Events, Target, Tuning};
-use poste_protocol::{ConversationId, DeviceId, UserId};
+use poste_protocol::{ConversationId, DeviceId, PushId, UserId, WokenBy};
 use tokio::sync::Mutex;
 
 use crate::model::{list, message_id, number};
 use crate::tokens::Tokens;
 use crate::{
-    Config, Connection, Conversation, Event, Found, FoundPlace, Member, Message, OutboxEntry, PosteError, Recovery,
-    Role, Seen, Start, TokenSource, Window,
+    Config, Connection, Conversation, Event, Found, FoundPlace, Member, Message, OutboxEntry, PosteError, PushStatus,
+    PushToken, Recovery, Role, Seen, Start, TokenSource, Window,
 };
 
 /// An account on this device.
@@ -198,6 +198,29 @@ impl PosteClient {
     /// Those of whom events have told whether they are here, as they are now.
     pub async fn seen(&self) -> Result<Vec<Seen>, PosteError> {
         Ok(list(self.client.seen().await?))
+    }
+
+    /// The device can be woken by this token, or shall not be. Worth calling at every start.
+    pub async fn set_push(&self, token: Option<PushToken>) -> Result<(), PosteError> {
+        Ok(self.client.set_push(token.map(TryInto::try_into).transpose()?).await?)
+    }
+
+    /// What the server said last of waking this device.
+    pub async fn push_status(&self) -> Result<Option<PushStatus>, PosteError> {
+        Ok(self.client.push_status().await?.map(Into::into))
+    }
+
+    /// A push has woken the device: what it says, for the operator to count.
+    pub async fn woken(&self, conversation: String, seq: Option<u64>, push: Option<String>) -> Result<(), PosteError> {
+        let (conversation, seq) = (conversation_id(&conversation)?, seq.map(number).transpose()?);
+        let push = push.map(|id| id.parse().map(PushId)).transpose();
+        let push = push.map_err(|wrong: uuid::Error| PosteError::invalid("a push's id", wrong))?;
+        Ok(self.client.woken(WokenBy { conversation, seq, push }).await?)
+    }
+
+    /// Nobody is to be woken for this conversation, on any device of the user, until a time in Unix milliseconds.
+    pub async fn mute(&self, conversation: String, until: Option<u64>) -> Result<(), PosteError> {
+        Ok(self.client.mute(conversation_id(&conversation)?, until).await?)
     }
 
     /// A person looks at this conversation: its part of what is missing here is fetched first.

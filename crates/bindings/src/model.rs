@@ -1,7 +1,7 @@
 //! What crosses the border: the library's values, with ids as strings and numbers as integers.
 
 use poste_client as lib;
-use poste_protocol::{self as wire, MessageId, Seq, UserId};
+use poste_protocol::{self as wire, MessageId, Platform, ProviderToken, PushStyle, Seq, UserId};
 
 use crate::PosteError;
 
@@ -38,6 +38,72 @@ pub struct Seen {
 impl From<lib::Seen> for Seen {
     fn from(seen: lib::Seen) -> Self {
         Self { user: seen.user.to_string(), online: seen.online, last_seen: seen.last_seen }
+    }
+}
+
+/// Whose notification service reaches the device.
+#[derive(Debug, Clone, Copy, uniffi::Enum)]
+pub enum PushPlatform {
+    /// Apple's.
+    Apns,
+    /// Apple's, for applications under development.
+    ApnsSandbox,
+    /// Google's (Firebase).
+    Fcm,
+}
+
+/// Where the device can be woken.
+#[derive(Debug, Clone, uniffi::Record)]
+pub struct PushToken {
+    /// Whose service.
+    pub platform: PushPlatform,
+    /// What that service gave the application.
+    pub token: String,
+    /// The application is woken silently, instead of the person being told by the system.
+    #[uniffi(default = false)]
+    pub background: bool,
+}
+
+impl TryFrom<PushToken> for poste_protocol::PushToken {
+    type Error = PosteError;
+
+    fn try_from(given: PushToken) -> Result<Self, PosteError> {
+        let platform = match given.platform {
+            PushPlatform::Apns => Platform::Apns,
+            PushPlatform::ApnsSandbox => Platform::ApnsSandbox,
+            PushPlatform::Fcm => Platform::Fcm,
+        };
+        let token = ProviderToken::new(given.token).map_err(|wrong| PosteError::invalid("a push token", wrong))?;
+        let style = if given.background { PushStyle::Background } else { PushStyle::Alert };
+        Ok(Self { platform, token, style })
+    }
+}
+
+/// Whether this device is woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, uniffi::Enum)]
+pub enum PushStatus {
+    /// Yes.
+    Registered,
+    /// No: nothing is registered, or another account has registered the token.
+    None,
+    /// No: the token is dead. A new one is wanted.
+    Renew,
+    /// No: the server wakes nobody on this platform.
+    Off,
+    /// A status of a later version.
+    Unknown,
+}
+
+impl From<poste_protocol::PushStatus> for PushStatus {
+    fn from(status: poste_protocol::PushStatus) -> Self {
+        use poste_protocol::PushStatus as Said;
+        match status {
+            Said::Registered => Self::Registered,
+            Said::None => Self::None,
+            Said::Renew => Self::Renew,
+            Said::Off => Self::Off,
+            Said::Unknown => Self::Unknown,
+        }
     }
 }
 
@@ -460,6 +526,8 @@ pub struct Conversation {
     pub unsettled: u64,
     /// When somebody last wrote, in Unix milliseconds.
     pub active_at: u64,
+    /// Until when nobody is woken for it, in Unix milliseconds, as it was said on this device.
+    pub muted_until: Option<u64>,
 }
 
 impl From<lib::Conversation> for Conversation {
@@ -476,6 +544,7 @@ impl From<lib::Conversation> for Conversation {
             read: conversation.read.get(),
             unsettled: conversation.unsettled,
             active_at: conversation.active_at,
+            muted_until: conversation.muted_until,
         }
     }
 }
@@ -627,6 +696,11 @@ pub enum Event {
         /// Whether they are writing.
         typing: bool,
     },
+    /// The server has said whether this device is woken.
+    Push {
+        /// What the server says.
+        status: PushStatus,
+    },
     /// The connection changed.
     Connected {
         /// What it is now.
@@ -654,6 +728,7 @@ impl From<lib::Event> for Event {
             lib::Event::Typing { conversation, user, typing } => {
                 Self::Typing { conversation: conversation.to_string(), user: user.to_string(), typing }
             }
+            lib::Event::Push { status } => Self::Push { status: status.into() },
             lib::Event::Connection { state } => Self::Connected { state: state.into() },
             lib::Event::Missed { count } => Self::Missed { count },
         }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as Group, Parser, Subcommand};
-use poste_protocol::{ConversationId, DeviceId, Seq, UserId};
+use poste_protocol::{ConversationId, DeviceId, Platform, ProviderToken, Seq, UserId};
 
 /// Messages from the terminal. What you send is on your disk before anything else happens, and goes out as soon as
 /// there is a network.
@@ -108,6 +108,36 @@ pub(crate) enum Command {
         /// Up to this number of the log [default: everything that is on this device]
         #[arg(long, value_parser = seq)]
         upto: Option<Seq>,
+    },
+    /// Let nobody wake you for the conversation with somebody; the server is told with the next connection
+    Mute {
+        /// With whom
+        #[arg(long)]
+        with: UserId,
+        /// For so many hours [default: for ever]
+        #[arg(long, conflicts_with = "off")]
+        hours: Option<u32>,
+        /// Not any more
+        #[arg(long)]
+        off: bool,
+    },
+    /// Show whether this device is woken; or register the token by which it can be
+    Push {
+        /// What the platform's notification service gave
+        #[arg(requires = "platform", value_parser = provider_token)]
+        token: Option<ProviderToken>,
+        /// Whose service: `apns`, `apns_sandbox` or `fcm`
+        #[arg(long)]
+        platform: Option<Platform>,
+        /// Wake the application and not the person
+        #[arg(long)]
+        background: bool,
+        /// Do not wake this device any more
+        #[arg(long, conflicts_with = "token")]
+        off: bool,
+        /// Seconds to wait for the server
+        #[arg(long, default_value_t = 10)]
+        wait: u64,
     },
     /// Show how the account stands: what is unread, what waits, what failed
     Status {
@@ -241,6 +271,10 @@ pub(crate) enum RoleName {
     Member,
     /// Also says who is in, and what the group is called
     Admin,
+}
+
+fn provider_token(text: &str) -> Result<ProviderToken, &'static str> {
+    ProviderToken::new(text)
 }
 
 /// A number of the log.

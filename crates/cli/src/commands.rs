@@ -8,14 +8,14 @@ use anyhow::{Context, bail};
 use poste_client::{
     Client, Connection, Counters, Error, Event, Events, Message, OutboxEntry, OutboxState, State, Target, TokenProvider,
 };
-use poste_protocol::{ConversationId, DeviceId, MessageId, Seq, UserId};
+use poste_protocol::{ConversationId, DeviceId, MessageId, PushStyle, PushToken, Seq, UserId, limits};
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::account::{Account, Unavailable};
 use crate::args::{Args, Command};
-use crate::{groups, lines, print, screen, signals};
+use crate::{groups, lines, print, screen, signals, time};
 
 /// Not acknowledged in time; nothing is lost.
 const NOT_YET: u8 = 3;
@@ -61,6 +61,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Read { with, upto } => read(&account, &with, upto, json).await?,
+        Command::Mute { with, hours, off } => mute(&account, &with, hours, off, json).await?,
+        Command::Push { token, platform, background, off, wait } => {
+            let style = if background { PushStyle::Background } else { PushStyle::Alert };
+            let token = token.zip(platform).map(|(token, platform)| PushToken { platform, token, style });
+            return push(&account, token, off, wait, json).await;
+        }
         Command::Status { connect, wait } => return status(&account, connect.then_some(wait), json).await,
         Command::Retry { id } => {
             let client = account.open(false).await?;
@@ -254,6 +260,7 @@ async fn watch(account: &Account, with: &[UserId], json: bool) -> anyhow::Result
             Event::Presence { seen } => print::text(&print::seen(&seen))?,
             Event::Typing { user, typing: true, .. } => print::text(&format!("{user} is writing"))?,
             Event::Connection { state } => eprintln!("-- {}", print::connection(state)),
+            Event::Push { status } => eprintln!("-- {}", print::push(Some(status))),
             Event::Missed { count } => eprintln!("-- {count} changes went by too fast; see `poste show`"),
             Event::Conversation { .. } | Event::Typing { .. } => {}
         }
@@ -355,6 +362,58 @@ async fn read(account: &Account, with: &UserId, upto: Option<Seq>, json: bool) -
     let done = done.await;
     client.close().await;
     print::one(&done?, json, print::conversation)
+}
+
+/// Mutes a conversation. The server is told with the next connection.
+async fn mute(account: &Account, with: &UserId, hours: Option<u32>, off: bool, json: bool) -> anyhow::Result<()> {
+    let id = ConversationId::direct(&account.settings.user, with);
+    let until = match hours {
+        _ if off => None,
+        None => Some(limits::INTEGER),
+        Some(hours) => Some(time::now() + u64::from(hours) * 3_600_000),
+    };
+    let client = account.open(false).await?;
+    let done = async {
+        client.mute(id.clone(), until).await?;
+        client.conversation(id).await?.ok_or(Error::UnknownConversation)
+    };
+    let done = done.await;
+    client.close().await;
+    print::one(&done?, json, print::conversation)
+}
+
+/// Registers a token, or none, and shows what the server says of it.
+async fn push(
+    account: &Account,
+    token: Option<PushToken>,
+    off: bool,
+    wait: u64,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let online = !account.settings.offline;
+    let client = account.open(online).await?;
+    let mut events = client.events();
+    let asks = token.is_some() || off;
+    if asks {
+        client.set_push(token).await?;
+    }
+    let until = Instant::now() + Duration::from_secs(wait);
+    let mut told = !asks || !online;
+    while !told {
+        match timeout_at(until, events.next()).await {
+            Ok(Some(Event::Push { .. })) => told = true,
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => break,
+        }
+    }
+    let status = client.push_status().await?;
+    client.close().await;
+    print::one(&json!({"push": status}), json, |_| print::push(status).to_owned())?;
+    if told {
+        return Ok(ExitCode::SUCCESS);
+    }
+    print::note(json, &format!("the server did not answer within {wait} s; it is told with the next connection"));
+    Ok(ExitCode::from(NOT_YET))
 }
 
 /// How an account stands, as `status` shows it.

@@ -6,7 +6,7 @@ use poste_client::{
     Change, ChangeKind, Connection, Conversation, Failure, Member, Message, OutboxEntry, OutboxState, Seen, State,
     WaitingChange,
 };
-use poste_protocol::{Event as GroupEvent, Role, UserId};
+use poste_protocol::{Event as GroupEvent, PushStatus, Role, UserId};
 use serde::Serialize;
 
 use crate::{harmless, time};
@@ -188,6 +188,9 @@ pub(crate) fn conversation(conversation: &Conversation) -> String {
     if conversation.unsettled > 0 {
         line = format!("{line}, {} not sent", conversation.unsettled);
     }
+    if conversation.muted_until.is_some_and(|until| until > time::now()) {
+        line = format!("{line}, muted");
+    }
     line
 }
 
@@ -224,6 +227,16 @@ pub(crate) fn waiting(message: &Message) -> String {
         Some(Change { kind: ChangeKind::Delete, message }) => format!("deletes {message}"),
         Some(Change { kind: ChangeKind::Edit, .. }) => format!("edit: {}", harmless::line(&message.body)),
         None => body(message),
+    }
+}
+
+/// Whether this device is woken, in words.
+pub(crate) fn push(status: Option<PushStatus>) -> &'static str {
+    match status {
+        Some(PushStatus::Registered) => "this device is woken",
+        Some(PushStatus::Renew) => "this device is not woken: its token is dead, and a new one is wanted (poste push)",
+        Some(PushStatus::Off) => "this device is not woken: the server wakes nobody on its platform",
+        Some(PushStatus::None | PushStatus::Unknown) | None => "this device is not woken",
     }
 }
 

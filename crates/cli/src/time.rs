@@ -1,8 +1,16 @@
 //! Times as people read them, in UTC. They order nothing.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 const DAY: u64 = 86_400_000;
 
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// What the clock says, in Unix milliseconds.
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// The time of day of Unix milliseconds: `12:03:59`.
 pub(crate) fn of_day(millis: u64) -> String {

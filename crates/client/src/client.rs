@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use poste_protocol::{ConversationId, Event as GroupEvent, MessageId, Role, Seq, UserId};
+use poste_protocol::{
+    ConversationId, Event as GroupEvent, MessageId, PushStatus, PushToken, Role, Seq, UserId, WokenBy,
+};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::engine::{Engine, Input};
@@ -332,6 +334,35 @@ impl Client {
     /// Who is writing now, and where.
     pub async fn writing(&self) -> Result<Vec<(ConversationId, UserId)>, Error> {
         self.read(|engine| Ok(engine.writing())).await
+    }
+
+    /// The device can be woken by this token of its platform's notification service, in place of the one before; or it
+    /// shall not be woken. That is on the disk when this returns, and the server is told as soon as it can be. Worth
+    /// calling at every start and whenever the system gives another token: one that the server has is not sent again.
+    /// [`Event::Push`] tells how it stands.
+    pub async fn set_push(&self, token: Option<PushToken>) -> Result<(), Error> {
+        self.call(move |driver| driver.command(|engine, now| engine.set_push(now, token.as_ref()))).await
+    }
+
+    /// What the server said last of waking this device. [`PushStatus::Renew`] asks for a new token, and
+    /// [`PushStatus::None`] for [`Self::set_push`] with the same, unless another account shall be woken by it.
+    pub async fn push_status(&self) -> Result<Option<PushStatus>, Error> {
+        self.read(|engine| Ok(engine.read()?.waking()?.status)).await
+    }
+
+    /// A push has woken the device: what it says, for the operator to count. The server is told as soon as it can be.
+    pub async fn woken(&self, by: WokenBy) -> Result<(), Error> {
+        self.call(move |driver| driver.command(|engine, now| engine.woken(now, &by))).await
+    }
+
+    /// Nobody is to be woken for this conversation, on any device of the user, until a time in Unix milliseconds by the
+    /// server's clock; without one it is not muted any more. That is on the disk when this returns, and the server is
+    /// told as soon as it can be. [`Conversation::muted_until`] shows it, on this device.
+    ///
+    /// # Errors
+    /// [`Error::UnknownConversation`], or trouble with the file.
+    pub async fn mute(&self, conversation: ConversationId, until: Option<u64>) -> Result<(), Error> {
+        self.call(move |driver| driver.command(|engine, now| engine.mute(now, &conversation, until))).await
     }
 
     /// What was saved when the account's file was found damaged, when it was opened or later, and a new one took its

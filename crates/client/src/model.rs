@@ -1,7 +1,8 @@
 //! What applications see: owned values, without lifetimes or generics, fit to cross a language border.
 
 use poste_protocol::{
-    Code, ConversationId, DeviceId, EnvelopeId, Event as GroupEvent, MessageId, Number, Refusal, Role, Seq, UserId,
+    Code, ConversationId, DeviceId, EnvelopeId, Event as GroupEvent, MessageId, Number, PushStatus, Refusal, Role, Seq,
+    UserId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -220,6 +221,9 @@ pub struct Conversation {
     pub unsettled: u64,
     /// When somebody last wrote, in Unix milliseconds, as far as this device knows.
     pub active_at: u64,
+    /// Until when nobody is woken for it, in Unix milliseconds, as it was said on this device. Nothing if it was not, or
+    /// was taken back.
+    pub muted_until: Option<u64>,
 }
 
 /// What an envelope of the outbox is doing.
@@ -337,6 +341,11 @@ pub enum Event {
         user: UserId,
         /// Whether they are writing.
         typing: bool,
+    },
+    /// The server has said whether this device is woken. [`PushStatus::Renew`] asks for a new token.
+    Push {
+        /// What the server says.
+        status: PushStatus,
     },
     /// The connection changed.
     Connection {

@@ -191,7 +191,11 @@ async fn collect(mut events: Events, seen: Arc<Seen>) {
             Event::Updated { message } => told.messages.entry(message.id).or_default().push((message.state, now)),
             Event::Connection { state } => told.connection.push((state, now)),
             Event::Missed { .. } => told.missed = true,
-            Event::Removed { .. } | Event::Conversation { .. } | Event::Presence { .. } | Event::Typing { .. } => {}
+            Event::Removed { .. }
+            | Event::Conversation { .. }
+            | Event::Presence { .. }
+            | Event::Typing { .. }
+            | Event::Push { .. } => {}
         }
         drop(told);
         seen.more.notify_waiters();

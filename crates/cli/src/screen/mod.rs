@@ -14,7 +14,7 @@ mod tests;
 mod window;
 mod worker;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use poste_client::{Event, Events};
@@ -22,7 +22,7 @@ use poste_protocol::UserId;
 use tokio::sync::mpsc;
 
 use crate::account::Account;
-use crate::signals;
+use crate::{signals, time};
 use state::{Effect, Input, State};
 use terminal::Terminal;
 pub(crate) use terminal::is_covered;
@@ -46,7 +46,7 @@ pub(crate) async fn run(account: Account, with: Option<UserId>) -> anyhow::Resul
 
     let mut terminal = Terminal::take()?;
     terminal::inputs(tell);
-    let mut state = State::new(me, connection, conversations, terminal.size()?, now());
+    let mut state = State::new(me, connection, conversations, terminal.size()?, time::now());
     if let Some(with) = with {
         state.open_with(with);
     }
@@ -78,7 +78,7 @@ async fn show(
         let mut next = tokio::select! {
             input = inputs.recv() => Some(input.context("the keyboard has ended")??),
             event = told.recv() => Some(Input::Told(event.context("the client has ended")?)),
-            _ = seconds.tick() => Some(Input::Tick(now())),
+            _ = seconds.tick() => Some(Input::Tick(time::now())),
             () = &mut signals => return Ok(()),
         };
         let mut effects = Vec::new();
@@ -121,9 +121,4 @@ fn forward(mut events: Events) -> mpsc::Receiver<Event> {
         }
     });
     told
-}
-
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -447,6 +447,7 @@ impl State {
                 self.connection = state;
                 self.fresh_outbox.due = true;
             }
+            Event::Push { .. } => {}
             Event::Missed { count } => {
                 (self.fresh_list.due, self.fresh_outbox.due) = (true, true);
                 if let Some(open) = &mut self.open {

@@ -5,6 +5,7 @@ use poste_protocol::{Code, ConversationId, EnvelopeId, ErrorFrame, FromServer, R
 use super::Rules;
 use super::session::{Asked, Question};
 use super::turn::Turn;
+use super::waking::Wish;
 use crate::StoreError;
 
 impl Rules {
@@ -54,6 +55,13 @@ impl Rules {
                 self.on_replaced(turn);
                 Ok(())
             }
+            (FromServer::Welcome(welcome), Some(Question::Wake(wish @ Wish::Awake(_)))) => {
+                self.on_woken(turn, &wish, welcome.push)
+            }
+            (FromServer::Push(answer), Some(Question::Wake(wish @ Wish::Token(_)))) => {
+                self.on_woken(turn, &wish, Some(answer.status))
+            }
+            (FromServer::Muted(_), Some(Question::Wake(wish @ Wish::Mute(..)))) => self.on_woken(turn, &wish, None),
             (FromServer::Error(error), question) => self.on_error(turn, &error, question),
             (FromServer::Welcome(_), Some(Question::Hello)) | (_, None) => Ok(()),
             (_, Some(question)) => {
@@ -79,6 +87,10 @@ impl Rules {
         }
         match question {
             Some(Question::Send(envelopes)) if is_verdict(refusal) => self.on_frame_refused(turn, &envelopes, refusal),
+            Some(Question::Wake(wish)) if !refusal.may_pass() => {
+                tracing::warn!("the server will not take what it was told of waking");
+                self.on_woken(turn, &wish, None)
+            }
             Some(question) => {
                 self.ask_later(turn, question, Some(refusal));
                 Ok(())
@@ -140,6 +152,7 @@ impl Rules {
             Question::Members(conversation) => self.members_refused(turn, &conversation, refusal),
             Question::Mark(_) => self.marks_later(turn, refusal),
             Question::Watch => self.watch_later(turn, refusal),
+            Question::Wake(_) => self.wake_later(turn, refusal),
         }
     }
 }

@@ -240,6 +240,7 @@ impl Rules {
             }
         };
         session.requests.values().for_each(|asked| at(asked.deadline));
+        session.telling.next_try().into_iter().for_each(&mut at);
         if !session.list.done {
             at(session.list.not_before);
         }

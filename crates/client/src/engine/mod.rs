@@ -27,6 +27,7 @@ mod sends;
 mod session;
 mod sync;
 mod turn;
+mod waking;
 
 #[cfg(test)]
 mod tests;
@@ -323,6 +324,7 @@ impl Rules {
             self.pump_members(turn)?;
             self.pump_marks(turn)?;
             self.pump_presence(turn);
+            self.pump_waking(turn)?;
             self.pump_keep_alive(turn);
         }
         let connection = self.connection();

@@ -7,6 +7,7 @@ use poste_protocol::{Cell, ConversationId, EnvelopeId, LanePlace, Reference, Req
 use super::groups::Asking;
 use super::presence::Lease;
 use super::turn::Turn;
+use super::waking::{Telling, Wish};
 use super::{Output, Rules};
 use crate::store::MarkToSend;
 
@@ -31,6 +32,7 @@ pub(super) enum Question {
     Mark(Vec<MarkToSend>),
     /// Best effort: no connection is given up for want of its answer.
     Watch,
+    Wake(Wish),
 }
 
 /// How far the list of conversations is.
@@ -150,6 +152,7 @@ pub(super) struct Session {
     pub(super) marking: Marking,
     pub(super) lease: Lease,
     pub(super) members: BTreeMap<ConversationId, Asking>,
+    pub(super) telling: Telling,
 }
 
 impl Session {
@@ -166,6 +169,7 @@ impl Session {
             marking: Marking::default(),
             lease: Lease::default(),
             members: BTreeMap::new(),
+            telling: Telling::default(),
         }
     }
 

@@ -4,7 +4,7 @@ use poste_protocol::{ConversationId, Mark, MemberMark, Number, Resolved, Seq, Us
 use rusqlite::{OptionalExtension, named_params, params};
 
 use super::Tx;
-use super::columns::{int, number, optional_json, optional_seq, optional_text, seq, text, uint};
+use super::columns::{int, number, optional_json, optional_seq, optional_text, optional_uint, seq, text, uint};
 use crate::{Conversation, GroupView, StoreError};
 
 /// What the rules need to know of a conversation.
@@ -111,7 +111,7 @@ impl Tx<'_> {
         // `:id` is bound in both cases, so that one mapping serves them.
         let text_of = format!(
             "SELECT id, peer, title, role, roster, cursor, coalesce(oldest, 0) AS oldest, head, floor, read, active_at,
-                    (SELECT count(*) FROM members g WHERE g.conversation = c.id) AS members,
+                    muted_until, (SELECT count(*) FROM members g WHERE g.conversation = c.id) AS members,
                     (SELECT count(*) FROM messages m WHERE m.conversation = c.id AND m.seq > c.read AND m.seq <= c.cursor
                         AND m.state = 9 AND m.change IS NULL) AS unread,
                     (SELECT count(*) FROM messages m INDEXED BY messages_waiting
@@ -132,6 +132,7 @@ impl Tx<'_> {
                 read: seq(row, "read")?,
                 unsettled: uint(row, "unsettled")?,
                 active_at: uint(row, "active_at")?,
+                muted_until: optional_uint(row, "muted_until")?,
             })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)

@@ -13,6 +13,7 @@ mod outbox;
 mod replace;
 mod salvage;
 mod search;
+mod waking;
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -28,6 +29,7 @@ pub use conversations::{MarkToSend, Row as ConversationRow};
 pub use groups::{Group, Happened};
 pub use messages::Settled;
 pub use outbox::Row as OutboxRow;
+pub use waking::Row as WakingRow;
 
 use crate::{Recovery, StoreError};
 
@@ -41,6 +43,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("schema_6.sql")),
     M::up(include_str!("schema_7.sql")),
     M::up(include_str!("schema_8.sql")),
+    M::up(include_str!("schema_9.sql")),
 ];
 
 /// The format that this version writes: the number of migrations.

@@ -44,6 +44,8 @@ struct Known {
     delivered_told: Seq,
     read: Seq,
     read_told: Seq,
+    muted_until: Option<u64>,
+    mute_due: bool,
 }
 
 /// An envelope of the outbox.
@@ -149,8 +151,8 @@ impl Salvaged {
             tx.sql
                 .prepare_cached(
                     "INSERT INTO conversations
-                     (id, peer, resolved, active_at, delivered, delivered_told, read, read_told)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7)",
+                     (id, peer, resolved, active_at, delivered, delivered_told, read, read_told, muted_until, mute_due)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, ?8, ?9)",
                 )?
                 .execute(params![
                     known.id.as_str(),
@@ -159,7 +161,9 @@ impl Salvaged {
                     int(known.active_at),
                     int(known.delivered_told.get()),
                     int(known.read.get()),
-                    int(known.read_told.get())
+                    int(known.read_told.get()),
+                    known.muted_until.map(int),
+                    known.mute_due
                 ])?;
         }
         let mut waiting: BTreeMap<_, &Own> =
@@ -308,6 +312,9 @@ fn conversation(row: &Row<'_>) -> rusqlite::Result<Known> {
         delivered_told: seq(row, "delivered_told")?,
         read: seq(row, "read")?,
         read_told: seq(row, "read_told")?,
+        // Not in older formats.
+        muted_until: optional_uint(row, "muted_until").unwrap_or_default(),
+        mute_due: row.get("mute_due").unwrap_or_default(),
     })
 }
 

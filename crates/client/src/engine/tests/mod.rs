@@ -12,6 +12,7 @@ mod older;
 mod outbox;
 mod presence;
 mod sync;
+mod waking;
 
 use poste_protocol::{Author, ConversationId, DeviceId, MessageId, Seq, UserId};
 use serde_json::{Value, json};
