@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
-use poste_protocol::{Author, Cell, ConversationId, PushId, Seq, UserId};
+use poste_protocol::{Author, Cell, ConversationId, Message, PushId, Seq, UserId};
 
 use crate::{
     Class,
@@ -72,6 +72,9 @@ impl Alarms {
         let (mut positions, mut wakes) = (Vec::new(), Vec::new());
         for (position, users) in heard {
             let Some((conversation, cell)) = parcels.get(*position).and_then(Parcel::cell) else { continue };
+            if said(cell).next().is_none() {
+                continue;
+            }
             let others = users.iter().filter(|user| **user != cell.by.user).cloned();
             let (connected, away): (Vec<_>, Vec<_>) = others.partition(|user| live.contains(user));
             for (users, delay) in [(away, 0), (connected, self.grace_ms)] {
@@ -96,7 +99,7 @@ impl Alarms {
     }
 
     fn wake(&self, conversation: &ConversationId, cell: &Cell, users: Vec<UserId>, now_ms: u64) -> Wake {
-        let content = self.content.then(|| cell.messages.last()).flatten();
+        let content = self.content.then(|| said(cell).last()).flatten();
         Wake {
             conversation: conversation.clone(),
             seq: cell.seq,
@@ -106,6 +109,11 @@ impl Alarms {
             content: content.map(|message| message.body.chars().take(CONTENT).collect()),
         }
     }
+}
+
+/// What is new in a cell: what only changes messages is no reason to wake anybody.
+fn said(cell: &Cell) -> impl Iterator<Item = &Message> {
+    cell.messages.iter().filter(|message| message.target().is_none())
 }
 
 /// How pushes are held back.

@@ -507,7 +507,8 @@ fn who_is_away_is_woken(network: &Network, logs: &BTreeMap<ConversationId, Vec<S
         // What a roll-back made its device forget may be stored and never have been published.
         let acknowledged = network.acknowledged();
         let told = |cell: &&Cell| acknowledged.contains_key(&cell.envelope);
-        for cell in cells(log).filter(seen).filter(told) {
+        let new = |cell: &&Cell| cell.messages.iter().any(|message| message.target().is_none());
+        for cell in cells(log).filter(seen).filter(told).filter(new) {
             let stored = network.world.stored_at(id, cell.seq);
             hold(last >= stored, "P3", || {
                 format!("{} of {id} was stored at {stored:?}, and the last push was at {last:?}", cell.seq)

@@ -53,6 +53,19 @@ fn who_is_away_is_woken_at_once_and_once() {
 }
 
 #[test]
+fn an_edit_and_a_delete_wake_nobody() {
+    let scene = Scene::default();
+    let (alice, _, chat) = two(&scene);
+    writes(&scene, &alice, &chat);
+    for change in [alice.edits(&chat, 1, "hello"), alice.deletes(&chat, 1)] {
+        alice.sends(&change).accepted();
+        scene.delivers();
+        a_minute_passes(&scene);
+    }
+    assert_eq!(scene.pushes("bob"), [phone(1, 1)]);
+}
+
+#[test]
 fn who_marks_within_the_grace_is_not_woken() {
     let scene = Scene::default();
     let (alice, bob, chat) = two(&scene);
