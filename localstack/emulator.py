@@ -225,6 +225,23 @@ def answer_as_api_gateway_does():
     apigateway.handle_websocket = handle_with_subprotocol
 
 
+def permit_batches_as_what_they_hold():
+    """Checks `SendMessageBatch` and its like of SQS as `SendMessage`: on AWS there are no permissions for batches.
+
+    Symbol: ministack.core.iam_actions.extract_iam_action.
+    """
+    from ministack.core import iam_actions
+
+    original = getattr(iam_actions, "extract_iam_action", None)
+    require(original is not None, "ministack.core.iam_actions.extract_iam_action")
+
+    def action_of(*args, **kwargs):
+        action = original(*args, **kwargs)
+        return action.removesuffix("Batch") if action and action.startswith("sqs:") else action
+
+    iam_actions.extract_iam_action = action_of
+
+
 def keep_the_functions_logs(folder):
     """Writes what a function prints to `folder`/NAME.log as well, at once.
 
@@ -300,6 +317,7 @@ def main():
     know_route_responses()
     count_in_numbers()
     answer_as_api_gateway_does()
+    permit_batches_as_what_they_hold()
     keep_the_functions_logs(os.environ["POSTE_FUNCTION_LOGS"])
     end_with_our_parent()
 
