@@ -62,7 +62,7 @@ impl Provider {
     pub async fn asked(&self, token: &str) -> Vec<Published> {
         let answer = self.http.get(format!("{}/pushes?token={token}", self.url)).send().await;
         let pushes: Vec<Value> = answer.expect("the provider answers").json().await.expect("JSON");
-        pushes.into_iter().map(published).collect()
+        pushes.iter().map(published).collect()
     }
 
     /// What was taken for tokens that begin so.
@@ -82,7 +82,7 @@ impl Provider {
     }
 }
 
-fn published(push: Value) -> Published {
+fn published(push: &Value) -> Published {
     let message = &push["message"];
     let payload = ["APNS", "APNS_SANDBOX", "GCM"].iter().find_map(|name| message[*name].as_str()).unwrap_or("{}");
     let payload: Value = serde_json::from_str(payload).expect("a payload is JSON");

@@ -172,8 +172,8 @@ async fn what_a_publish_comes_to() {
         ((503, "<html>".to_owned()), Err(Class::Transient)),
     ] {
         let (pusher, _) = scripted(std::slice::from_ref(&answer));
-        let pushed = pusher.push(&registration(Platform::Apns, PushStyle::Alert), &push(None)).await;
-        assert_eq!(pushed.map_err(|trouble| trouble.class), expected, "{answer:?}");
+        let told = pusher.push(&registration(Platform::Apns, PushStyle::Alert), &push(None)).await;
+        assert_eq!(told.map_err(|trouble| trouble.class), expected, "{answer:?}");
     }
 }
 
