@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::{
 };
 use poste_domain::{
     Pushes, TokenHash, Trouble,
-    ports::{Address, Devices, Result, Wakeable},
+    ports::{Address, Devices, Noted, Result, Wakeable},
 };
 use poste_protocol::{Author, PushStatus, UserId};
 
@@ -231,7 +231,7 @@ impl Devices for DevicesTable {
         Ok(found)
     }
 
-    async fn note(&self, author: &Author, token: &TokenHash, pushes: &Pushes) -> Result<bool> {
+    async fn note(&self, author: &Author, token: &TokenHash, pushes: &Pushes) -> Result<Noted> {
         let json = serde_json::to_string(pushes).map_err(|error| Trouble::broken("devices.note", error))?;
         let before = pushes.revision.saturating_sub(1);
         let known = if before == 0 { "attribute_not_exists(#revision)" } else { "#revision = :before" };
@@ -254,15 +254,18 @@ impl Devices for DevicesTable {
             noting = noting.expression_attribute_values(":before", number(before));
         }
         match noting.send().await {
-            Ok(_) => Ok(true),
+            Ok(_) => Ok(Noted::Done),
             Err(error) => match error.as_service_error() {
-                // Done by an attempt whose answer was lost?
                 Some(UpdateItemError::ConditionalCheckFailedException(refused)) => {
                     let item = refused.item.clone().unwrap_or_default();
-                    let fields = Fields::of("devices.note", &item);
-                    Ok(fields.number("revision").is_ok_and(|revision| revision == pushes.revision)
-                        && fields.text("pushes").is_ok_and(|stored| stored == json)
-                        && fields.text("token").is_ok_and(|stored| stored == token.as_str()))
+                    // Done by an attempt whose answer was lost?
+                    let same = Fields::of("devices.note", &item).text("pushes").is_ok_and(|stored| stored == json);
+                    Ok(match to_wakeable(&item)? {
+                        Some(there) if there.registration.token != *token => Noted::Gone,
+                        Some(there) if same && there.pushes.revision == pushes.revision => Noted::Done,
+                        Some(there) => Noted::Behind(Box::new(there.pushes)),
+                        None => Noted::Gone,
+                    })
                 }
                 _ => Err(trouble("devices.note", &error)),
             },

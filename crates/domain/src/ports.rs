@@ -511,6 +511,17 @@ pub struct Wakeable {
     pub pushes: Pushes,
 }
 
+/// What noting pushes came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Noted {
+    /// They are noted.
+    Done,
+    /// Somebody else has noted something since. This is there now.
+    Behind(Box<Pushes>),
+    /// The device is not registered with this token any more.
+    Gone,
+}
+
 /// Which devices can be woken. A token is its last registrar's: nobody else is woken by it.
 #[async_trait]
 pub trait Devices: Send + Sync {
@@ -532,8 +543,7 @@ pub trait Devices: Send + Sync {
     async fn wakeable(&self, user: &UserId) -> Result<Vec<Wakeable>>;
 
     /// Puts `pushes` in the place of those of the revision before, if the device is still registered with this token.
-    /// Says whether it was done.
-    async fn note(&self, author: &Author, token: &TokenHash, pushes: &Pushes) -> Result<bool>;
+    async fn note(&self, author: &Author, token: &TokenHash, pushes: &Pushes) -> Result<Noted>;
 }
 
 /// Who may have to be woken for a conversation.

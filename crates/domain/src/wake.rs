@@ -18,7 +18,7 @@ use poste_protocol::{Author, Cell, ConversationId, Message, PushId, Seq, UserId}
 
 use crate::{
     Class,
-    ports::{Clock, Devices, Marks, Mutes, Parcel, Push, Pushed, Pusher, Wake, Wakeable, Wakes},
+    ports::{Clock, Devices, Marks, Mutes, Noted, Parcel, Push, Pushed, Pusher, Wake, Wakeable, Wakes},
 };
 use bucket::Bucket;
 pub use pushes::Pushes;
@@ -34,11 +34,11 @@ const AT_ONCE: usize = 16;
 /// that is under way by then.
 const PATIENCE_MS: u64 = 15_000;
 
+/// Attempts to change what is noted of a device, when others change it at the same moment.
+const NOTES: u32 = 5;
+
 /// How long a provider that asks for less is left alone, in milliseconds.
 const THROTTLED_MS: u64 = 1_000;
-
-/// The wait for somebody else who changed the same device's item at this moment, in milliseconds.
-const CONTENDED_MS: u64 = 1_000;
 
 /// Characters of a message that a push tells, where the deployment wants it to tell any.
 const CONTENT: usize = 120;
@@ -138,12 +138,12 @@ impl Default for Settings {
 pub enum Fate {
     /// Nothing is left to do.
     Done,
-    /// It must come again, after so many milliseconds; after a wait that grows if something failed.
+    /// It must come again: after so many milliseconds, if that is known, and otherwise after a wait that grows.
     Again(Option<u64>),
 }
 
 impl Fate {
-    /// Whatever both need. A failure's wait grows by itself and goes before.
+    /// Whatever both need. A wait that grows goes before.
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Done, fate) | (fate, Self::Done) => fate,
@@ -295,9 +295,19 @@ impl Waking {
         };
         for mut device in devices {
             let author = Author { user: user.clone(), device: device.device.clone() };
+            let mut put_off = Vec::new();
             for (call, fate) in calls.iter().zip(&mut fates) {
-                *fate =
-                    fate.and(self.wake_device(&author, &mut device, &wakes[call.position], call, until, count).await);
+                let wake = &wakes[call.position];
+                let of_device = self.wake_device(&author, &mut device, wake, call, until, count).await;
+                if of_device != Fate::Done && !device.pushes.holds(wake) {
+                    put_off.push((wake, call.unread));
+                }
+                *fate = fate.and(of_device);
+            }
+            if !put_off.is_empty() {
+                // If this is lost, a wake-up pushes that need not have.
+                let now = self.clock.now_ms();
+                self.note(&author, &mut device, |pushes| pushes.holding(&put_off, now)).await;
             }
         }
         fates
@@ -312,36 +322,52 @@ impl Waking {
         until: u64,
         count: &mut Count,
     ) -> Fate {
-        let now = self.clock.now_ms();
-        let (begun, badge) = match device.pushes.step(wake, call.unread, now, self.settings.interval_ms) {
-            Step::Told => {
-                count.told += 1;
-                return Fate::Done;
+        for _ in 0..NOTES {
+            let now = self.clock.now_ms();
+            let (begun, badge) = match device.pushes.step(wake, call.unread, now, self.settings.interval_ms) {
+                Step::Told => {
+                    count.told += 1;
+                    return Fate::Done;
+                }
+                Step::Wait(wait) => {
+                    count.waiting += 1;
+                    return Fate::Again(Some(wait));
+                }
+                Step::Push { begun, badge } => (*begun, badge),
+            };
+            if !self.turn(until).await {
+                break;
             }
-            Step::Wait(wait) => {
-                count.waiting += 1;
-                return Fate::Again(Some(wait));
+            // Written down before, so that of two functions one pushes, and nobody to whom the token is no longer theirs.
+            match self.devices.note(author, &device.registration.token, &begun).await {
+                Ok(Noted::Done) => {
+                    device.pushes = begun;
+                    return self.push(author, device, wake, call, badge, count).await;
+                }
+                Ok(Noted::Behind(there)) => device.pushes = *there,
+                Ok(Noted::Gone) => break,
+                Err(trouble) => {
+                    tracing::warn!(%trouble, "cannot begin a push");
+                    count.failed += 1;
+                    return Fate::Again(None);
+                }
             }
-            Step::Push { begun, badge } => (*begun, badge),
-        };
-        if let Err(wait) = self.turn(until).await {
-            count.waiting += 1;
-            return Fate::Again(Some(wait));
         }
-        // Written down before, so that of two functions one pushes, and nobody to whom the token is no longer theirs.
-        match self.devices.note(author, &device.registration.token, &begun).await {
-            Ok(true) => device.pushes = begun,
-            Ok(false) => {
-                count.waiting += 1;
-                return Fate::Again(Some(CONTENDED_MS));
-            }
-            Err(trouble) => {
-                tracing::warn!(%trouble, "cannot begin a push");
-                count.failed += 1;
-                return Fate::Again(None);
-            }
-        }
-        let now = self.clock.now_ms();
+        count.waiting += 1;
+        Fate::Again(None)
+    }
+
+    /// Makes a push that was begun, and notes what became of it.
+    async fn push(
+        &self,
+        author: &Author,
+        device: &mut Wakeable,
+        wake: &Wake,
+        call: &Call,
+        badge: u64,
+        count: &mut Count,
+    ) -> Fate {
+        let (begun, now) = (device.pushes.clone(), self.clock.now_ms());
         let push = Push {
             id: PushId::fresh(),
             conversation: wake.conversation.clone(),
@@ -353,8 +379,8 @@ impl Waking {
         match self.pusher.push(&device.registration, &push).await {
             Ok(Pushed::Taken) => {
                 count.pushed += 1;
-                let done = device.pushes.done(wake, call.unread, self.clock.now_ms());
-                self.note(author, device, done).await;
+                let now = self.clock.now_ms();
+                self.note(author, device, |pushes| pushes.done(&begun, wake, call.unread, now)).await;
                 Fate::Done
             }
             Ok(Pushed::Gone) => {
@@ -367,21 +393,20 @@ impl Waking {
                 if trouble.class == Class::Throttled {
                     self.lock().close(self.clock.now_ms(), THROTTLED_MS);
                 }
-                let given_up = device.pushes.given_up();
-                self.note(author, device, given_up).await;
+                self.note(author, device, Pushes::given_up).await;
                 Fate::Again(None)
             }
         }
     }
 
-    /// Waits until there is a token for a push; not beyond `until`.
-    async fn turn(&self, until: u64) -> Result<(), u64> {
+    /// Waits until there is a token for a push; not beyond `until`. Says whether there is one.
+    async fn turn(&self, until: u64) -> bool {
         loop {
             let now = self.clock.now_ms();
-            let taken = if now < until { self.lock().take(now) } else { Err(THROTTLED_MS) };
+            let taken = if now < until { self.lock().take(now) } else { return false };
             match taken {
-                Ok(()) => return Ok(()),
-                Err(wait) if now + wait >= until => return Err(wait),
+                Ok(()) => return true,
+                Err(wait) if now + wait >= until => return false,
                 Err(wait) => tokio::time::sleep(Duration::from_millis(wait)).await,
             }
         }
@@ -391,13 +416,26 @@ impl Waking {
         self.bucket.lock().expect("nothing panics while it holds the lock")
     }
 
-    /// Writes down what became of a push that was begun. If that fails, the push counts as under way for a while and is
-    /// then made again by whoever comes: at worst a device is woken twice.
-    async fn note(&self, author: &Author, device: &mut Wakeable, pushes: Pushes) {
-        match self.devices.note(author, &device.registration.token, &pushes).await {
-            Ok(_) => device.pushes = pushes,
-            Err(trouble) => tracing::warn!(%trouble, "cannot note a push"),
+    /// Changes what is noted of a device, on whatever others have noted meanwhile. Best effort: a push whose end is not
+    /// noted counts as under way for a while and is then made again by whoever comes, so that at worst a device is woken
+    /// twice.
+    async fn note(&self, author: &Author, device: &mut Wakeable, change: impl Fn(&Pushes) -> Pushes) {
+        for _ in 0..NOTES {
+            let changed = change(&device.pushes);
+            match self.devices.note(author, &device.registration.token, &changed).await {
+                Ok(Noted::Done) => {
+                    device.pushes = changed;
+                    return;
+                }
+                Ok(Noted::Behind(there)) => device.pushes = *there,
+                Ok(Noted::Gone) => return,
+                Err(trouble) => {
+                    tracing::warn!(%trouble, "cannot note what became of a wake-up");
+                    return;
+                }
+            }
         }
+        tracing::warn!("others were always first to note something");
     }
 
     /// The token is dead: the device is asked for another when it connects.

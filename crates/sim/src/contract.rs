@@ -9,7 +9,7 @@ use poste_domain::{
     Claim, Farewell, Interval, Lane, LaneKey, Member, Membership, Pushes, Retention, TokenHash,
     ports::{
         Address, Callback, Connection, Connections, Courier, Devices, Group, Head, Heads, Log, Marks, Members, Mutes,
-        News, Parcel, Placement, Placing, Posted, Presence, Push, Pushed, Pusher, Registered, Registration, Slot,
+        News, Noted, Parcel, Placement, Placing, Posted, Presence, Push, Pushed, Pusher, Registered, Registration, Slot,
         Standing, Terms, Told, Wake, Wakeable, Wakes,
     },
 };
@@ -1145,19 +1145,26 @@ pub async fn pushes_are_noted_on_those_before(ports: &Ports) {
         pushes.revision = revision;
         ports.devices.note(&alice, token, &pushes).await.expect("an answer")
     };
-    assert!(!note(2, &first.token).await, "nothing is before it");
-    assert!(note(1, &first.token).await);
-    assert!(!note(3, &first.token).await);
-    assert!(!note(2, &second.token).await, "another token");
+    let behind = |noted: Noted| match noted {
+        Noted::Behind(there) => (there.revision, there.awake_ms),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(behind(note(2, &first.token).await), (0, 0), "nothing is before it");
+    assert_eq!(note(1, &first.token).await, Noted::Done);
+    assert_eq!(behind(note(3, &first.token).await), (1, 0));
+    assert_eq!(note(2, &second.token).await, Noted::Gone, "another token");
     assert_eq!(ports.devices.awake(&alice, 77).await.expect("noted"), PushStatus::Registered);
-    assert!(note(2, &first.token).await);
+    assert_eq!(note(2, &first.token).await, Noted::Done);
+    assert_eq!(behind(note(4, &first.token).await), (2, 77));
     let pushes = wakeable(ports, &alice).await.remove(0).pushes;
     assert_eq!((pushes.revision, pushes.awake_ms), (2, 77));
     // Another token, and the pushes stay.
     ports.devices.register(&alice, &second).await.expect("done");
     assert_eq!(wakeable(ports, &alice).await[0].pushes, pushes);
-    assert!(!note(3, &first.token).await);
-    assert!(note(3, &second.token).await);
+    assert_eq!(note(3, &first.token).await, Noted::Gone);
+    assert_eq!(note(3, &second.token).await, Noted::Done);
+    ports.devices.unregister(&alice).await.expect("done");
+    assert_eq!(note(4, &second.token).await, Noted::Gone);
 }
 
 /// A member's mute is theirs; strangers have none.

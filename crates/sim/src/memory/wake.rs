@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use poste_domain::{
     Pushes, TokenHash,
-    ports::{Address, Candidate, Devices, Mutes, Push, Pushed, Pusher, Result, Slot, Wake, Wakeable, Wakes},
+    ports::{Address, Candidate, Devices, Mutes, Noted, Push, Pushed, Pusher, Result, Slot, Wake, Wakeable, Wakes},
 };
 use poste_protocol::{Author, ConversationId, DeviceId, MemberMark, Platform, ProviderToken, PushStatus, Seq, UserId};
 
@@ -191,18 +191,21 @@ impl Devices for World {
             .await
     }
 
-    async fn note(&self, author: &Author, token: &TokenHash, pushes: &Pushes) -> Result<bool> {
+    async fn note(&self, author: &Author, token: &TokenHash, pushes: &Pushes) -> Result<Noted> {
         self.weather
             .call("devices.note", || {
                 let state = &mut self.state().waking;
-                let Some((registration, known)) = state.registered.get_mut(&key(author)) else { return Ok(false) };
-                if registration.token != *token || known.revision + 1 != pushes.revision {
-                    return Ok(false);
+                let known = match state.registered.get_mut(&key(author)) {
+                    Some((registration, known)) if registration.token == *token => known,
+                    _ => return Ok(Noted::Gone),
+                };
+                if known.revision + 1 != pushes.revision {
+                    return Ok(Noted::Behind(Box::new(known.clone())));
                 }
                 let awake_ms = known.awake_ms;
                 known.clone_from(pushes);
                 known.awake_ms = awake_ms;
-                Ok(true)
+                Ok(Noted::Done)
             })
             .await
     }
