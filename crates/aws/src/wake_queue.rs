@@ -1,4 +1,9 @@
-//! The push queue: wake-ups in, now or after a delay; and out, with growing waits for what failed.
+//! The push queue: wake-ups in, now or after a delay; and out, with growing waits for what failed or found no token in
+//! the bucket.
+//!
+//! The queue counts every receive, whatever came of it, and gives a message up after `PushMaxReceives` (50). So few of
+//! them must be used up by what is no failure: a device that was pushed to a moment ago costs one for each push that it
+//! still has to wait for, and a bucket that is empty waits as long as a failure does.
 
 use std::sync::Arc;
 
@@ -25,8 +30,12 @@ const BATCH: usize = 10;
 /// The wait after the first failure; twice as long after each further one.
 const FIRST_WAIT_S: u32 = 1;
 
-/// The longest wait. With the queue's twenty receives a provider may be down for some two hours before anything is dead.
-const LONGEST_WAIT_S: u32 = 600;
+/// The longest wait. With the queue's fifty receives, and all waits between them, a provider may be down for five to ten
+/// hours before anything is dead.
+const LONGEST_WAIT_S: u32 = 900;
+
+/// The wait of what is no wake-up. It does not get better, and shall be with the dead letters soon.
+const UNREADABLE_WAIT_MS: u64 = 1_000;
 
 /// The push queue in SQS.
 #[derive(Clone)]
@@ -109,7 +118,7 @@ async fn consume(queue: &WakeQueue, waking: &Waking, messages: Vec<SqsMessage>) 
             }
             Err(error) => {
                 tracing::error!(line = error.line(), column = error.column(), "a message that is no wake-up");
-                again.push((message, None));
+                again.push((message, Some(UNREADABLE_WAIT_MS)));
             }
         }
     }
@@ -147,10 +156,13 @@ mod tests {
     #[test]
     fn waits_grow_are_bounded_and_differ() {
         let waits: Vec<u32> = [1, 2, 3, 5, 11, 1000].map(|receives| wait_s(receives, 0)).to_vec();
-        assert_eq!(waits, [1, 2, 4, 16, 600, 600]);
+        assert_eq!(waits, [1, 2, 4, 16, 900, 900]);
         let some: std::collections::BTreeSet<u32> = (0..1_000).map(|dice| wait_s(6, dice)).collect();
         assert_eq!(some, (16..=32).collect());
-        assert_eq!((1..=20).map(|n| wait_s(n, 0)).sum::<u32>(), 1_023 + 10 * 600);
+        // docs/OPERATIONS.md counts on it: ten hours at most, five at least, between the fifty receives.
+        assert_eq!((1..50).map(|n| wait_s(n, 0)).sum::<u32>(), 1_023 + 39 * 900);
+        let shortest = |n| (0..1_000).map(|dice| wait_s(n, dice)).min().unwrap_or_default();
+        assert!((1..50).map(shortest).sum::<u32>() > 5 * 3_600 - 60);
     }
 
     #[test]

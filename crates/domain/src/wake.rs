@@ -143,11 +143,11 @@ pub enum Fate {
 }
 
 impl Fate {
-    /// Whatever both need. A wait that grows goes before.
+    /// Whatever both need. A wait that is known goes before: it ends after a few times, and nobody whose turn comes soon
+    /// has to wait for somebody whose endpoint fails.
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Done, fate) | (fate, Self::Done) => fate,
-            (Self::Again(None), _) | (_, Self::Again(None)) => Self::Again(None),
             (Self::Again(one), Self::Again(other)) => Self::Again(one.max(other)),
         }
     }

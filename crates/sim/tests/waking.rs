@@ -164,6 +164,50 @@ fn a_device_that_does_not_come_is_woken_now_and_then_only() {
 }
 
 #[test]
+fn a_push_that_is_under_way_leaves_what_comes_meanwhile_to_the_next() {
+    let scene = Scene::default();
+    let (alice, bob, chat) = two(&scene);
+    let other = scene.direct("carol", "bob");
+    alice.sends(&alice.writes(&chat, ["hi"])).accepted();
+    scene.delivers();
+    let slow = scene.wakes_until(Before("push.push"));
+    let carols = scene.device("carol", "phone");
+    assert_eq!(writes(&scene, &carols, &other), 1);
+    assert_eq!(scene.pushes("bob"), []);
+    slow.goes_on();
+    // What was held meanwhile is still there after the push was noted.
+    assert_eq!(scene.pushes("bob"), [phone(1, 1)]);
+    assert_eq!(writes(&scene, &alice, &chat), 2);
+    a_minute_passes(&scene);
+    assert_eq!(scene.pushes("bob"), [phone(1, 1), phone(2, 3)]);
+    assert!(scene.world().wakes().is_empty());
+    drop(bob);
+}
+
+#[test]
+fn being_put_off_uses_up_few_receives() {
+    let scene = Scene::default();
+    let (alice, _, chat) = two(&scene);
+    writes(&scene, &alice, &chat);
+    // Forty people write to one who does not come, and a device remembers eight conversations.
+    for n in 0..40 {
+        let name = format!("user{n}");
+        let (friend, theirs) = (scene.device(&name, "phone"), scene.direct(&name, "bob"));
+        writes(&scene, &friend, &theirs);
+    }
+    for _ in 0..20 {
+        writes(&scene, &alice, &chat);
+    }
+    for _ in 0..3 {
+        a_minute_passes(&scene);
+    }
+    assert!(scene.world().wakes().is_empty());
+    let (pushes, receives) = (scene.pushes("bob").len(), scene.world().most_receives());
+    assert!(pushes <= 2 + 40 / 8, "{pushes} pushes");
+    assert!(receives <= 2 + 40 / 8, "{receives} receives");
+}
+
+#[test]
 fn a_token_that_died_is_asked_for_anew() {
     let scene = Scene::default();
     let (alice, bob, chat) = two(&scene);

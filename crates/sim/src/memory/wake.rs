@@ -31,6 +31,8 @@ pub(super) struct State {
     owners: BTreeMap<TokenHash, (UserId, DeviceId)>,
     /// What is in the push queue: when it comes out, and how often it has.
     queue: Vec<(u64, Wake, u32)>,
+    /// How often a wake-up has come out at most.
+    most_receives: u32,
     /// Whose token an address is for, and whether it is enabled.
     endpoints: BTreeMap<String, (Author, bool)>,
     pushes: Vec<Made>,
@@ -58,10 +60,12 @@ impl World {
     /// often it has come out.
     pub fn take_wake(&self, choose: impl FnOnce(usize) -> usize) -> Option<(Wake, u32)> {
         let now = self.right_now_ms();
-        let queue = &mut self.state().waking.queue;
+        let waking = &mut self.state().waking;
+        let queue = &mut waking.queue;
         let due: Vec<usize> = (0..queue.len()).filter(|position| queue[*position].0 <= now).collect();
         let position = due.get(choose(due.len())).copied()?;
         let (_, wake, receives) = queue.remove(position);
+        waking.most_receives = waking.most_receives.max(receives + 1);
         Some((wake, receives + 1))
     }
 
@@ -74,6 +78,11 @@ impl World {
     /// What is in the push queue.
     pub fn wakes(&self) -> Vec<Wake> {
         self.state().waking.queue.iter().map(|(_, wake, _)| wake.clone()).collect()
+    }
+
+    /// How often one wake-up has come out of the push queue at most.
+    pub fn most_receives(&self) -> u32 {
+        self.state().waking.most_receives
     }
 
     /// What the provider took.

@@ -1,13 +1,13 @@
 //! Waking, on a scene: tokens, mutes, the push queue and what the provider was given.
 
-use poste_domain::wake::Fate;
+use poste_domain::{ports::Wake, wake::Fate};
 use poste_protocol::{
     FromServer, Hello, MuteFrame, Platform, ProviderToken, PushFrame, PushStatus, PushStyle, PushToken, Refusal,
     Request,
 };
 
-use super::{Chat, Device, Scene, user_id};
-use crate::memory::Made;
+use super::{Chat, Device, Halted, Scene, Work, user_id};
+use crate::{memory::Made, weather::Moment};
 
 /// The wait after a failure, in milliseconds.
 const AGAIN_MS: u64 = 1_000;
@@ -15,18 +15,29 @@ const AGAIN_MS: u64 = 1_000;
 impl Scene {
     /// The push queue hands out what is due. What must come again stays in it.
     pub fn wakes(&self) {
-        let _clock = self.stage.runtime.enter();
-        let mut due = Vec::new();
-        while let Some((wake, _)) = self.stage.world.take_wake(|_| 0) {
-            due.push(wake);
-        }
-        let functions = self.stage.functions.borrow().clone();
-        let fates = self.stage.runtime.block_on(functions.waking.wake(&due));
-        for (wake, fate) in due.into_iter().zip(fates) {
-            if let Fate::Again(after) = fate {
-                self.stage.world.put_back(wake, 1, after.unwrap_or(AGAIN_MS));
+        self.stage.runtime.block_on(self.notifies());
+    }
+
+    /// The same; the function halts.
+    pub fn wakes_until(&self, moment: Moment) -> Halted<()> {
+        self.stage.until(moment, self.notifies())
+    }
+
+    fn notifies(&self) -> Work<()> {
+        let (functions, world) = (self.stage.functions.borrow().clone(), self.stage.world.clone());
+        Box::pin(async move {
+            let mut due = Vec::new();
+            while let Some(taken) = world.take_wake(|_| 0) {
+                due.push(taken);
             }
-        }
+            let wakes: Vec<Wake> = due.iter().map(|(wake, _)| wake.clone()).collect();
+            let fates = functions.waking.wake(&wakes).await;
+            for ((wake, receives), fate) in due.into_iter().zip(fates) {
+                if let Fate::Again(after) = fate {
+                    world.put_back(wake, receives, after.unwrap_or(AGAIN_MS));
+                }
+            }
+        })
     }
 
     /// What the provider was given for a user's devices: the device, the number of the message and the badge.
