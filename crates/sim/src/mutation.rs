@@ -70,11 +70,13 @@ pub enum Mutation {
     PushesToTheWriter,
     /// People are woken for an envelope before it is written.
     WakesBeforeWrite,
+    /// A wake-up that is put off is taken for one that a push has told of.
+    PutOffsForgotten,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::CellsOverwrite,
         Self::CursorSkipsHoles,
         Self::NoPlacingAnew,
@@ -107,5 +109,6 @@ impl Mutation {
         Self::PushesWhatIsMarked,
         Self::PushesToTheWriter,
         Self::WakesBeforeWrite,
+        Self::PutOffsForgotten,
     ];
 }

@@ -368,6 +368,7 @@ impl Network {
             for (position, (wake, receives)) in batch.into_iter().enumerate() {
                 let growing = (FIRST_WAIT_MS << receives.min(10)).min(LONGEST_WAIT_MS);
                 let again = match fates.as_ref().map_or(Fate::Again(None), |fates| fates[position]) {
+                    Fate::Again(Some(_)) if self.world.breaks(Mutation::PutOffsForgotten) => None,
                     Fate::Again(after) => Some(after.unwrap_or(growing)),
                     Fate::Done => doubled.then_some(0),
                 };
