@@ -46,6 +46,15 @@ impl Membership {
         self.intervals.iter().filter(|i| i.from <= upto).map(|i| i.to.map_or(upto, |to| to.min(upto))).max()
     }
 
+    /// How many numbers after `after` up to `upto` the user sees.
+    pub fn seen_between(&self, after: Seq, upto: Seq) -> u64 {
+        let seen = |i: &Interval| {
+            let (first, last) = (i.from.max(after.next()), i.to.map_or(upto, |to| to.min(upto)));
+            (last.get() + 1).saturating_sub(first.get())
+        };
+        self.intervals.iter().map(seen).sum()
+    }
+
     /// The last number that the user sees, however much comes; nothing while they are in, and may see all that comes.
     pub fn end(&self) -> Option<Seq> {
         self.intervals.last().map_or(Some(Seq::ZERO), |last| last.to)
@@ -131,6 +140,8 @@ mod tests {
         assert!(twice.is_open());
         let last: Vec<u64> = [2, 3, 7, 9, 12].map(|n| twice.last_seen(seq(n)).map_or(0, Seq::get)).into();
         assert_eq!(last, [0, 3, 5, 9, 12]);
+        let between = [(0, 2), (0, 12), (4, 10), (5, 8), (12, 12), (20, 12)];
+        assert_eq!(between.map(|(after, upto)| twice.seen_between(seq(after), seq(upto))), [0, 7, 3, 0, 0, 0]);
         assert!(!Membership::new(vec![Interval { from: seq(3), to: Some(seq(5)) }]).is_open());
         assert!(!Membership::new(vec![]).is_open());
         let built = Membership::new(vec![]).opened(seq(3)).opened(seq(4)).closed(seq(5)).closed(seq(6)).opened(seq(9));

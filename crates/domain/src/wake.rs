@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
-use poste_protocol::{Author, Cell, ConversationId, Message, PushId, Seq, UserId};
+use poste_protocol::{Author, Cell, ConversationId, Event, Message, PushId, Seq, UserId};
 
 use crate::{
     Class,
@@ -72,10 +72,7 @@ impl Alarms {
         let (mut positions, mut wakes) = (Vec::new(), Vec::new());
         for (position, users) in heard {
             let Some((conversation, cell)) = parcels.get(*position).and_then(Parcel::cell) else { continue };
-            if said(cell).next().is_none() {
-                continue;
-            }
-            let others = users.iter().filter(|user| **user != cell.by.user).cloned();
+            let others = users.iter().filter(|user| concerns(cell, user)).cloned();
             let (connected, away): (Vec<_>, Vec<_>) = others.partition(|user| live.contains(user));
             for (users, delay) in [(away, 0), (connected, self.grace_ms)] {
                 for users in users.chunks(USERS) {
@@ -111,9 +108,20 @@ impl Alarms {
     }
 }
 
-/// What is new in a cell: what only changes messages is no reason to wake anybody.
+/// What somebody wrote in a cell: what only changes messages, or happens to a group, is not.
 fn said(cell: &Cell) -> impl Iterator<Item = &Message> {
-    cell.messages.iter().filter(|message| message.target().is_none())
+    cell.messages.iter().filter(|message| message.is_text())
+}
+
+/// Whether a user who sees a cell is woken for it: for what others wrote, and for being brought into a group. Whatever
+/// else happens to a group they learn when they come.
+fn concerns(cell: &Cell, user: &UserId) -> bool {
+    let for_them = match cell.event() {
+        Some(Event::Created { members: users, .. } | Event::Added { users }) => users.contains(user),
+        Some(_) => false,
+        None => said(cell).next().is_some(),
+    };
+    for_them && *user != cell.by.user
 }
 
 /// How pushes are held back.
@@ -263,7 +271,7 @@ impl Waking {
                 } else if candidate.muted_until_ms > now_ms {
                     count.muted += 1;
                 } else {
-                    let unread = wake.through.get().saturating_sub(read.get());
+                    let unread = candidate.membership.seen_between(read, wake.through);
                     calls.entry(key.1).or_default().push(Call { position, unread });
                 }
             }

@@ -8,7 +8,7 @@ use poste_domain::{
     ports::{Clock, Slot},
 };
 use poste_protocol::{
-    Cell, ConversationId, EnvelopeId, FromServer, Message, MessageId, MessagePlace, Role, Seq, UserId,
+    Cell, ConversationId, EnvelopeId, Event, FromServer, Message, MessageId, MessagePlace, Role, Seq, UserId,
 };
 
 use crate::{
@@ -508,7 +508,11 @@ fn who_is_away_is_woken(network: &Network, logs: &BTreeMap<ConversationId, Vec<S
         // What a roll-back made its device forget may be stored and never have been published.
         let acknowledged = network.acknowledged();
         let told = |cell: &&Cell| acknowledged.contains_key(&cell.envelope);
-        let new = |cell: &&Cell| cell.messages.iter().any(|message| message.target().is_none());
+        let new = |cell: &&Cell| match cell.event() {
+            Some(Event::Created { members: users, .. } | Event::Added { users }) => users.iter().any(away),
+            Some(_) => false,
+            None => cell.messages.iter().any(|message| message.target().is_none()),
+        };
         for cell in cells(log).filter(seen).filter(told).filter(new) {
             let stored = network.world.stored_at(id, cell.seq);
             hold(last >= stored, "P3", || {

@@ -9,8 +9,8 @@ use poste_domain::{
     Claim, Farewell, Interval, Lane, LaneKey, Member, Membership, Pushes, Retention, TokenHash,
     ports::{
         Address, Callback, Connection, Connections, Courier, Devices, Group, Head, Heads, Log, Marks, Members, Mutes,
-        News, Noted, Parcel, Placement, Placing, Posted, Presence, Push, Pushed, Pusher, Registered, Registration, Slot,
-        Standing, Terms, Told, Wake, Wakeable, Wakes,
+        News, Noted, Parcel, Placement, Placing, Posted, Presence, Push, Pushed, Pusher, Registered, Registration,
+        Slot, Standing, Terms, Told, Wake, Wakeable, Wakes,
     },
 };
 use poste_protocol::{
@@ -1182,6 +1182,12 @@ pub async fn a_member_mutes_for_themselves(ports: &Ports) {
     assert!(ports.mutes.mute(&conversation, &alice, 0).await.expect("an answer"));
     let member = ports.members.member(&conversation, &alice).await.expect("a look").expect("a member");
     assert_eq!(member.membership, Membership::from_the_start(), "a mute leaves the membership as it is");
+    // And what happens to a group leaves the mute as it is.
+    assert!(ports.mutes.mute(&conversation, &alice, 7).await.expect("an answer"));
+    let out = Member { membership: member.membership.closed(seq(3)), version: seq(3), ..member };
+    ports.members.enter(&conversation, &alice, &out).await.expect("entered");
+    let standings = ports.mutes.candidates(&conversation, std::slice::from_ref(&alice)).await.expect("standings");
+    assert_eq!((standings[0].muted_until_ms, &standings[0].membership), (7, &out.membership));
 }
 
 /// Wake-ups come out of their queue unchanged, more of them than one call of a queue takes.

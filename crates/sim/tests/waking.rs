@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use poste_domain::{Class, ports::Members};
-use poste_protocol::{Code, PushStatus};
+use poste_protocol::{Code, Event, PushStatus, Role};
 use poste_sim::scene::{After, Before, Chat, Device, SECOND, Scene, WAKE_GRACE};
 
 /// Alice's phone, bob's phone, which can be woken, and their conversation.
@@ -139,9 +139,53 @@ fn nobody_is_woken_for_what_they_do_not_see() {
         writes(&scene, &alice, &chat);
         a_minute_passes(&scene);
     }
-    assert_eq!(scene.pushes("carol"), [phone(2, 2)]);
+    assert_eq!(scene.pushes("carol"), [phone(2, 1)]);
     let known = scene.plays(scene.world().members(&chat.id)).expect("members");
     assert_eq!(known.members.len(), 3);
+}
+
+#[test]
+fn who_is_brought_into_a_group_is_woken_and_who_is_out_or_hears_of_others_is_not() {
+    let scene = Scene::default();
+    let (alice, group) = (scene.device("alice", "phone"), scene.group());
+    for user in ["bob", "carol"] {
+        assert_eq!(scene.device(user, "phone").registers(Some(&format!("{user}s-token"))), PushStatus::Registered);
+    }
+    let happens = |submission| {
+        alice.sends(&submission).accepted();
+        scene.delivers();
+        a_minute_passes(&scene);
+        (scene.pushes("bob"), scene.pushes("carol"))
+    };
+    let bobs = |seqs: &[u64]| seqs.iter().map(|n| phone(*n, *n)).collect::<Vec<_>>();
+    assert_eq!(happens(alice.creates(&group, "climbing", ["bob"])), (bobs(&[1]), vec![]));
+    assert_eq!(happens(alice.writes(&group, ["hi"])), (bobs(&[1, 2]), vec![]));
+    assert_eq!(happens(alice.does(&group, Event::Titled { title: "sailing".to_owned() })), (bobs(&[1, 2]), vec![]));
+    // What was before Carol is nothing that she could have read.
+    assert_eq!(happens(alice.adds(&group, ["carol"])), (bobs(&[1, 2]), vec![phone(4, 1)]));
+    assert_eq!(happens(alice.gives(&group, "bob", Role::Admin)), (bobs(&[1, 2]), vec![phone(4, 1)]));
+    assert_eq!(happens(alice.removes(&group, ["bob"])), (bobs(&[1, 2]), vec![phone(4, 1)]));
+    assert_eq!(happens(alice.writes(&group, ["bye"])), (bobs(&[1, 2]), vec![phone(4, 1), phone(7, 4)]));
+    assert!(scene.world().wakes().is_empty());
+}
+
+#[test]
+fn who_was_removed_meanwhile_is_woken_for_what_came_before() {
+    let scene = Scene::default();
+    let (alice, group) = (scene.device("alice", "phone"), scene.group());
+    let bob = scene.device("bob", "phone");
+    assert_eq!(bob.registers(Some("bobs-token")), PushStatus::Registered);
+    let _line = bob.connects();
+    for submission in [alice.creates(&group, "climbing", ["bob"]), alice.writes(&group, ["before"])] {
+        alice.sends(&submission).accepted();
+    }
+    scene.delivers();
+    for submission in [alice.removes(&group, ["bob"]), alice.writes(&group, ["after"])] {
+        alice.sends(&submission).accepted();
+    }
+    scene.delivers();
+    a_minute_passes(&scene);
+    assert_eq!(scene.pushes("bob"), [phone(2, 2)]);
 }
 
 #[test]

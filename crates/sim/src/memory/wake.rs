@@ -295,6 +295,8 @@ impl Pusher for World {
                 };
                 let now = self.right_now_ms();
                 let log = [&state.log, &state.removed].into_iter().filter_map(|part| part.get(&push.conversation));
+                let member = state.members.get(&push.conversation).and_then(|members| members.get(&to.user));
+                let sees = member.is_some_and(|member| member.membership.sees(push.seq));
                 let cell = log.filter_map(|log| log.get(&push.seq)).find_map(|slot| match slot {
                     Slot::Cell(cell) => Some(cell.clone()),
                     Slot::Void(_) => None,
@@ -303,6 +305,7 @@ impl Pusher for World {
                 let wrong = match &cell {
                     None => Some(format!("{what} and is not stored")),
                     Some(cell) if cell.by.user == to.user => Some(format!("{what}, who wrote it")),
+                    Some(_) if !sees => Some(format!("{what}, who does not see it")),
                     Some(cell) => {
                         // Who looked before the mark was there has ended by now.
                         let life = u64::try_from(LIFE.as_millis()).unwrap_or(u64::MAX);
