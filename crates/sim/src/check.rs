@@ -169,10 +169,10 @@ pub(crate) fn everybody_is_seen(network: &Network, devices: &[Device]) -> Result
         let seen = with_engine(device, |engine| engine.seen());
         for conversation in conversations(device) {
             let Some(peer) = conversation.peer.filter(|peer| *peer != device.me.user) else { continue };
-            let is_there = network.world.membership_of(&conversation.id, &device.me.user).is_some();
-            let is_here = devices.iter().any(|device| device.me.user == peer);
+            let shared = network.world.membership_of(&conversation.id, &device.me.user).is_some();
+            let came = devices.iter().any(|device| device.me.user == peer);
             let is_seen = seen.iter().any(|seen| seen.user == peer && seen.online);
-            hold(is_seen || !(is_there && is_here), "D5", || format!("{} does not see {peer}", name(device)))?;
+            hold(is_seen || !(shared && came), "D5", || format!("{} does not see {peer}", name(device)))?;
         }
     }
     Ok(())
