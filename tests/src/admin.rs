@@ -570,7 +570,26 @@ impl Admin {
     /// # Panics
     /// When the queue does not answer.
     pub async fn take_dead(&self, part: &str) -> Option<Dead> {
-        let queue = &self.stack.queues.delivery_dead_letters;
+        self.take_from(&self.stack.queues.delivery_dead_letters, part).await
+    }
+
+    /// The same among the wake-ups.
+    ///
+    /// # Panics
+    /// When the queue does not answer.
+    pub async fn take_dead_wake(&self, part: &str) -> Option<Dead> {
+        self.take_from(&self.stack.queues.push_dead_letters, part).await
+    }
+
+    /// Puts messages among the dead wake-ups.
+    ///
+    /// # Panics
+    /// When the queue does not take them.
+    pub async fn bury_wakes(&self, bodies: &[String]) {
+        self.put(&self.stack.queues.push_dead_letters, bodies).await;
+    }
+
+    async fn take_from(&self, queue: &str, part: &str) -> Option<Dead> {
         let found = self
             .sqs
             .receive_message()

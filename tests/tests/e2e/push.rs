@@ -3,12 +3,16 @@
 use std::time::{Duration, Instant};
 
 use futures::future;
+use poste_domain::ports::Wake;
 use poste_protocol::{Platform, ProviderToken, PushStatus, PushStyle, PushToken, UserId, WokenBy};
 use poste_tests::{Deployment, Device, Provider, eventually, now_ms, seq};
 use uuid::Uuid;
 
 /// How long a push may take that is due: the machine builds beside the tests.
 const SOON: Duration = Duration::from_secs(30);
+
+/// Fifty receives, a second apart.
+const UNTIL_DEAD: Duration = Duration::from_mins(3);
 
 /// Retries wait up to a minute when a provider was down for some seconds.
 const AFTER_AN_OUTAGE: Duration = Duration::from_mins(2);
@@ -285,7 +289,7 @@ async fn a_provider_in_trouble_harms_nobody() {
     );
 }
 
-/// Failure 5: what is no wake-up holds up nothing beside it.
+/// P2, failure 5: what is no wake-up holds up nothing beside it, and ends with the dead letters.
 #[tokio::test]
 async fn what_is_no_wake_up_holds_up_nothing() {
     let deployment = Deployment::here();
@@ -294,7 +298,51 @@ async fn what_is_no_wake_up_holds_up_nothing() {
     let mut phone = deployment.device(&alice, "phone").await;
     let (mut bobs, token) = wakeable(&deployment, &bob, "phone").await;
     leaves(&deployment, &mut bobs).await;
-    deployment.admin().queue_wakes(&["no wake-up".to_owned(), "{}".to_owned()]).await;
+    let (admin, poison) = (deployment.admin(), format!("no wake-up {}", Uuid::now_v7().simple()));
+    admin.queue_wakes(&[poison.clone(), "{}".to_owned()]).await;
     phone.tells(&bob, "hi").await;
     provider.takes(&token, 1, SOON).await;
+    let dead = eventually("it is dead", UNTIL_DEAD, async || admin.take_dead_wake(&poison).await).await;
+    println!("what is no wake-up was received {} times", dead.receives);
+    assert_eq!(dead.body, poison);
+}
+
+/// P2: a dead letter that is moved back wakes its device, if it is still needed and worth it. (The emulator lacks
+/// `StartMessageMoveTask`, so the test moves them.)
+#[tokio::test]
+async fn a_redrive_wakes_who_still_needs_it() {
+    let deployment = Deployment::here();
+    let (provider, admin) = (deployment.provider(), deployment.admin());
+    let (alice, bob, carol, dave) =
+        (deployment.user("alice"), deployment.user("bob"), deployment.user("carol"), deployment.user("dave"));
+    let mut phone = deployment.device(&alice, "phone").await;
+    // Nobody of them can be woken yet: the wake-ups come to nothing.
+    let mut dead = Vec::new();
+    let day = Duration::from_hours(24);
+    for (user, age) in [(&bob, Duration::from_hours(5)), (&carol, Duration::from_hours(5)), (&dave, day)] {
+        let (message, _) = phone.tells(user, "hi").await;
+        let at_ms = now_ms() - u64::try_from(age.as_millis()).expect("short");
+        let (conversation, users) = (message.conversation, vec![user.clone()]);
+        let wake = Wake { conversation, seq: seq(1), through: seq(1), at_ms, users, content: None };
+        dead.push(serde_json::to_string(&wake).expect("JSON"));
+    }
+    everything_is_looked_at(&deployment, &provider, &mut phone).await;
+    let mut tokens = Vec::new();
+    for user in [&bob, &carol, &dave] {
+        let (mut device, token) = wakeable(&deployment, user, "phone").await;
+        if *user == carol {
+            assert_eq!(device.marks(&device.with(&alice), Some(1), None).await, None);
+        }
+        leaves(&deployment, &mut device).await;
+        tokens.push(token);
+    }
+    admin.bury_wakes(&dead).await;
+    for body in &dead {
+        let letter = eventually("it is there", SOON, async || admin.take_dead_wake(body).await).await;
+        admin.queue_wakes(&[letter.body]).await;
+    }
+    assert_eq!(provider.takes(&tokens[0], 1, SOON).await.badge, 1);
+    everything_is_looked_at(&deployment, &provider, &mut phone).await;
+    assert_eq!(provider.asked(&tokens[1]).await, [], "it is marked");
+    assert_eq!(provider.asked(&tokens[2]).await, [], "it is old");
 }
