@@ -6,8 +6,8 @@ use futures::{SinkExt, StreamExt};
 use poste_protocol::{
     Author, Away, Cell, Code, ConversationId, DeliveryItem, DeviceId, Envelope, EnvelopeId, ErrorFrame, Event, Fetch,
     FromServer, Hello, List, ListPage, Mark, MarkFrame, MarkResult, MemberMark, MembersFrame, MembersPage, MuteFrame,
-    Outcome, Page, PresenceNews, PushFrame, PushStatus, PushToken, Reference, Refusal, Request, SendFrame, Seq,
-    Submission, Typing, TypingNews, UserId, Verdict, Watch, Watching, Welcome, WokenBy, limits,
+    Outcome, Page, Pages, PresenceNews, PushFrame, PushStatus, PushToken, Reference, Refusal, Request, SendFrame, Seq,
+    Submission, SyncFrame, SyncRange, Typing, TypingNews, UserId, Verdict, Watch, Watching, Welcome, WokenBy, limits,
 };
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
@@ -27,6 +27,8 @@ pub struct Device {
     asked: u64,
     answers: HashMap<String, FromServer>,
     heard: Vec<DeliveryItem>,
+    /// What came of a `sync` before its answer.
+    posted: Vec<Pages>,
     replaced: bool,
     presence: Vec<PresenceNews>,
     typing: Vec<TypingNews>,
@@ -53,6 +55,7 @@ impl Device {
             asked: 0,
             answers: HashMap::new(),
             heard: Vec::new(),
+            posted: Vec::new(),
             replaced: false,
             presence: Vec::new(),
             typing: Vec::new(),
@@ -200,6 +203,7 @@ impl Device {
             .unwrap_or_else(|error| panic!("{author:?} waits for {what} and gets no frame of ours ({error}): {text}"));
         match frame {
             FromServer::Delivery(delivery) => self.heard.extend(delivery.items),
+            FromServer::Pages(pages) if pages.follows => self.posted.push(pages),
             FromServer::Replaced(_) => self.replaced = true,
             FromServer::Presence(news) => self.presence.push(news),
             FromServer::Typing(news) => self.typing.push(news),
@@ -394,6 +398,23 @@ impl Device {
             }
             FromServer::Error(error) => Err(error),
             other => panic!("fetch is answered with {other:?}"),
+        }
+    }
+
+    /// Catches up: what comes after these cursors, or at the end, frame by frame.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    pub async fn sync(&mut self, ranges: Vec<SyncRange>, frames: u32) -> Result<Vec<Pages>, ErrorFrame> {
+        let request = Request::Sync(SyncFrame { reference: self.reference(), ranges, frames: Some(frames) });
+        match self.ask(&request).await {
+            FromServer::Pages(last) => {
+                let mut came = std::mem::take(&mut self.posted);
+                came.push(last);
+                Ok(came)
+            }
+            FromServer::Error(error) => Err(error),
+            other => panic!("sync is answered with {other:?}"),
         }
     }
 
@@ -598,6 +619,7 @@ fn reference_of(request: &Request) -> &Reference {
         Request::Hello(f) => &f.reference,
         Request::Send(f) => &f.reference,
         Request::Fetch(f) => &f.reference,
+        Request::Sync(f) => &f.reference,
         Request::List(f) => &f.reference,
         Request::Mark(f) => &f.reference,
         Request::Members(f) => &f.reference,

@@ -13,6 +13,7 @@ use aws_config::{
 use poste_domain::{
     Retention,
     append::{Append, Settings},
+    catch_up::CatchUp,
     fanout::Fanout,
     marks::Marking,
     ports::Clock,
@@ -197,6 +198,14 @@ impl Parts {
     /// When the environment does not name a part.
     pub fn read(&self) -> Result<Read, MissingVariable> {
         Ok(Read::new(self.heads()?, self.log()?, self.members()?, self.marks()?, self.clock(), retention()?))
+    }
+
+    /// What `sync` catches devices up with.
+    ///
+    /// # Errors
+    /// When the environment does not name a part.
+    pub fn catch_up(&self, read: Arc<Read>) -> Result<CatchUp, MissingVariable> {
+        Ok(CatchUp::new(read, self.callback()?, self.clock()))
     }
 
     /// What `sync` marks with.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use anyhow::{Context, bail, ensure};
 use poste_protocol::{
-    Cell, ConversationId, FromServer, ListPage, MarkResult, Marked, Outcome, Page, Request, Sent, Seq, Summary,
+    Cell, ConversationId, FromServer, ListPage, MarkResult, Marked, Outcome, Page, Pages, Request, Sent, Seq, Summary,
     Verdict, limits,
 };
 
@@ -50,14 +50,14 @@ impl Server {
                 }
                 FromServer::Sent(Sent { reference: send.reference, verdicts })
             }
-            Request::Fetch(fetch) => {
+            Request::Sync(sync) => {
                 let (conversation, cells) = self.pages.pop_front().context("nothing is left to fetch")?;
-                let after = fetch.after.unwrap_or_default();
+                let after = sync.ranges.first().and_then(|range| range.after).unwrap_or_default();
                 let through = cells.last().map_or(after, Cell::last);
                 let head = self.heads.get(&conversation).copied().unwrap_or(through);
                 let more = through < head;
-                FromServer::Page(Page {
-                    reference: fetch.reference,
+                let page = Page {
+                    reference: None,
                     conversation,
                     after,
                     through,
@@ -66,6 +66,12 @@ impl Server {
                     head,
                     more,
                     retry_after_ms: None,
+                };
+                FromServer::Pages(Pages {
+                    reference: sync.reference,
+                    pages: vec![page],
+                    refused: Vec::new(),
+                    follows: false,
                 })
             }
             Request::Mark(mark) => FromServer::Marked(Marked {
@@ -83,6 +89,7 @@ impl Server {
             | Request::Push(_)
             | Request::Mute(_) => bail!("nobody is idle here, or asleep, and nobody looks"),
             Request::Members(_) => bail!("there are no groups here"),
+            Request::Fetch(_) => bail!("nobody goes back here"),
         };
         let text = serde_json::to_string(&answer)?;
         ensure!(text.len() <= limits::FRAME_BYTES, "no frame has {} bytes", text.len());

@@ -102,7 +102,11 @@ pub struct Tuning {
     pub lazy_history: bool,
     /// Messages that a page of history is asked for, about.
     pub history_page: u32,
-    /// Fetches under way at a time; those of history are besides, as many again.
+    /// Requests for pages under way at a time, each of many conversations.
+    pub syncs: usize,
+    /// Frames that each of them is answered with at most, 1 to 16.
+    pub sync_frames: u32,
+    /// Pages of history under way at a time.
     pub fetches: usize,
     /// `send` frames under way at a time.
     pub send_frames: usize,
@@ -134,6 +138,8 @@ impl Default for Tuning {
             gap_wait: 50,
             lazy_history: true,
             history_page: 100,
+            syncs: 2,
+            sync_frames: 8,
             fetches: 4,
             send_frames: 4,
             hold_back: true,

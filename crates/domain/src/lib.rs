@@ -2,6 +2,7 @@
 //!
 //! - [`append`]: how an envelope gets its place in the log, once and for ever.
 //! - [`read`]: how a page becomes a promise about a range.
+//! - [`catch_up`]: pages of many conversations, posted as they are read.
 //! - [`retention`]: which numbers are gone, and how that is known.
 //! - [`membership`]: who may see what.
 //! - [`roll`]: who is in a group, as of which event.
@@ -15,6 +16,7 @@
 
 pub mod append;
 mod cache;
+pub mod catch_up;
 pub mod fanout;
 pub mod lane;
 pub mod marks;

@@ -399,7 +399,7 @@ impl<'a> Run<'a> {
 
     fn into_page(self, fetch: &Fetch, after: Seq) -> Page {
         Page {
-            reference: fetch.reference.clone(),
+            reference: Some(fetch.reference.clone()),
             conversation: fetch.conversation.clone(),
             after,
             through: self.through,

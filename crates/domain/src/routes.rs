@@ -5,12 +5,14 @@ use std::collections::HashSet;
 use futures::future;
 use poste_protocol::{
     Author, Code, ErrorFrame, Fetch, FromServer, Hello, List, MarkFrame, MarkResult, Marked, MembersFrame, MuteFrame,
-    Muted, Outcome, PushAnswer, PushFrame, Reference, Refusal, SendFrame, Sent, Typing, Verdict, Watch, limits, parse,
+    Muted, Outcome, PushAnswer, PushFrame, Reference, Refusal, SendFrame, Sent, SyncFrame, Typing, Verdict, Watch,
+    limits, parse,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
-    Failure, append::Append, marks::Marking, presence::Presences, read::Read, registration::Registry, session::Session,
+    Failure, append::Append, catch_up::CatchUp, marks::Marking, presence::Presences, read::Read,
+    registration::Registry, session::Session,
 };
 
 /// Who speaks, as the authorizer found out when the connection was made.
@@ -52,6 +54,22 @@ pub async fn send(append: &Append, caller: &Caller, now_ms: u64, text: &str) -> 
 pub async fn fetch(read: &Read, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
     answer(caller, now_ms, text, |frame: Fetch| async move {
         Ok(FromServer::Page(read.page(&caller.author, &frame).await?))
+    })
+    .await
+}
+
+/// `sync`: pages of many conversations.
+pub async fn sync(catch_up: &CatchUp, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
+    answer(caller, now_ms, text, |frame: SyncFrame| async move {
+        let within = 1..=limits::RANGES;
+        if !within.contains(&frame.ranges.len()) {
+            return Err(Refusal::new(Code::TooMany, "a frame holds 1 to 50 ranges").into());
+        }
+        let conversations: HashSet<_> = frame.ranges.iter().map(|range| &range.conversation).collect();
+        if conversations.len() != frame.ranges.len() {
+            return Err(Refusal::new(Code::BadFrame, "two ranges of the frame are of one conversation").into());
+        }
+        Ok(FromServer::Pages(catch_up.sync(caller, &frame).await?))
     })
     .await
 }
@@ -203,4 +221,4 @@ macro_rules! referenced {
     };
 }
 
-referenced!(SendFrame, Fetch, List, MarkFrame, MembersFrame, Watch, Hello, PushFrame, MuteFrame);
+referenced!(SendFrame, Fetch, SyncFrame, List, MarkFrame, MembersFrame, Watch, Hello, PushFrame, MuteFrame);

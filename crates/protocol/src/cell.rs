@@ -53,9 +53,9 @@ impl Cell {
 /// while the user was no member, or retention has removed them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Page {
-    /// The request's.
-    #[serde(rename = "ref")]
-    pub reference: Reference,
+    /// The request's; absent within `pages`.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Reference>,
     /// Whose log.
     pub conversation: ConversationId,
     /// Where the range begins (exclusive): the cursor that was asked from; backwards, where the next page ends, and 0

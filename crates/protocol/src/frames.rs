@@ -62,6 +62,8 @@ pub enum Request {
     Send(SendFrame),
     /// What comes after a cursor, or before a number, or last? Answer: [`Page`].
     Fetch(Fetch),
+    /// What comes after these cursors? Answer: one or several [`Pages`].
+    Sync(SyncFrame),
     /// Which conversations are there? Answer: [`ListPage`].
     List(List),
     /// How far this device and its person are. Answer: [`Marked`].
@@ -138,6 +140,32 @@ pub struct Fetch {
     pub limit: Option<u32>,
 }
 
+/// See [`Request::Sync`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SyncFrame {
+    /// Comes back in the answers.
+    #[serde(rename = "ref")]
+    pub reference: Reference,
+    /// 1 to 50, each of a conversation of its own; what is wanted first comes first.
+    pub ranges: Vec<SyncRange>,
+    /// So many frames at most, 1 to 16; 4 if left out. What does not fit is asked for again, when these are stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frames: Option<u32>,
+}
+
+/// What is wanted of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SyncRange {
+    /// Whose log.
+    pub conversation: ConversationId,
+    /// Page after page of what comes after this number: the device's cursor. Without it, the newest page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Seq>,
+    /// At most so many messages in a page, about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
 /// See [`Request::List`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct List {
@@ -169,6 +197,8 @@ pub enum FromServer {
     Sent(Sent),
     /// Answers `fetch`.
     Page(Page),
+    /// Answers `sync`.
+    Pages(Pages),
     /// Answers `list`.
     List(ListPage),
     /// Answers `mark`.
@@ -202,7 +232,8 @@ impl FromServer {
         match self {
             Self::Welcome(f) => Some(&f.reference),
             Self::Sent(f) => Some(&f.reference),
-            Self::Page(f) => Some(&f.reference),
+            Self::Page(f) => f.reference.as_ref(),
+            Self::Pages(f) => Some(&f.reference),
             Self::List(f) => Some(&f.reference),
             Self::Marked(f) => Some(&f.reference),
             Self::Watching(f) => Some(&f.reference),
@@ -270,6 +301,31 @@ pub enum Outcome {
         /// Why.
         error: Refusal,
     },
+}
+
+/// Pages of several conversations, as many as fit in a frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Pages {
+    /// The request's.
+    #[serde(rename = "ref")]
+    pub reference: Reference,
+    /// In the order of the request; of one conversation each goes on where the one before ends.
+    pub pages: Vec<Page>,
+    /// What of the request was refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RangeRefused>,
+    /// Another frame follows. Without it the request is answered; a range that is in none of its frames did not fit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follows: bool,
+}
+
+/// A range that is not answered with pages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RangeRefused {
+    /// Which conversation.
+    pub conversation: ConversationId,
+    /// Why.
+    pub error: Refusal,
 }
 
 /// A user's conversations, a page of them.

@@ -24,7 +24,8 @@ pub use envelope::{Envelope, Message, MessagePlace, Resolved, Submission};
 pub use error::{Code, LanePlace, Refusal};
 pub use frames::{
     Delivery, DeliveryItem, ErrorFrame, Fetch, FromServer, Hello, List, ListPage, MarkFrame, MarkResult, Marked,
-    Outcome, Reference, Replaced, Request, SendFrame, Sent, Summary, Verdict, Welcome, parse,
+    Outcome, Pages, RangeRefused, Reference, Replaced, Request, SendFrame, Sent, Summary, SyncFrame, SyncRange,
+    Verdict, Welcome, parse,
 };
 pub use group::{Event, GroupMember, GroupSummary, MembersFrame, MembersPage, Role};
 pub use ids::{ConversationId, DeviceId, EnvelopeId, InvalidId, MessageId, Number, PushId, Seq, UserId};

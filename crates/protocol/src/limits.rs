@@ -21,8 +21,15 @@ pub const LIST: usize = 50;
 /// Messages in one page, whatever the device asks for. A page also ends before [`FRAME_BYTES`].
 pub const PAGE_MESSAGES: usize = 500;
 
+/// Conversations in one `sync` frame.
+pub const RANGES: usize = 50;
+
+/// Frames that one `sync` is answered with at most.
+pub const FRAMES: u32 = 16;
+
 /// Conversations in one `watch` frame.
 pub const WATCHED: usize = 50;
+
 /// Members of a group.
 pub const GROUP_MEMBERS: u64 = 1_000;
 

@@ -15,10 +15,11 @@ use serde_json::{Map, Value, json};
 const VERSION: &str = "1.0";
 
 /// Which frame answers which request, by `action` and `type`. Each of these may also be answered by an `error`.
-const ANSWERS: [(&str, &str); 9] = [
+const ANSWERS: [(&str, &str); 10] = [
     ("hello", "welcome"),
     ("send", "sent"),
     ("fetch", "page"),
+    ("sync", "pages"),
     ("list", "list"),
     ("mark", "marked"),
     ("watch", "watching"),
@@ -122,6 +123,8 @@ fn the_table_of_limits_is_that_of_the_code() {
         MARKS,
         LIST,
         PAGE_MESSAGES,
+        RANGES,
+        FRAMES,
         WATCHED,
         GROUP_MEMBERS,
         EVENT_USERS,

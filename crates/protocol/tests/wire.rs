@@ -4,9 +4,10 @@ use poste_protocol::{
     Author, Away, Cell, Code, ConversationId, Delivery, DeliveryItem, DeviceId, Envelope, EnvelopeId, ErrorFrame,
     Event, Fetch, FromServer, GroupMember, GroupSummary, Hello, LanePlace, List, ListPage, Mark, MarkFrame, MarkResult,
     Marked, MemberMark, MembersFrame, MembersPage, Message, MessageId, MessagePlace, MuteFrame, Muted, Number, Outcome,
-    Page, Platform, PresenceNews, ProviderToken, PushAnswer, PushFrame, PushId, PushStatus, PushStyle, PushToken,
-    Reference, Refusal, Replaced, Request, Resolved, Role, SendFrame, Sent, Seq, Submission, Summary, Typing,
-    TypingNews, UserId, UserPresence, Verdict, Watch, Watching, Welcome, WokenBy, limits, parse,
+    Page, Pages, Platform, PresenceNews, ProviderToken, PushAnswer, PushFrame, PushId, PushStatus, PushStyle,
+    PushToken, RangeRefused, Reference, Refusal, Replaced, Request, Resolved, Role, SendFrame, Sent, Seq, Submission,
+    Summary, SyncFrame, SyncRange, Typing, TypingNews, UserId, UserPresence, Verdict, Watch, Watching, Welcome,
+    WokenBy, limits, parse,
 };
 use uuid::Uuid;
 
@@ -135,6 +136,14 @@ fn requests() {
             before: None,
             limit: None,
         }),
+        Request::Sync(SyncFrame {
+            reference: reference(),
+            ranges: vec![
+                SyncRange { conversation: conversation.clone(), after: Some(Seq::ZERO), limit: None },
+                SyncRange { conversation: conversation.clone(), after: None, limit: Some(30) },
+            ],
+            frames: Some(8),
+        }),
         Request::List(List { reference: reference(), after: Some(conversation.clone()) }),
         Request::Mark(MarkFrame {
             reference: reference(),
@@ -183,7 +192,7 @@ fn answers_and_news() {
             ],
         }),
         FromServer::Page(Page {
-            reference: reference(),
+            reference: Some(reference()),
             conversation: conversation(),
             after: seq(11),
             through: seq(13),
@@ -192,6 +201,25 @@ fn answers_and_news() {
             head: seq(20),
             more: false,
             retry_after_ms: Some(1200),
+        }),
+        FromServer::Pages(Pages {
+            reference: reference(),
+            pages: vec![Page {
+                reference: None,
+                conversation: conversation(),
+                after: seq(11),
+                through: seq(13),
+                cells: vec![cell()],
+                floor: seq(11),
+                head: seq(20),
+                more: false,
+                retry_after_ms: Some(1200),
+            }],
+            refused: vec![RangeRefused {
+                conversation: conversation(),
+                error: Refusal::new(Code::NotMember, "no such conversation")
+            }],
+            follows: true,
         }),
         FromServer::List(ListPage {
             reference: reference(),
@@ -342,7 +370,7 @@ fn the_largest_cell_fits_a_page_in_a_frame() {
     assert!(largest.check().is_ok());
     let longest_user = user(&"u".repeat(limits::USER_ID));
     let page = FromServer::Page(Page {
-        reference: Reference::new("\u{1}".repeat(limits::REFERENCE)).expect("valid"),
+        reference: Some(Reference::new("\u{1}".repeat(limits::REFERENCE)).expect("valid")),
         conversation: ConversationId::new("c".repeat(limits::CONVERSATION_ID)).expect("valid"),
         after: seq(limits::INTEGER),
         through: seq(limits::INTEGER),

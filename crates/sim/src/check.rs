@@ -531,7 +531,7 @@ fn nothing_posted_that_is_not_stored(
 ) -> Result<(), Violation> {
     let premature = network.world.premature();
     hold(premature.is_empty(), "I7", || format!("{premature:?} was posted before it was stored"))?;
-    for (connection, frame) in network.world.posts() {
+    for (connection, frame, _) in network.world.posts() {
         let Ok(FromServer::Delivery(delivery)) = serde_json::from_str(&frame) else { continue };
         for item in delivery.items {
             let log = logs.get(&item.conversation).map(Vec::as_slice).unwrap_or_default();

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use poste_domain::{
     append::{Append, Settings},
+    catch_up::CatchUp,
     fanout::Fanout,
     marks::Marking,
     presence::Presences,
@@ -21,7 +22,8 @@ use crate::memory::World;
 /// The rules, warm.
 pub(crate) struct Functions {
     append: Append,
-    read: Read,
+    read: Arc<Read>,
+    catch_up: CatchUp,
     marking: Marking,
     presences: Presences,
     pub(crate) session: Session,
@@ -35,9 +37,11 @@ impl Functions {
     pub(crate) fn new(world: &Arc<World>, settings: &Settings, grace: Duration) -> Self {
         let w = || world.clone();
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        let read = Arc::new(Read::new(w(), w(), w(), w(), w(), settings.retention));
         Self {
             append: Append::new(w(), w(), w(), w(), w(), settings.clone()),
-            read: Read::new(w(), w(), w(), w(), w(), settings.retention),
+            catch_up: CatchUp::new(read.clone(), w(), w()),
+            read,
             marking: Marking::new(w(), w(), w(), Roll::new(w(), w(), w(), w(), settings.retention), w()),
             presences: Presences::new(w(), w(), w(), w(), w()),
             session: Session::new(w(), w(), w()),
@@ -53,6 +57,7 @@ impl Functions {
         Some(match frame.get("action").and_then(|action| action.as_str()) {
             Some("send") => routes::send(&self.append, caller, now_ms, text).await,
             Some("fetch") => routes::fetch(&self.read, caller, now_ms, text).await,
+            Some("sync") => routes::sync(&self.catch_up, caller, now_ms, text).await,
             Some("list") => routes::list(&self.read, caller, now_ms, text).await,
             Some("members") => routes::members(&self.read, caller, now_ms, text).await,
             Some("mark") => routes::mark(&self.marking, caller, now_ms, text).await,

@@ -80,7 +80,7 @@ struct State {
     presence: BTreeMap<UserId, Standing>,
     queue: Vec<Parcel>,
     sockets: BTreeMap<String, UnboundedSender<String>>,
-    posts: Vec<(String, String)>,
+    posts: Vec<(String, String, u64)>,
     /// What was posted before it was stored.
     premature: Vec<String>,
     /// Every mark as it was after each call: whose, which device, and the device's own `delivered`.
@@ -288,8 +288,8 @@ impl World {
         self.state().queue.get(from..).map(<[Parcel]>::to_vec).unwrap_or_default()
     }
 
-    /// The frames that were posted, with their connections, in order.
-    pub fn posts(&self) -> Vec<(String, String)> {
+    /// The frames that were posted, with their connections, in order; and when.
+    pub fn posts(&self) -> Vec<(String, String, u64)> {
         self.state().posts.clone()
     }
 
@@ -972,13 +972,14 @@ impl Callback for World {
     async fn post(&self, connection_id: &str, frame: &str) -> Result<Posted> {
         self.weather
             .call("callback.post", || {
+                let now_ms = self.now_ms();
                 let mut state = self.state();
                 let Some(socket) = state.sockets.get(connection_id) else { return Ok(Posted::Gone) };
                 let _ = socket.send(frame.to_owned());
                 self.chronicle.note(|| format!("posted on {connection_id}: {frame}"));
                 let premature = not_stored(&state, frame);
                 state.premature.extend(premature);
-                state.posts.push((connection_id.to_owned(), frame.to_owned()));
+                state.posts.push((connection_id.to_owned(), frame.to_owned(), now_ms));
                 Ok(Posted::Taken)
             })
             .await

@@ -15,7 +15,7 @@ use poste_domain::{
     wake::Fate,
 };
 use poste_protocol::{
-    Author, Cell, Code, Envelope, EnvelopeId, FromServer, Outcome, Page, PushStatus, PushToken, SendFrame, Seq,
+    Author, Cell, Code, Envelope, EnvelopeId, FromServer, Outcome, Page, Pages, PushStatus, PushToken, SendFrame, Seq,
     Submission, UserId,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -126,9 +126,15 @@ impl Network {
         self.expired.lock().expect("no panic under the lock").clone()
     }
 
-    /// Every page that was answered: to whom, and when.
+    /// Every page that was answered or posted: to whom, and when.
     pub(crate) fn pages(&self) -> Vec<(UserId, Page, u64)> {
-        self.pages.lock().expect("no panic under the lock").clone()
+        let mut pages = self.pages.lock().expect("no panic under the lock").clone();
+        for (connection, frame, at) in self.world.posts() {
+            let Ok(FromServer::Pages(posted)) = serde_json::from_str(&frame) else { continue };
+            let user = self.hearer(&connection).expect("posted on a connection that was made");
+            pages.extend(posted.pages.into_iter().map(|page| (user.clone(), page, at)));
+        }
+        pages
     }
 
     /// Whose connection that was.
@@ -249,8 +255,9 @@ impl Network {
             self.publish_early(caller, text).await;
         }
         Some(match self.functions.answer(caller, self.world.now_ms(), text).await? {
-            FromServer::Page(page) if self.world.breaks(Mutation::CursorSkipsHoles) => {
-                FromServer::Page(Page { through: page.head, ..page })
+            FromServer::Pages(answer) if self.world.breaks(Mutation::CursorSkipsHoles) => {
+                let skips = |page: Page| Page { through: page.head, ..page };
+                FromServer::Pages(Pages { pages: answer.pages.into_iter().map(skips).collect(), ..answer })
             }
             answer => answer,
         })
@@ -288,10 +295,13 @@ impl Network {
 
     fn note(&self, caller: &Caller, answer: &FromServer) {
         let now = self.world.now_ms();
-        if let FromServer::Page(page) = answer {
-            let mut pages = self.pages.lock().expect("no panic under the lock");
-            pages.push((caller.author.user.clone(), page.clone(), now));
-        }
+        let answered = match answer {
+            FromServer::Page(page) => std::slice::from_ref(page),
+            FromServer::Pages(answer) => &answer.pages,
+            _ => &[],
+        };
+        let of_user = answered.iter().map(|page| (caller.author.user.clone(), page.clone(), now));
+        self.pages.lock().expect("no panic under the lock").extend(of_user);
         let FromServer::Sent(sent) = answer else { return };
         for verdict in &sent.verdicts {
             match &verdict.outcome {

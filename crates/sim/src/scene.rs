@@ -25,8 +25,8 @@ use poste_domain::{
 };
 use poste_protocol::{
     Author, Cell, Code, ConversationId, DeviceId, Envelope, EnvelopeId, Event, Fetch, FromServer, List, Mark,
-    MarkFrame, MemberMark, MembersFrame, Message, MessageId, MessagePlace, Number, Outcome, Page, Reference, Refusal,
-    Request, Role, SendFrame, Seq, Submission, Summary, UserId,
+    MarkFrame, MemberMark, MembersFrame, Message, MessageId, MessagePlace, Number, Outcome, Page, Pages, Reference,
+    Refusal, Request, Role, SendFrame, Seq, Submission, Summary, SyncFrame, SyncRange, UserId,
 };
 use tokio::{runtime::Runtime, sync::mpsc::UnboundedReceiver};
 use uuid::Uuid;
@@ -461,6 +461,34 @@ impl Device {
     /// The refusal, if there is one.
     pub fn fetches(&self, chat: &Chat, after: u64, limit: Option<u32>) -> Result<Page, Refusal> {
         page(self.stage.runtime.block_on(self.asks(&self.fetch_frame(chat, after, limit))))
+    }
+
+    /// Catches up on a new connection, from these cursors on or at the end: what comes, frame by frame.
+    ///
+    /// # Errors
+    /// The refusal, if there is one.
+    pub fn syncs(&self, wanted: &[(&Chat, Option<u64>)], frames: u32) -> Result<Vec<Pages>, Refusal> {
+        let range = |(chat, after): &(&Chat, Option<u64>)| SyncRange {
+            conversation: chat.id.clone(),
+            after: after.map(seq),
+            limit: None,
+        };
+        let ranges = wanted.iter().map(range).collect();
+        let request = Request::Sync(SyncFrame { reference: self.reference(), ranges, frames: Some(frames) });
+        let (caller, mut line) = self.stage.connects(&self.author);
+        let text = serde_json::to_string(&request).expect("a frame has only plain fields");
+        let answer = self.stage.runtime.block_on(self.stage.answers(caller, text)).expect("it is answered");
+        let mut came = Vec::new();
+        while let Ok(frame) = line.try_recv() {
+            came.push(serde_json::from_str(&frame).expect("a frame"));
+        }
+        came.push(answer);
+        let pages = |frame| match frame {
+            FromServer::Pages(pages) => Ok(pages),
+            FromServer::Error(error) => Err(error.refusal),
+            other => panic!("{other:?}"),
+        };
+        came.into_iter().map(pages).collect()
     }
 
     /// Fetches the newest page, or the one that ends right before a number, of about so many messages.

@@ -9,8 +9,8 @@ use poste_domain::{
     read::GRACE_MS,
 };
 use poste_protocol::{
-    Cell, Code, ConversationId, Envelope, EnvelopeId, FromServer, Message, MessageId, Number, Page, Resolved, Seq,
-    Submission, UserId, limits,
+    Cell, Code, ConversationId, Envelope, EnvelopeId, FromServer, Message, MessageId, Number, Page, Pages, Resolved,
+    Seq, Submission, UserId, limits,
 };
 use poste_sim::scene::{
     After,
@@ -317,6 +317,92 @@ fn little_is_read_that_does_not_fit_into_the_page() {
     let held = u32::try_from(page.cells.len()).expect("few");
     assert!(held > 50 && page.more);
     assert_eq!(looks, [16, held - 16 + 1]);
+}
+
+/// What came of each conversation: the ranges of its pages, and how many messages they hold.
+fn runs(frames: &[Pages], chat: &Chat) -> Vec<(u64, u64, usize)> {
+    let pages = frames.iter().flat_map(|frame| &frame.pages).filter(|page| page.conversation == chat.id);
+    let count = |page: &Page| page.cells.iter().map(|cell| cell.messages.len()).sum();
+    pages.map(|page| (page.after.get(), page.through.get(), count(page))).collect()
+}
+
+#[test]
+fn catching_up_brings_what_is_wanted_first_first_and_joins_what_is_small() {
+    let scene = Scene::default();
+    let alice = scene.device("alice", "phone");
+    let chats: Vec<Chat> = ["bob", "carol", "dave", "eve"].map(|peer| scene.direct("alice", peer)).into();
+    let eve = scene.direct("bob", "eve");
+    for (count, chat) in (1..).zip(&chats) {
+        many(&alice, chat, count, 20);
+    }
+    let wanted = [(&chats[3], Some(1)), (&chats[0], Some(0)), (&eve, Some(0)), (&chats[2], None), (&chats[1], Some(2))];
+    let frames = alice.syncs(&wanted, 4).expect("pages");
+    assert_eq!(frames.len(), 1, "all of it fits into one frame");
+    let order: Vec<_> = frames[0].pages.iter().map(|page| &page.conversation).collect();
+    assert_eq!(order, [&chats[3].id, &chats[0].id, &chats[2].id, &chats[1].id]);
+    assert_eq!(
+        chats.iter().map(|chat| runs(&frames, chat)).collect::<Vec<_>>(),
+        [vec![(0, 1, 1)], vec![(2, 2, 0)], vec![(0, 3, 3)], vec![(1, 4, 3)]]
+    );
+    let refused = &frames[0].refused;
+    assert_eq!((refused.len(), &refused[0].conversation, refused[0].error.code), (1, &eve.id, Code::NotMember));
+}
+
+#[test]
+fn catching_up_posts_full_frames_and_no_more_than_were_asked_for() {
+    let scene = Scene::default();
+    let (alice, bob, chat) = two(&scene);
+    let other = scene.direct("alice", "carol");
+    many(&alice, &chat, 400, 500);
+    many(&alice, &other, 3, 20);
+    let mut cursor = 0;
+    let mut frames = Vec::new();
+    while cursor < 400 {
+        let came = bob.syncs(&[(&chat, Some(cursor))], 3).expect("pages");
+        assert!(came.len() <= 3 && came.iter().rev().skip(1).all(|frame| frame.follows));
+        assert!(came.last().is_some_and(|last| !last.follows));
+        for (after, through, count) in runs(&came, &chat) {
+            assert_eq!((after, usize::try_from(through - after).expect("few")), (cursor, count));
+            cursor = through;
+        }
+        frames.extend(came);
+    }
+    let sizes = frames.into_iter().map(|frame| serde_json::to_string(&FromServer::Pages(frame)).expect("JSON").len());
+    let sizes: Vec<usize> = sizes.collect();
+    assert!(sizes.iter().all(|size| *size <= limits::FRAME_BYTES), "{sizes:?}");
+    let full = sizes.iter().filter(|size| **size > limits::FRAME_BYTES * 9 / 10).count();
+    assert!(full + 1 >= sizes.len(), "{sizes:?}");
+
+    // The first one takes all the room: of the second nothing comes, and its device asks again.
+    let came = alice.syncs(&[(&chat, Some(0)), (&other, Some(0))], 2).expect("pages");
+    assert!(runs(&came, &other).is_empty() && came.len() == 2);
+    let came = alice.syncs(&[(&other, Some(0)), (&chat, Some(0))], 2).expect("pages");
+    assert_eq!((runs(&came, &other), runs(&came, &chat)[0].0), (vec![(0, 3, 3)], 0));
+}
+
+#[test]
+fn catching_up_makes_one_read_for_a_conversation_however_long_its_log_is() {
+    let scene = Scene::default();
+    let (alice, bob, chat) = two(&scene);
+    let reads = |after| {
+        scene.counts_calls();
+        bob.syncs(&[(&chat, Some(after))], 4).expect("pages");
+        scene.calls().into_iter().filter(|call| call.starts_with("log.")).count()
+    };
+    many(&alice, &chat, 3, 20);
+    assert_eq!(reads(2), 1);
+    many(&alice, &chat, 300, 20);
+    assert_eq!(reads(302), 1);
+}
+
+#[test]
+fn a_post_that_fails_fails_the_request_and_one_that_is_gone_ends_it() {
+    let scene = Scene::default();
+    let (alice, _, chat) = two(&scene);
+    many(&alice, &chat, 200, 500);
+    scene.fails(Before("callback.post"), Class::Transient);
+    assert_eq!(alice.syncs(&[(&chat, Some(0))], 4).expect_err("refused").code, Code::Unavailable);
+    assert!(alice.syncs(&[(&chat, Some(0))], 4).expect("pages").len() == 4);
 }
 
 #[test]

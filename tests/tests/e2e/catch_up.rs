@@ -1,7 +1,7 @@
 //! Offline, and back: pages.
 
 use futures::join;
-use poste_protocol::{Cell, limits};
+use poste_protocol::{Cell, Code, ConversationId, Seq, SyncRange, limits};
 use poste_tests::{Deployment, Replica, bodies, seq};
 
 /// Messages in a page if the device does not say.
@@ -144,4 +144,52 @@ async fn coming_and_going_while_others_write() {
     replica.is_contiguous();
     assert_eq!(replica.cells().len(), 81);
     assert_eq!(replica.cells().last().map(|cell| cell.envelope), Some(last.id));
+}
+
+/// O2, O3: one request brings what was missed in many conversations, what is wanted first first, in full frames and no
+/// more of them than asked for; a connection that is lost in the middle loses nothing of what came.
+#[tokio::test]
+async fn catching_up_with_many_conversations_at_once() {
+    let deployment = Deployment::here();
+    let bob = deployment.user("bob");
+    let mut wanted = Vec::new();
+    for (n, count) in [60, 1, 2, 3].into_iter().enumerate() {
+        let friend = deployment.user(&format!("friend{n}"));
+        let mut phone = deployment.device(&friend, "phone").await;
+        for i in 0..count {
+            phone.tells(&bob, &format!("{i} {}", "x".repeat(2_000))).await;
+        }
+        wanted.push((phone.with(&bob), count));
+    }
+    let mut bobs = deployment.device(&bob, "phone").await;
+    let range =
+        |conversation: &ConversationId, after| SyncRange { conversation: conversation.clone(), after, limit: None };
+    let stranger = ConversationId::direct(&deployment.user("friend0"), &deployment.user("friend1"));
+    let mut ranges: Vec<_> = wanted[1..].iter().map(|(id, _)| range(id, Some(Seq::ZERO))).collect();
+    ranges.extend([range(&stranger, None), range(&wanted[0].0, Some(Seq::ZERO))]);
+    let frames = bobs.sync(ranges, 3).await.expect("pages");
+    assert_eq!(frames.len(), 3);
+    let refused: Vec<_> = frames.iter().flat_map(|frame| &frame.refused).collect();
+    assert_eq!((refused.len(), &refused[0].conversation, refused[0].error.code), (1, &stranger, Code::NotMember));
+    let mut cursors = std::collections::HashMap::new();
+    let mut take = |frames: &[poste_protocol::Pages]| {
+        let mut order = Vec::new();
+        for page in frames.iter().flat_map(|frame| &frame.pages) {
+            let cursor = cursors.entry(page.conversation.clone()).or_insert(Seq::ZERO);
+            assert_eq!((page.after, page.cells.len() as u64), (*cursor, page.through.get() - page.after.get()));
+            *cursor = page.through;
+            order.push(page.conversation.clone());
+        }
+        order.dedup();
+        (order, cursors[&wanted[0].0])
+    };
+    let (order, cursor) = take(&frames);
+    let expected: Vec<_> = wanted[1..].iter().chain(&wanted[..1]).map(|(id, _)| id.clone()).collect();
+    assert_eq!(order, expected);
+    assert!(cursor.get() > 20 && cursor.get() < 60, "{cursor}: the rest did not fit");
+
+    bobs.connect().await;
+    let frames = bobs.sync(vec![range(&wanted[0].0, Some(cursor))], 16).await.expect("pages");
+    assert_eq!(take(&frames).1.get(), 60);
+    assert!(frames.last().is_some_and(|frame| frame.pages.last().is_some_and(|page| !page.more)));
 }

@@ -237,6 +237,15 @@ fn fetches_lists_and_marks() -> Vec<Case> {
     let mark = json!({ "conversation": "d_x", "read": 1 });
     let marks = |marks: Value| json!({ "action": "mark", "ref": "r", "marks": marks });
     vec![
+        bad("sync of nothing", json!({ "action": "sync" })),
+        bad(
+            "sync of a cursor as text",
+            json!({ "action": "sync", "ranges": [{ "conversation": "d_x", "after": "0" }] }),
+        ),
+        bad(
+            "sync of one conversation twice",
+            json!({ "action": "sync", "ranges": [{ "conversation": "d_x" }, { "conversation": "d_x", "after": 0 }] }),
+        ),
         bad("fetch of nothing", json!({ "action": "fetch" })),
         bad("fetch in both directions", json!({ "action": "fetch", "conversation": "d_x", "after": 0, "before": 9 })),
         bad("fetch before a negative number", json!({ "action": "fetch", "conversation": "d_x", "before": -1 })),
@@ -270,6 +279,7 @@ fn fetches_lists_and_marks() -> Vec<Case> {
         bad("a mark that is negative", marks(json!([{ "conversation": "d_x", "read": -1 }]))),
         bad("a mark as text", marks(json!([{ "conversation": "d_x", "delivered": "1" }]))),
         bad("a mark of 2^53", marks(json!([{ "conversation": "d_x", "delivered": 1_u64 << 53 }]))),
+        case("no range", &json!({ "action": "sync", "ref": "r", "ranges": [] }), Code::TooMany, Some("r")),
         case("no mark", &marks(json!([])), Code::TooMany, Some("r")),
         case("51 marks", &marks(json!(vec![mark; limits::MARKS + 1])), Code::TooMany, Some("r")),
     ]

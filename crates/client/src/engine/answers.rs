@@ -20,12 +20,8 @@ impl Rules {
             (FromServer::Sent(sent), Some(Question::Send(asked))) => self.on_sent(turn, sent, &asked),
             // Late, after its request was given up: what it says of the envelopes is true all the same.
             (FromServer::Sent(sent), None) => self.on_sent(turn, sent, &[]),
-            (FromServer::Page(page), Some(Question::Fetch(id))) if page.conversation == id => {
-                self.on_page(turn, &page, true)
-            }
-            (FromServer::Page(page), Some(Question::Enter(id))) if page.conversation == id => {
-                self.on_newest_page(turn, &page)
-            }
+            (FromServer::Pages(pages), Some(Question::Sync(asked))) => self.on_pages(turn, &pages, asked),
+            (FromServer::Pages(pages), None) => pages.pages.iter().try_for_each(|page| self.on_page(turn, page, false)),
             (FromServer::Page(page), Some(Question::Older(id))) if page.conversation == id => {
                 self.on_older_page(turn, &page)
             }
@@ -144,9 +140,7 @@ impl Rules {
                     self.send_later(turn, &conversation, refusal.and_then(|no| no.retry_after_ms));
                 }
             }
-            Question::Fetch(conversation) | Question::Enter(conversation) => {
-                self.fetch_refused(turn, &conversation, refusal);
-            }
+            Question::Sync(asked) => self.sync_refused(turn, &asked, refusal),
             Question::Older(conversation) => self.older_refused(turn, &conversation, refusal),
             Question::List => self.list_refused(turn, refusal),
             Question::Members(conversation) => self.members_refused(turn, &conversation, refusal),

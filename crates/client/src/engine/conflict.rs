@@ -42,7 +42,7 @@ impl Rules {
     fn read_on(&mut self, turn: &Turn<'_>, id: &ConversationId, cursor: Seq) {
         let Some(session) = self.session_mut() else { return };
         let sync = session.sync(id);
-        if !sync.wanted && !sync.in_flight {
+        if !sync.wanted && sync.in_flight.is_none() {
             sync.idle = sync.idle.saturating_add(1);
             let idle = sync.idle;
             let wait = self.tuning.gap_wait + self.backoff(idle);

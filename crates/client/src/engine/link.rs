@@ -244,7 +244,11 @@ impl Rules {
         if !session.list.done {
             at(session.list.not_before);
         }
-        session.sync.values().filter(|sync| sync.wanted && !sync.in_flight).for_each(|sync| at(sync.not_before));
+        session
+            .sync
+            .values()
+            .filter(|sync| sync.wanted && sync.in_flight.is_none())
+            .for_each(|sync| at(sync.not_before));
         session.members.values().filter(|asking| !asking.in_flight).for_each(|asking| at(asking.not_before));
         self.older.values().filter(|wish| !wish.in_flight).for_each(|wish| at(wish.not_before));
         for sending in session.sending.values().filter(|sending| sending.in_flight.is_none()) {

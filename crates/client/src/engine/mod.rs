@@ -318,7 +318,7 @@ impl Rules {
         if self.session().is_some() {
             self.pump_list(turn);
             self.pump_conflicts(turn)?;
-            self.pump_fetches(turn)?;
+            self.pump_syncs(turn)?;
             self.pump_older(turn)?;
             self.pump_sends(turn)?;
             self.pump_members(turn)?;

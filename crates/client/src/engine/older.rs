@@ -87,7 +87,6 @@ impl Rules {
         let now = turn.now.mono;
         if let Some(session) = self.session_mut() {
             let sync = session.sync(id);
-            sync.in_flight = false;
             sync.wanted = false;
             sync.idle = 0;
             // What came meanwhile, or is still being written, is after it.

@@ -22,9 +22,7 @@ pub(super) struct Asked {
 pub(super) enum Question {
     Hello,
     Send(Vec<(ConversationId, EnvelopeId)>),
-    Fetch(ConversationId),
-    /// The newest page of a conversation of which nothing is here.
-    Enter(ConversationId),
+    Sync(Box<Syncing>),
     /// The page before what is here.
     Older(ConversationId),
     List,
@@ -33,6 +31,24 @@ pub(super) enum Question {
     /// Best effort: no connection is given up for want of its answer.
     Watch,
     Wake(Wish),
+}
+
+/// What was asked for with a `sync`.
+#[derive(Debug)]
+pub(super) struct Syncing {
+    /// The request's number.
+    pub(super) number: u64,
+    pub(super) ranges: Vec<Range>,
+    /// The server sends no more.
+    pub(super) frames_left: u32,
+}
+
+/// A conversation of a `sync`.
+#[derive(Debug)]
+pub(super) struct Range {
+    pub(super) conversation: ConversationId,
+    /// Nothing of it is here: its newest page was asked for.
+    pub(super) entering: bool,
 }
 
 /// How far the list of conversations is.
@@ -53,7 +69,8 @@ pub(super) struct Listing {
 pub(super) struct Sync {
     /// There is, or may be, something after the cursor.
     pub(super) wanted: bool,
-    pub(super) in_flight: bool,
+    /// The request in which it was asked for, until that has said all that it will.
+    pub(super) in_flight: Option<u64>,
     pub(super) not_before: u64,
     /// The server said how long to wait.
     pub(super) told: bool,
@@ -76,7 +93,7 @@ impl Default for Sync {
     fn default() -> Self {
         Self {
             wanted: false,
-            in_flight: false,
+            in_flight: None,
             not_before: 0,
             told: false,
             again: false,
@@ -96,7 +113,16 @@ impl Sync {
         self.not_before = if self.wanted { self.not_before.min(at) } else { at };
         self.told = false;
         self.wanted = true;
-        self.again = self.in_flight;
+        self.again = self.in_flight.is_some();
+    }
+
+    /// That request has said all that it will of the conversation. Whether it was asked for in it.
+    pub(super) fn landed(&mut self, number: u64) -> bool {
+        let landed = self.in_flight == Some(number);
+        if landed {
+            self.in_flight = None;
+        }
+        landed
     }
 
     /// Something is known to be in the log up to here.
@@ -202,6 +228,11 @@ impl Session {
 }
 
 impl Rules {
+    /// The number of the next request.
+    pub(super) fn next_reference(&self) -> u64 {
+        self.last_reference + 1
+    }
+
     /// Sends a request on the live connection, and notes that it waits for an answer.
     pub(super) fn ask(&mut self, turn: &mut Turn<'_>, question: Question, request: impl FnOnce(Reference) -> Request) {
         self.ask_in(turn, question, |reference| serde_json::to_string(&request(reference)));

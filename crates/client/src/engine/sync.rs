@@ -3,10 +3,13 @@
 
 use std::cmp::Reverse;
 
-use poste_protocol::{Cell, ConversationId, DeliveryItem, Fetch, List, ListPage, Page, Refusal, Request, Seq, Summary};
+use poste_protocol::{
+    Cell, ConversationId, DeliveryItem, List, ListPage, Page, Pages, Refusal, Request, Seq, Summary, SyncFrame,
+    SyncRange, limits,
+};
 
 use super::Rules;
-use super::session::Question;
+use super::session::{Asked, Question, Range, Syncing};
 use super::turn::Turn;
 use crate::StoreError;
 use crate::store::{OutboxRow, Settled};
@@ -86,47 +89,110 @@ impl Rules {
         Ok(())
     }
 
-    /// Asks for the pages that are wanted, a few at a time: of the conversation that is open, then of those that are
-    /// unread, then of the rest; each time what was active last first.
-    pub(super) fn pump_fetches(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
+    /// Asks for the pages that are wanted: of the conversation that is open, then of those that are unread, then of the
+    /// rest; each time what was active last first. A request is answered with a bounded number of frames, and a few are
+    /// under way at a time: that is how much may come before it is stored.
+    pub(super) fn pump_syncs(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
         let now = turn.now.mono;
-        let limit = self.tuning.fetches;
         let Some(session) = self.session() else { return Ok(()) };
-        let under_way = session.count_asked(|asked| matches!(asked, Question::Fetch(_) | Question::Enter(_)));
+        if session.count_asked(|asked| matches!(asked, Question::Sync(_))) >= self.tuning.syncs {
+            return Ok(());
+        }
         let mut due: Vec<_> = session
             .sync
             .iter()
-            .filter(|(_, sync)| sync.wanted && !sync.in_flight && sync.not_before <= now)
+            .filter(|(_, sync)| sync.wanted && sync.in_flight.is_none() && sync.not_before <= now)
             .map(|(id, sync)| {
                 let open = self.open.as_ref() == Some(id);
                 (Reverse(open), Reverse(sync.unread), Reverse(sync.active_at), id.clone())
             })
             .collect();
         due.sort();
-        for (_, _, _, conversation) in due.into_iter().take(limit.saturating_sub(under_way)) {
+        let number = self.next_reference();
+        let (mut ranges, mut wanted) = (Vec::new(), Vec::new());
+        for (_, _, _, conversation) in due.into_iter().take(limits::RANGES) {
             let Some(row) = turn.tx.conversation(&conversation)? else { continue };
             if let Some(session) = self.session_mut() {
-                session.sync(&conversation).in_flight = true;
+                let sync = session.sync(&conversation);
+                (sync.in_flight, sync.again) = (Some(number), false);
             }
-            let (question, after, limit) = if self.is_to_enter(turn, &conversation)? {
-                (Question::Enter(conversation.clone()), None, Some(self.tuning.history_page))
+            let entering = self.is_to_enter(turn, &conversation)?;
+            let after = (!entering).then_some(row.cursor);
+            let limit = entering.then_some(self.tuning.history_page);
+            wanted.push(SyncRange { conversation: conversation.clone(), after, limit });
+            ranges.push(Range { conversation, entering });
+        }
+        if ranges.is_empty() {
+            return Ok(());
+        }
+        let frames = self.tuning.sync_frames;
+        let asked = Syncing { number, ranges, frames_left: frames };
+        self.ask(turn, Question::Sync(Box::new(asked)), |reference| {
+            Request::Sync(SyncFrame { reference, ranges: wanted, frames: Some(frames) })
+        });
+        Ok(())
+    }
+
+    /// Takes in a frame of pages. Unless another follows, the request is over: what is in none of its frames did not
+    /// fit, and is asked for again.
+    pub(super) fn on_pages(
+        &mut self,
+        turn: &mut Turn<'_>,
+        pages: &Pages,
+        mut asked: Box<Syncing>,
+    ) -> Result<(), StoreError> {
+        let number = asked.number;
+        let nothing = pages.pages.is_empty() && pages.refused.is_empty();
+        for page in &pages.pages {
+            let range = asked.ranges.iter().find(|range| range.conversation == page.conversation);
+            let Some(session) = self.session_mut() else { return Ok(()) };
+            let sync = session.sync(&page.conversation);
+            let (awaited, entering) = (sync.in_flight == Some(number), range.is_some_and(|range| range.entering));
+            if awaited && (entering || !page.more) {
+                sync.landed(number);
+            }
+            if awaited && entering {
+                self.on_newest_page(turn, page)?;
             } else {
-                (Question::Fetch(conversation.clone()), Some(row.cursor), None)
-            };
-            self.ask(turn, question, |reference| {
-                Request::Fetch(Fetch { reference, conversation, after, before: None, limit })
-            });
+                self.on_page(turn, page, awaited)?;
+            }
+        }
+        for refused in &pages.refused {
+            let Some(session) = self.session_mut() else { return Ok(()) };
+            if session.sync(&refused.conversation).landed(number) {
+                self.fetch_refused(turn, &refused.conversation, Some(&refused.error));
+            }
+        }
+        asked.frames_left = asked.frames_left.saturating_sub(1);
+        if pages.follows && asked.frames_left > 0 {
+            let deadline = turn.now.mono + self.tuning.request_deadline;
+            if let Some(session) = self.session_mut() {
+                session.requests.insert(number, Asked { deadline, question: Question::Sync(asked) });
+            }
+        } else if nothing {
+            self.sync_refused(turn, &asked, None);
+        } else if let Some(session) = self.session_mut() {
+            for range in &asked.ranges {
+                session.sync(&range.conversation).landed(number);
+            }
         }
         Ok(())
     }
 
-    /// Takes in a page, if it goes on where the cursor is.
+    /// A request for pages came to nothing, or to no more than came of it before.
+    pub(super) fn sync_refused(&mut self, turn: &Turn<'_>, asked: &Syncing, refusal: Option<&Refusal>) {
+        for range in &asked.ranges {
+            let Some(session) = self.session_mut() else { return };
+            if session.sync(&range.conversation).landed(asked.number) {
+                self.fetch_refused(turn, &range.conversation, refusal);
+            }
+        }
+    }
+
+    /// Takes in a page, if it reaches from the cursor, or from before it, to the cursor or beyond it.
     pub(super) fn on_page(&mut self, turn: &mut Turn<'_>, page: &Page, asked: bool) -> Result<(), StoreError> {
         let id = &page.conversation;
         let now = turn.now.mono;
-        if asked && let Some(session) = self.session_mut() {
-            session.sync(id).in_flight = false;
-        }
         if !is_sound(page) {
             self.counters.bad_frames += 1;
             tracing::warn!(conversation = %id, "a page that contradicts itself was ignored");
@@ -134,8 +200,8 @@ impl Rules {
             return Ok(());
         }
         let Some(row) = turn.tx.conversation(id)? else { return Ok(()) };
-        if page.after != row.cursor {
-            // The cursor has moved meanwhile, by an own envelope or a realtime cell: asked again from there.
+        if page.after > row.cursor || page.through < row.cursor {
+            // What is before it is missing; or the cursor has moved beyond it, by own envelopes or realtime cells.
             if asked {
                 self.ask_for_page_again(turn, id);
             }
@@ -153,7 +219,7 @@ impl Rules {
         }
         turn.tx.raise_head(id, page.head, page.cells.iter().map(|cell| cell.at).max().unwrap_or(0))?;
 
-        let progress = page.through > page.after;
+        let progress = page.through > row.cursor;
         let Some(session) = self.session_mut() else { return Ok(()) };
         let sync = session.sync(id);
         sync.at_end = !page.more && page.retry_after_ms.is_none();
@@ -161,7 +227,11 @@ impl Rules {
         sync.wanted = false;
         let idle = sync.idle;
         let gap = sync.written > cursor;
-        if std::mem::take(&mut sync.again) || page.more && progress {
+        if sync.in_flight.is_some() {
+            // The next page is on its way, or did not fit: then it is asked for when the request is over.
+            sync.wanted = true;
+            sync.not_before = now;
+        } else if std::mem::take(&mut sync.again) || page.more && progress {
             sync.want(now);
         } else if let Some(wait) = page.retry_after_ms {
             sync.want(now + wait.max(1));
@@ -179,7 +249,6 @@ impl Rules {
     pub(super) fn fetch_refused(&mut self, turn: &Turn<'_>, id: &ConversationId, refusal: Option<&Refusal>) {
         let Some(session) = self.session_mut() else { return };
         let sync = session.sync(id);
-        sync.in_flight = false;
         sync.idle = sync.idle.saturating_add(1);
         let idle = sync.idle;
         let final_no = refusal.is_some_and(|no| !no.may_pass());

@@ -270,7 +270,7 @@ impl<'a> Walk<'a> {
         }
         self.load.cells.reverse();
         Page {
-            reference: fetch.reference.clone(),
+            reference: Some(fetch.reference.clone()),
             conversation: fetch.conversation.clone(),
             after: self.after,
             through: self.through,

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use poste_protocol::{
-    Author, Cell, ConversationId, EnvelopeId, Fetch, MessageId, MessagePlace, Number, Request, Seq, UserId,
+    Author, Cell, ConversationId, EnvelopeId, Fetch, MessageId, MessagePlace, Number, Request, Seq, SyncRange, UserId,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -61,6 +61,12 @@ impl Server {
                 (json!({"type": "sent", "ref": frame.reference, "verdicts": verdicts}), news)
             }
             Request::Fetch(fetch) => (self.page(conversation, &fetch), Vec::new()),
+            Request::Sync(frame) => {
+                let SyncRange { conversation, after, limit } = frame.ranges[0].clone();
+                let fetch = Fetch { reference: frame.reference, conversation, after, before: None, limit };
+                let page = self.page(&fetch.conversation, &fetch);
+                (json!({"type": "pages", "ref": fetch.reference, "pages": [page]}), Vec::new())
+            }
             Request::List(list) => {
                 let marks: Vec<_> = self.marks.iter().map(|(user, mark)| member_mark(user, mark)).collect();
                 let all = if self.head == 0 {

@@ -14,6 +14,8 @@ mod presence;
 mod sync;
 mod waking;
 
+use std::collections::HashMap;
+
 use poste_protocol::{Author, ConversationId, DeviceId, MessageId, Seq, UserId};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -42,6 +44,39 @@ pub(super) fn seq(number: u64) -> Seq {
     Seq::new(number).expect("test numbers are small")
 }
 
+/// Shows each range of a `sync` as a `fetch` of its own, so that a test answers conversation by conversation.
+#[derive(Default)]
+struct Syncs {
+    /// By reference: how many ranges are not answered yet.
+    open: HashMap<String, usize>,
+}
+
+impl Syncs {
+    fn split(&mut self, text: String) -> Vec<String> {
+        let frame: Value = serde_json::from_str(&text).expect("frames are JSON");
+        if frame["action"] != "sync" {
+            return vec![text];
+        }
+        let ranges = frame["ranges"].as_array().expect("a `sync` has ranges");
+        self.open.insert(frame["ref"].to_string(), ranges.len());
+        let as_fetch = |range: &Value| {
+            let mut fetch = range.clone();
+            (fetch["ref"], fetch["action"]) = (frame["ref"].clone(), json!("fetch"));
+            fetch.to_string()
+        };
+        ranges.iter().map(as_fetch).collect()
+    }
+
+    /// The page of a range, as a frame of the answer; of the last range, the last one.
+    fn join(&mut self, frame: &Value) -> Value {
+        let Some(open) = self.open.get_mut(&frame["ref"].to_string()).filter(|_| frame["type"] == "page") else {
+            return frame.clone();
+        };
+        *open = open.saturating_sub(1);
+        json!({"type": "pages", "ref": frame["ref"], "pages": [frame], "follows": *open > 0})
+    }
+}
+
 /// Alice's phone.
 struct Rig {
     folder: TempDir,
@@ -49,6 +84,7 @@ struct Rig {
     now: Now,
     /// Frames that were sent and not looked at yet.
     sent: Vec<String>,
+    syncs: Syncs,
     events: Vec<Event>,
     /// The handshakes that were asked for: whether with a fresh token.
     connects: Vec<bool>,
@@ -77,6 +113,7 @@ impl Rig {
             engine: None,
             now: START,
             sent: Vec::new(),
+            syncs: Syncs::default(),
             events: Vec::new(),
             connects: Vec::new(),
             hung_up: 0,
@@ -152,7 +189,8 @@ impl Rig {
                 Output::Disconnect => self.hung_up += 1,
                 Output::Frame(text) => {
                     assert!(text.len() <= poste_protocol::limits::FRAME_BYTES, "a frame is too long: {}", text.len());
-                    self.sent.push(text);
+                    let frames = self.syncs.split(text);
+                    self.sent.extend(frames);
                 }
                 Output::Event(event) => self.events.push(event),
             }
@@ -166,6 +204,7 @@ impl Rig {
     }
 
     fn hears(&mut self, frame: &Value) {
+        let frame = self.syncs.join(frame);
         self.input(Input::Frame(frame.to_string()));
     }
 

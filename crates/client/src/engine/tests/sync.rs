@@ -29,14 +29,20 @@ fn on_connect_the_list_then_whatever_is_missing_a_few_at_a_time() {
 
     let carol = rig.next("fetch");
     assert_eq!((&carol["conversation"], &carol["after"]), (&json!(with("carol")), &json!(0)));
-    let mut asked: Vec<_> = (0..3).map(|_| rig.next("fetch")).collect();
+    let asked: Vec<_> = (0..6).map(|_| rig.next("fetch")).collect();
     assert_eq!(asked[0]["conversation"], json!(with("friend5")), "what was active last comes first");
-    assert!(!rig.has_sent("fetch"), "at most four are under way");
-    rig.page(&asked.remove(0), 15, &json!([]), false);
-    assert!(rig.has_sent("fetch"));
+    assert!(
+        asked.iter().all(|fetch| fetch["ref"] == asked[0]["ref"] && fetch["ref"] != carol["ref"]),
+        "in one request"
+    );
+    rig.hears(&json!({"type": "delivery", "items": [{"conversation": with("dave"), "cells": [cell(2, "dave", "laptop", 1, &["x"])]}]}));
+    rig.wait(1_000);
+    assert!(!rig.has_sent("fetch"), "two are under way");
+    rig.page(&carol, 3, &json!([]), false);
+    assert_eq!(rig.next("fetch")["conversation"], json!(with("dave")));
 }
 
-/// O2: what a person looks at, then what they have not read, then the rest; never more than four at a time.
+/// O2: what a person looks at, then what they have not read, then the rest; never more than two requests at a time.
 #[test]
 fn the_open_conversation_comes_first_then_the_unread_ones() {
     let mut rig = Rig::new();
@@ -46,11 +52,14 @@ fn the_open_conversation_comes_first_then_the_unread_ones() {
         summary["marks"] = json!([{"user": "alice", "device": "tablet", "delivered": head, "read": head}]);
         summary
     };
-    // Four that are read take all the places; then everything else comes to be known.
-    let busy: Vec<_> = (0..4).map(|n| read(&format!("busy{n}"), 1000 + n)).collect();
-    let list = rig.next("list");
-    rig.hears(&json!({"type": "list", "ref": list["ref"], "conversations": busy, "next": with("busy3")}));
-    let under_way: Vec<_> = (0..4).map(|_| rig.next("fetch")).collect();
+    // Two that are read take both places; then everything else comes to be known.
+    let mut under_way = Vec::new();
+    for busy in ["busy1", "busy2"] {
+        let list = rig.next("list");
+        let page = [read(busy, 1000)];
+        rig.hears(&json!({"type": "list", "ref": list["ref"], "conversations": page, "next": format!("z{busy}")}));
+        under_way.push(rig.next("fetch"));
+    }
     let list = rig.next("list");
     let rest = json!([
         read("old", 30),
@@ -62,34 +71,80 @@ fn the_open_conversation_comes_first_then_the_unread_ones() {
     rig.hears(&json!({"type": "list", "ref": list["ref"], "conversations": rest}));
     rig.input(Input::Open(Some(with("shown"))));
     assert!(!rig.has_sent("fetch"));
-    for (fetch, head) in under_way.iter().zip([1003, 1002, 1001]) {
-        rig.page(fetch, head, &json!([]), false);
-    }
-    let mut next = || rig.next("fetch")["conversation"].clone();
-    assert_eq!([next(), next(), next()], [json!(with("shown")), json!(with("unread2")), json!(with("unread"))]);
-    rig.input(Input::Open(None));
-    rig.page(&under_way[3], 1000, &json!([]), false);
-    assert_eq!(rig.next("fetch")["conversation"], json!(with("recent")));
+    rig.page(&under_way[0], 1000, &json!([]), false);
+    let asked = [(); 5].map(|()| rig.next("fetch")["conversation"].clone());
+    assert_eq!(asked, ["shown", "unread2", "unread", "recent", "old"].map(|peer| json!(with(peer))));
+    rig.page(&under_way[1], 1000, &json!([]), false);
     assert!(!rig.has_sent("fetch"));
 }
 
+/// O2, O3: one request brings page after page; what is cut off goes on where it was, and what did not fit comes next.
 #[test]
-fn further_pages_of_the_open_conversation_come_before_others() {
+fn pages_of_a_request_follow_each_other_and_what_did_not_fit_is_asked_for_again() {
     let mut rig = Rig::new();
-    rig.input(Input::Open(Some(with("shown"))));
     rig.connect();
-    let others: Vec<_> = (0..8).map(|n| summary(&format!("friend{n}"), 100 + n)).collect();
-    let mut all = vec![summary("shown", 3)];
-    all.extend(others);
-    rig.answer_list(&json!(all));
-    for after in 0..3 {
-        let fetch = rig.next("fetch");
-        assert_eq!((&fetch["conversation"], &fetch["after"]), (&json!(with("shown")), &json!(after)));
-        // Those of others that are under way stay under way.
-        rig.sent.clear();
-        rig.page(&fetch, after + 1, &json!([cell(after + 1, "shown", "laptop", after + 1, &["x"])]), after < 2);
+    rig.answer_list(&json!([summary("bob", 5), summary("carol", 4), summary("dave", 3), summary("eve", 2)]));
+    let asked = [(); 4].map(|()| rig.next("fetch"));
+    let page = |peer: &str, after: u64, more: bool| {
+        let cells = json!([cell(after + 1, peer, "laptop", after + 1, &["x"])]);
+        json!({"conversation": with(peer), "after": after, "through": after + 1, "cells": cells, "head": 5, "more": more})
+    };
+    let hears = |rig: &mut Rig, pages: &[serde_json::Value], follows: bool| {
+        rig.input(Input::Frame(
+            json!({"type": "pages", "ref": asked[0]["ref"], "pages": pages, "follows": follows,
+                "refused": [{"conversation": with("eve"), "error": {"code": "unavailable", "message": "", "retryable": true, "retry_after_ms": 5000}}]})
+            .to_string(),
+        ));
+    };
+    hears(&mut rig, &[page("bob", 0, true), page("bob", 1, true)], true);
+    assert_eq!(rig.cursor("bob"), 2, "each is stored when it comes");
+    assert!(!rig.has_sent("fetch"), "the request goes on");
+    // A realtime cell comes in between: the page that has it already is no worse for it.
+    rig.deliver("bob", &json!([cell(3, "bob", "laptop", 3, &["x"])]));
+    hears(&mut rig, &[page("bob", 2, true), page("carol", 0, false)], false);
+    assert_eq!((rig.cursor("bob"), rig.cursor("carol")), (3, 1));
+    let again = [(); 2].map(|()| rig.next("fetch"));
+    let asked_again = again.each_ref().map(|fetch| (fetch["conversation"].clone(), fetch["after"].clone()));
+    assert_eq!(asked_again, [(json!(with("bob")), json!(3)), (json!(with("dave")), json!(0))]);
+    assert!(!rig.has_sent("fetch"), "the one that was refused waits as it was told");
+
+    // The connection is lost in the middle: it goes on at the page.
+    rig.input(Input::Disconnected(super::Lost::Closed));
+    rig.wait_for_wake();
+    rig.input(Input::Connected);
+    rig.answer_list(&json!([summary("bob", 5)]));
+    assert_eq!(rig.next("fetch")["after"], 3);
+}
+
+/// A server that says that more follows, and goes on without end, is not listened to for ever.
+#[test]
+fn a_request_is_over_with_the_last_frame_that_was_asked_for() {
+    let mut rig = Rig::new();
+    rig.connect();
+    rig.answer_list(&json!([summary("bob", 500)]));
+    let first = rig.next("fetch");
+    for after in 0..8 {
+        assert!(!rig.has_sent("fetch"));
+        let cells = json!([cell(after + 1, "bob", "laptop", after + 1, &["x"])]);
+        let page = json!({"conversation": with("bob"), "after": after, "through": after + 1, "cells": cells,
+            "head": 500, "more": true});
+        let frame = json!({"type": "pages", "ref": first["ref"], "pages": [page], "follows": true});
+        rig.input(Input::Frame(frame.to_string()));
     }
-    assert_ne!(rig.next("fetch")["conversation"], json!(with("shown")));
+    assert_eq!(rig.next("fetch")["after"], 8);
+}
+
+/// An answer with nothing in it is not asked for in a circle.
+#[test]
+fn an_empty_answer_is_asked_for_again_after_a_wait() {
+    let mut rig = Rig::new();
+    rig.connect();
+    rig.answer_list(&json!([summary("bob", 5)]));
+    let first = rig.next("fetch");
+    rig.input(Input::Frame(json!({"type": "pages", "ref": first["ref"], "pages": []}).to_string()));
+    assert!(!rig.has_sent("fetch"));
+    rig.wait_for_wake();
+    assert_eq!(rig.next("fetch")["after"], 0);
 }
 
 #[test]
@@ -135,23 +190,23 @@ fn a_page_that_ends_before_something_still_being_written_is_continued_when_told(
 }
 
 #[test]
-fn a_page_from_elsewhere_is_ignored_and_asked_for_again() {
+fn a_page_that_does_not_reach_the_cursor_is_ignored_and_asked_for_again() {
     let mut rig = Rig::new();
     rig.connect();
     rig.answer_list(&json!([summary("bob", 4)]));
     let fetch = rig.next("fetch");
-    // A realtime cell moves the cursor before the page comes.
-    rig.deliver("bob", &json!([cell(1, "bob", "laptop", 1, &["a"])]));
-    assert_eq!(rig.cursor("bob"), 1);
-    rig.page(&fetch, 4, &json!([cell(1, "bob", "laptop", 1, &["not taken"])]), false);
-    assert_eq!(rig.cursor("bob"), 1);
+    // Realtime cells move the cursor before the page comes.
+    rig.deliver("bob", &json!([cell(1, "bob", "laptop", 1, &["a"]), cell(2, "bob", "laptop", 2, &["b"])]));
+    assert_eq!(rig.cursor("bob"), 2);
+    rig.page(&fetch, 1, &json!([cell(1, "bob", "laptop", 1, &["a"])]), true);
+    assert_eq!(rig.cursor("bob"), 2);
     let fetch = rig.next("fetch");
-    assert_eq!(fetch["after"], 1);
+    assert_eq!(fetch["after"], 2);
     // A page that nobody asked for, and that skips something, changes nothing either.
     rig.hears(&json!({"type": "page", "ref": "999", "conversation": with("bob"), "after": 3, "through": 4,
         "cells": [cell(4, "bob", "laptop", 4, &["too early"])], "head": 4, "more": false}));
-    assert_eq!(rig.cursor("bob"), 1);
-    assert_eq!(rig.list("bob"), list_of(&[("a", GOT)]));
+    assert_eq!(rig.cursor("bob"), 2);
+    assert_eq!(rig.list("bob"), list_of(&[("a", GOT), ("b", GOT)]));
 }
 
 #[test]
