@@ -3,7 +3,7 @@
 //! Heads are read first. A group whose head names an event that is not applied has it applied then; and what is noted of
 //! the user is read after that. So a user who was removed is told of nothing after it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use poste_protocol::{Author, ConversationId, GroupSummary, List, ListPage, MemberMark, Seq, Summary, limits};
@@ -35,7 +35,7 @@ impl Read {
             })
             .collect();
         let (heads, marks) = futures::try_join!(self.heads.heads(&ids), self.marks.of(&keys))?;
-        let heads: HashMap<_, _> = heads.into_iter().collect();
+        let heads: BTreeMap<_, _> = heads.into_iter().collect();
         let groups = self.groups(author, &heads).await?;
         let now = self.clock.now_ms();
         let next = mine.more.then(|| ids.last().cloned()).flatten();
@@ -61,13 +61,13 @@ impl Read {
     async fn groups(
         &self,
         author: &Author,
-        heads: &HashMap<ConversationId, Head>,
-    ) -> Result<HashMap<ConversationId, (Group, Member)>, Failure> {
+        heads: &BTreeMap<ConversationId, Head>,
+    ) -> Result<BTreeMap<ConversationId, (Group, Member)>, Failure> {
         let ids: Vec<ConversationId> = heads.keys().filter(|id| id.is_group()).cloned().collect();
         if ids.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(BTreeMap::new());
         }
-        let mut groups: HashMap<_, _> = self.members.groups(&ids).await?.into_iter().collect();
+        let mut groups: BTreeMap<_, _> = self.members.groups(&ids).await?.into_iter().collect();
         let behind = ids.iter().filter_map(|id| {
             let applied = groups.get(id).map_or(Seq::ZERO, |group: &Group| group.applied);
             heads.get(id).map(|head| head.roster).filter(|roster| applied < *roster).map(|roster| (id, roster))
