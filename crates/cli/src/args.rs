@@ -100,20 +100,18 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 10)]
         wait: u64,
     },
-    /// Mark the conversation with somebody as read
+    /// Mark a conversation as read
     Read {
-        /// With whom
-        #[arg(long)]
-        with: UserId,
+        #[command(flatten)]
+        which: Which,
         /// Up to this number of the log [default: everything that is on this device]
         #[arg(long, value_parser = seq)]
         upto: Option<Seq>,
     },
-    /// Let nobody wake you for the conversation with somebody; the server is told with the next connection
+    /// Let nobody wake you for a conversation; the server is told with the next connection
     Mute {
-        /// With whom
-        #[arg(long)]
-        with: UserId,
+        #[command(flatten)]
+        which: Which,
         /// For so many hours [default: for ever]
         #[arg(long, conflicts_with = "off")]
         hours: Option<u32>,
@@ -273,6 +271,26 @@ pub(crate) enum RoleName {
     Admin,
 }
 
+/// A conversation: with somebody, or a group.
+#[derive(Debug, Clone, Group)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Which {
+    /// With whom
+    #[arg(long)]
+    with: Option<UserId>,
+    /// Which group
+    #[arg(long = "in", value_name = "GROUP")]
+    group: Option<ConversationId>,
+}
+
+impl Which {
+    /// Its id, for this user.
+    pub(crate) fn conversation(self, me: &UserId) -> ConversationId {
+        let group = self.group.or_else(|| self.with.map(|user| ConversationId::direct(me, &user)));
+        group.expect("one of the two is required")
+    }
+}
+
 fn provider_token(text: &str) -> Result<ProviderToken, &'static str> {
     ProviderToken::new(text)
 }
@@ -288,6 +306,22 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn a_conversation_is_with_somebody_or_a_group() {
+        let (id, me) = (ConversationId::group(), UserId::new("ann").expect("valid"));
+        let which = |args: &[&str]| match Args::try_parse_from([&["poste", "mute"], args].concat())?.command {
+            Command::Mute { which, .. } => Ok(which.conversation(&me)),
+            other => panic!("{other:?}"),
+        };
+        let direct = ConversationId::direct(&me, &UserId::new("ben").expect("valid"));
+        assert_eq!(which(&["--with", "ben"]).ok(), Some(direct));
+        assert_eq!(which(&["--in", id.as_str()]).ok(), Some(id.clone()));
+        for wrong in [&[][..], &["--with", "ben", "--in", id.as_str()], &["--in", "a b"]] {
+            let refused: Result<ConversationId, clap::Error> = which(wrong);
+            assert!(refused.is_err(), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn no_argument_of_a_command_is_taken_for_an_option_of_all() {

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::account::{Account, Unavailable};
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, Which};
 use crate::{groups, lines, print, screen, signals, time};
 
 /// Not acknowledged in time; nothing is lost.
@@ -60,8 +60,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 print::list(&store.read()?.outbox_entries()?, json, print::outbox)?;
             }
         }
-        Command::Read { with, upto } => read(&account, &with, upto, json).await?,
-        Command::Mute { with, hours, off } => mute(&account, &with, hours, off, json).await?,
+        Command::Read { which, upto } => read(&account, which, upto, json).await?,
+        Command::Mute { which, hours, off } => mute(&account, which, hours, off, json).await?,
         Command::Push { token, platform, background, off, wait } => {
             let style = if background { PushStyle::Background } else { PushStyle::Alert };
             let token = token.zip(platform).map(|(token, platform)| PushToken { platform, token, style });
@@ -351,8 +351,8 @@ async fn fetch_older(
 }
 
 /// Marks a conversation as read. The server is told with the next connection.
-async fn read(account: &Account, with: &UserId, upto: Option<Seq>, json: bool) -> anyhow::Result<()> {
-    let id = ConversationId::direct(&account.settings.user, with);
+async fn read(account: &Account, which: Which, upto: Option<Seq>, json: bool) -> anyhow::Result<()> {
+    let id = which.conversation(&account.settings.user);
     let client = account.open(false).await?;
     let done = async {
         let known = client.conversation(id.clone()).await?.ok_or(Error::UnknownConversation)?;
@@ -365,8 +365,8 @@ async fn read(account: &Account, with: &UserId, upto: Option<Seq>, json: bool) -
 }
 
 /// Mutes a conversation. The server is told with the next connection.
-async fn mute(account: &Account, with: &UserId, hours: Option<u32>, off: bool, json: bool) -> anyhow::Result<()> {
-    let id = ConversationId::direct(&account.settings.user, with);
+async fn mute(account: &Account, which: Which, hours: Option<u32>, off: bool, json: bool) -> anyhow::Result<()> {
+    let id = which.conversation(&account.settings.user);
     let until = match hours {
         _ if off => None,
         None => Some(limits::INTEGER),
