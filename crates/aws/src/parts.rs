@@ -296,6 +296,8 @@ impl Parts {
     /// # Errors
     /// When the environment does not name a part.
     pub fn fanout(&self) -> Result<Fanout, MissingVariable> {
-        Ok(Fanout::new(self.members()?, self.connections()?, self.callback()?, self.clock()).with(self.alarms()?))
+        let queue = Arc::new(self.delivery_queue()?);
+        let fanout = Fanout::new(self.members()?, self.connections()?, self.callback()?, queue, self.clock());
+        Ok(fanout.with(self.alarms()?))
     }
 }

@@ -160,7 +160,7 @@ impl Append {
         };
         let outcome = Outcome::Accepted { seq: cell.seq, at: cell.at, repeat: matches!(written, Written::Before) };
         let (conversation, from) = (conversation.clone(), from.clone());
-        self.courier.publish(&Parcel { conversation, roster, from, news: News::Cell(cell) }).await?;
+        self.courier.publish(&Parcel { conversation, roster, from, part: None, news: News::Cell(cell) }).await?;
         Ok(outcome)
     }
 

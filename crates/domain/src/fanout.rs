@@ -3,6 +3,9 @@
 //! A parcel that comes here is in the log already; what is lost here is fetched later. Whoever cannot be reached holds
 //! up nobody: posts go out side by side, and only parcels of which a post failed come back to the queue.
 //!
+//! A parcel for a large group goes back to the queue in parts, which several functions deliver side by side: how many
+//! are in a group decides how many parts there are, and not how long one function is at it.
+//!
 //! Beside the posts, and in nobody's way, wake-ups are queued for who may not hear them. A parcel whose wake-up could
 //! not be queued comes again: devices take a second post of it for the repeat that it is.
 
@@ -16,13 +19,16 @@ use poste_protocol::{Author, Delivery, DeliveryItem, DeviceId, FromServer, UserI
 
 use crate::{
     Member, Membership, Trouble,
-    ports::{Callback, Clock, Connection, Connections, Members, News, Parcel, Posted},
+    ports::{Callback, Clock, Connection, Connections, Courier, Members, News, Parcel, Part, Posted},
     roster::Rosters,
     wake::Alarms,
 };
 
 /// Posts under way at once.
 const POSTS_AT_ONCE: usize = 64;
+
+/// Members that one parcel is delivered to: their connections are one read.
+const PART: usize = 100;
 
 /// A connection does not exist for the gateway before its registration has been answered, which it gives at most 29 s:
 /// a young connection that is "gone" may still be about to open, and stays registered. Its device fetches when it is
@@ -39,9 +45,11 @@ const ITEM_OVERHEAD: usize = 64 + limits::CONVERSATION_ID;
 pub struct Fanout {
     connections: Arc<dyn Connections>,
     callback: Arc<dyn Callback>,
+    courier: Arc<dyn Courier>,
     rosters: Rosters,
     clock: Arc<dyn Clock>,
     alarms: Option<Alarms>,
+    part: usize,
 }
 
 impl Fanout {
@@ -50,9 +58,17 @@ impl Fanout {
         members: Arc<dyn Members>,
         connections: Arc<dyn Connections>,
         callback: Arc<dyn Callback>,
+        courier: Arc<dyn Courier>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { connections, callback, rosters: Rosters::new(members, clock.clone()), clock, alarms: None }
+        let rosters = Rosters::new(members, clock.clone());
+        Self { connections, callback, courier, rosters, clock, alarms: None, part: PART }
+    }
+
+    /// The same with parts of so many members.
+    #[must_use]
+    pub fn in_parts_of(self, part: usize) -> Self {
+        Self { part: part.max(1), ..self }
     }
 
     /// The same with wake-ups for who may not hear it.
@@ -69,8 +85,19 @@ impl Fanout {
         for (position, parcel) in parcels.iter().enumerate() {
             match self.rosters.of(&parcel.conversation, parcel.roster).await {
                 Ok(roster) => {
-                    let hears = |(_, member): &&(UserId, Member)| may_hear(&member.membership, &parcel.news);
-                    for (user, _) in roster.members.iter().filter(hears) {
+                    let hears = |(user, member): &&(UserId, Member)| {
+                        parcel.part.as_ref().is_none_or(|part| part.holds(user))
+                            && may_hear(&member.membership, &parcel.news)
+                    };
+                    let users: Vec<&UserId> = roster.members.iter().filter(hears).map(|(user, _)| user).collect();
+                    if parcel.part.is_none() && users.len() > self.part {
+                        if let Err(trouble) = self.split(parcel, users).await {
+                            tracing::warn!(%trouble, "cannot queue the parts of a parcel");
+                            failed.insert(position);
+                        }
+                        continue;
+                    }
+                    for user in users {
                         audience.entry(user.clone()).or_default().push(position);
                     }
                 }
@@ -79,6 +106,9 @@ impl Fanout {
                     failed.insert(position);
                 }
             }
+        }
+        if audience.is_empty() {
+            return failed;
         }
         let users: Vec<UserId> = audience.keys().cloned().collect();
         let connections = match self.connections.of(&users).await {
@@ -99,6 +129,15 @@ impl Fanout {
         failed.extend(unposted);
         failed.extend(unqueued);
         failed
+    }
+
+    /// Queues a parcel in parts. Should one fail, it comes again as a whole: devices know repeats.
+    async fn split(&self, parcel: &Parcel, mut users: Vec<&UserId>) -> Result<(), Trouble> {
+        users.sort();
+        let parts = Part::of(&users, self.part)
+            .into_iter()
+            .map(|part| async move { self.courier.publish(&Parcel { part: Some(part), ..parcel.clone() }).await });
+        futures::future::try_join_all(parts).await.map(|_| ())
     }
 
     /// Posts to every live connection what its user may hear. Returns the positions of what could not be posted.
@@ -259,14 +298,27 @@ mod tests {
             messages: vec![message],
         };
         let conversation = ConversationId::new(conversation).expect("valid");
-        Parcel { conversation, roster: Seq::ZERO, from: author("alice"), news: News::Cell(cell) }
+        Parcel { conversation, roster: Seq::ZERO, from: author("alice"), part: None, news: News::Cell(cell) }
     }
 
     fn mark(conversation: &str, delivered: u64) -> Parcel {
         let Author { user, device } = author("bob");
         let mark = MemberMark { user, device, delivered: Seq::ZERO.plus(delivered), read: Seq::ZERO };
         let conversation = ConversationId::new(conversation).expect("valid");
-        Parcel { conversation, roster: Seq::ZERO, from: author("bob"), news: News::Mark(mark) }
+        Parcel { conversation, roster: Seq::ZERO, from: author("bob"), part: None, news: News::Mark(mark) }
+    }
+
+    #[test]
+    fn everybody_is_in_exactly_one_part_whoever_comes() {
+        let users: Vec<UserId> = (0..25).map(|n| UserId::new(format!("u{n:02}")).expect("valid")).collect();
+        let listed: Vec<&UserId> = users.iter().collect();
+        let parts = Part::of(&listed, 10);
+        let held = |part: &Part| users.iter().filter(|user| part.holds(user)).count();
+        assert_eq!(parts.iter().map(held).collect::<Vec<_>>(), [10, 10, 5]);
+        for new in ["a", "u09a", "u10", "u19", "zoe"] {
+            let new = UserId::new(new).expect("valid");
+            assert_eq!(parts.iter().filter(|part| part.holds(&new)).count(), 1, "{new}");
+        }
     }
 
     fn items(frame: &Frame) -> Vec<DeliveryItem> {

@@ -61,7 +61,7 @@ impl Marking {
             // Every event up to the mark is at or before that roster: whom one of them removed does not hear of it.
             let roster = self.applied(&mark.conversation, roster).await?;
             let (conversation, from) = (mark.conversation, author.clone());
-            let parcel = Parcel { conversation, roster, from, news: News::Mark(advance.mark) };
+            let parcel = Parcel { conversation, roster, from, part: None, news: News::Mark(advance.mark) };
             self.courier.publish(&parcel).await?;
         }
         Ok(())

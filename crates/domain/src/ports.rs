@@ -368,9 +368,45 @@ pub struct Parcel {
     pub roster: Seq,
     /// The device that it comes from, which need not hear of it.
     pub from: Author,
+    /// Only for these of the members; all of them without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
     /// What happened.
     #[serde(flatten)]
     pub news: News,
+}
+
+/// The members of a large group that one parcel is for: those whose ids are in a range. So everybody is in exactly one
+/// part, whoever comes or goes meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// After this id; from the first on without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<UserId>,
+    /// Up to this id; to the last without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upto: Option<UserId>,
+}
+
+impl Part {
+    /// Parts of so many of these, which ascend.
+    pub(crate) fn of(users: &[&UserId], size: usize) -> Vec<Self> {
+        let mut after = None;
+        let mut parts = Vec::new();
+        for users in users.chunks(size) {
+            let upto = users.last().map(|user| (*user).clone());
+            parts.push(Self { after: std::mem::replace(&mut after, upto.clone()), upto });
+        }
+        if let Some(last) = parts.last_mut() {
+            last.upto = None;
+        }
+        parts
+    }
+
+    /// Whether somebody is in it.
+    pub(crate) fn holds(&self, user: &UserId) -> bool {
+        self.after.as_ref().is_none_or(|after| user > after) && self.upto.as_ref().is_none_or(|upto| user <= upto)
+    }
 }
 
 impl Parcel {

@@ -1009,7 +1009,7 @@ const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(50);
 
 fn parcel(news: News) -> Parcel {
-    Parcel { conversation: conversation(), roster: seq(4), from: author(), news }
+    Parcel { conversation: conversation(), roster: seq(4), from: author(), part: None, news }
 }
 
 fn member_mark() -> MemberMark {

@@ -19,6 +19,9 @@ use poste_protocol::FromServer;
 
 use crate::memory::World;
 
+/// Members that one parcel is for: so few that groups are delivered to in parts.
+const PART: usize = 2;
+
 /// The rules, warm.
 pub(crate) struct Functions {
     append: Append,
@@ -46,7 +49,11 @@ impl Functions {
             presences: Presences::new(w(), w(), w(), w(), w()),
             session: Session::new(w(), w(), w()),
             registry: Registry::new(w(), w(), w(), w()),
-            fanout: Fanout::new(w(), w(), w(), w()).with(Some(Alarms::new(w(), grace_ms, false))),
+            fanout: Fanout::new(w(), w(), w(), w(), w()).in_parts_of(PART).with(Some(Alarms::new(
+                w(),
+                grace_ms,
+                false,
+            ))),
             waking: Waking::new(w(), w(), w(), w(), w(), wake::Settings::default()),
         }
     }

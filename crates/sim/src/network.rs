@@ -286,8 +286,13 @@ impl Network {
                 let _ = self.world.queue(&[(wake, 0)]).await;
                 continue;
             }
-            let parcel =
-                Parcel { conversation, roster: Seq::ZERO, from: caller.author.clone(), news: News::Cell(cell) };
+            let parcel = Parcel {
+                conversation,
+                roster: Seq::ZERO,
+                from: caller.author.clone(),
+                part: None,
+                news: News::Cell(cell),
+            };
             // A failure is like one of the publishing that the rules do.
             let _ = self.world.publish(&parcel).await;
         }

@@ -166,10 +166,19 @@ impl Scene {
 
     /// The delivery queue hands out what it holds. What could not be posted stays in it.
     pub fn delivers(&self) {
-        let parcels = self.stage.parcels();
         let functions = self.stage.functions.borrow().clone();
-        let failed = self.stage.runtime.block_on(functions.fanout.deliver(&parcels));
-        self.stage.queue.borrow_mut().0 = failed.into_iter().map(|position| parcels[position].clone()).collect();
+        let mut failed = Vec::new();
+        loop {
+            // What delivering queues, too: a large group's parts.
+            let parcels = self.stage.parcels();
+            self.stage.queue.borrow_mut().0.clear();
+            if parcels.is_empty() {
+                break;
+            }
+            let again = self.stage.runtime.block_on(functions.fanout.deliver(&parcels));
+            failed.extend(again.into_iter().map(|position| parcels[position].clone()));
+        }
+        self.stage.queue.borrow_mut().0 = failed;
     }
 
     /// The same, and the function ends at this moment. Nobody took anything off the queue.

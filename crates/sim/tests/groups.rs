@@ -496,3 +496,35 @@ fn marks_of_who_was_removed_end_where_they_left() {
     let beyond = [3, 4].map(|seq| bob.marks(&group, Some(seq), None).expect_err("beyond").code);
     assert_eq!(beyond, [Code::BadFrame; 2]);
 }
+
+/// D1: a large group is delivered to in parts, each with one read of its connections; everybody hears once, also if a
+/// part could not be queued at first.
+#[test]
+fn a_large_group_is_delivered_to_in_parts() {
+    let scene = Scene::default();
+    let (alice, bob, group) = group(&scene);
+    let others = ["carol", "dave", "eve", "frank", "grace"];
+    alice.sends(&alice.adds(&group, others)).accepted();
+    scene.delivers();
+    let devices: Vec<Device> = others.iter().map(|name| scene.device(name, "phone")).collect();
+    let mut lines: Vec<_> = devices.iter().chain([&bob]).map(Device::connects).collect();
+    alice.sends(&alice.writes(&group, ["hello"])).accepted();
+    scene.counts_calls();
+    scene.delivers();
+    let calls = scene.calls();
+    let count = |name: &str| calls.iter().filter(|call| **call == name).count();
+    // Two to a part here: alice and bob, carol and dave, eve and frank, grace. All parts came in one batch.
+    assert_eq!((count("queue.publish"), count("connections.get"), count("callback.post")), (4, 1, 6), "{calls:?}");
+    for line in &mut lines {
+        assert_eq!(texts(&line.hears().cells), [(3, "hello")]);
+    }
+
+    alice.sends(&alice.writes(&group, ["again"])).accepted();
+    scene.fails(Before("queue.publish"), Class::Transient);
+    scene.delivers();
+    scene.delivers();
+    for line in &mut lines {
+        let heard = line.hears().cells;
+        assert!(!heard.is_empty() && texts(&heard).iter().all(|text| *text == (4, "again")));
+    }
+}

@@ -172,3 +172,35 @@ async fn a_thousand_members_are_added_in_steps() {
     phone.sends(&hello).await;
     last.hears(&hello).await;
 }
+
+/// D1: a group of more members than one parcel is delivered to is told in parts, everybody once.
+#[tokio::test]
+async fn a_large_group_hears_once() {
+    let deployment = Deployment::here();
+    let users: Vec<UserId> = (0..250).map(|n| deployment.user(&format!("m{n:03}"))).collect();
+    let mut phone = deployment.device(&users[0], "phone").await;
+    let group = created(&mut phone, &users[1..100].iter().collect::<Vec<_>>()).await;
+    for more in [&users[100..200], &users[200..]] {
+        let adds = phone.does(&group, Event::Added { users: more.to_vec() });
+        phone.sends(&adds).await;
+    }
+    let mut live = Vec::new();
+    for user in users[1..].iter().step_by(31) {
+        live.push(deployment.device(user, "phone").await);
+    }
+    let written: Vec<_> = (0..3).map(|n| phone.says(&group, &format!("for everybody {n}"))).collect();
+    for envelope in &written {
+        phone.sends(envelope).await;
+    }
+    for device in &mut live {
+        for envelope in &written {
+            device.hears(envelope).await;
+        }
+        device.hello().await;
+        let told: Vec<u64> = device.heard(&group).iter().map(|cell| cell.seq.get()).filter(|seq| *seq > 3).collect();
+        let mut once = told.clone();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(once.len(), told.len(), "{told:?}");
+    }
+}
