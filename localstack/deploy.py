@@ -25,6 +25,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 POLL_SECONDS = 0.2
 CALL_TIMEOUT_SECONDS = 60
 DEPLOYER = "poste-deployer"
+TEMPLATE = "template.yaml"
 UNCHANGED = "No updates are to be performed"
 
 
@@ -90,7 +91,8 @@ def make_deployer(clients):
 
 
 def upload(s3, request):
-    """Uploads each function as a zip file, unless its content is there already (the key names the content)."""
+    """Uploads each function as a zip file, unless its content is there already (the key names the content), and the
+    template, which is too large to be a part of a request."""
     bucket = request["bucket"]
     try:
         s3.head_bucket(Bucket=bucket)
@@ -100,6 +102,7 @@ def upload(s3, request):
     for artifact in request["artifacts"]:
         if artifact["key"] not in there:
             s3.put_object(Bucket=bucket, Key=artifact["key"], Body=zip_function(artifact["executable"]))
+    s3.put_object(Bucket=bucket, Key=TEMPLATE, Body=request["template"].encode())
 
 
 def zip_function(executable):
@@ -118,7 +121,7 @@ def deploy(cloudformation, request):
     name = request["stack_name"]
     arguments = {
         "StackName": name,
-        "TemplateBody": request["template"],
+        "TemplateURL": f"{request['endpoint']}/{request['bucket']}/{TEMPLATE}",
         "Parameters": [
             {"ParameterKey": key, "ParameterValue": value} for key, value in request["parameters"].items()
         ],
