@@ -414,6 +414,10 @@ fn everybody_sees_exactly_their_times() {
                 assert_eq!(all(&devices[who], &group, limit), expected, "{name}, {limit:?}, seed {seed}");
                 assert_eq!(all_back(&devices[who], &group, limit), expected, "{name}, {limit:?}, back, seed {seed}");
             }
+            let frames = devices[who].syncs(&[(&group, Some(0))], 16).expect("pages");
+            let pages = frames.iter().flat_map(|frame| &frame.pages);
+            let synced = pages.flat_map(|page| &page.cells).flat_map(|cell| cell.seq.get()..=cell.last().get());
+            assert_eq!(synced.collect::<Vec<_>>(), expected, "{name}, caught up, seed {seed}");
             let summary = devices[who].lists().remove(0);
             let told = summary.group.expect("a group");
             assert_eq!(told.left, !inside[name], "{name}, seed {seed}");
