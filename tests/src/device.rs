@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use futures::{SinkExt, StreamExt};
 use poste_protocol::{
     Author, Away, Cell, Code, ConversationId, DeliveryItem, DeviceId, Envelope, EnvelopeId, ErrorFrame, Event, Fetch,
-    FromServer, Hello, List, ListPage, Mark, MarkFrame, MarkResult, MemberMark, MembersFrame, MembersPage, MuteFrame,
-    Outcome, Page, Pages, PresenceNews, PushFrame, PushStatus, PushToken, Reference, Refusal, Request, SendFrame, Seq,
-    Submission, SyncFrame, SyncRange, Typing, TypingNews, UserId, Verdict, Watch, Watching, Welcome, WokenBy, limits,
+    FromServer, Hello, List, ListPage, Mark, MarkFrame, MarkResult, MarksFrame, MarksPage, MemberMark, MembersFrame,
+    MembersPage, MuteFrame, Outcome, Page, Pages, PresenceNews, PushFrame, PushStatus, PushToken, ReceiptsFrame,
+    Reference, Refusal, Request, SendFrame, Seq, Submission, SyncFrame, SyncRange, Typing, TypingNews, UserId, Verdict,
+    Watch, Watching, Welcome, WokenBy, limits,
 };
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
@@ -274,7 +275,7 @@ impl Device {
 
     /// A `send` frame.
     pub fn send_frame(&mut self, submissions: Vec<Submission>) -> Request {
-        Request::Send(SendFrame { reference: self.reference(), submissions })
+        Request::Send(SendFrame { reference: self.reference(), submissions, marks: Vec::new() })
     }
 
     /// Sends envelopes in one frame.
@@ -368,6 +369,39 @@ impl Device {
             FromServer::Members(page) => Ok(page),
             FromServer::Error(error) => Err(error),
             other => panic!("members is answered with {other:?}"),
+        }
+    }
+
+    /// Who has stored and read what is at a place, a page of them.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    ///
+    /// # Panics
+    /// When something else is answered.
+    pub async fn receipts(
+        &mut self,
+        conversation: &ConversationId,
+        seq: u64,
+        after: Option<UserId>,
+    ) -> Result<MarksPage, ErrorFrame> {
+        let (reference, conversation, seq) = (self.reference(), conversation.clone(), crate::seq(seq));
+        match self.ask(&Request::Marks(MarksFrame { reference, conversation, seq, after })).await {
+            FromServer::Marks(page) => Ok(page),
+            FromServer::Error(error) => Err(error),
+            other => panic!("marks is answered with {other:?}"),
+        }
+    }
+
+    /// Gives and gets read receipts from now on, or does neither.
+    ///
+    /// # Panics
+    /// When that is not confirmed.
+    pub async fn sets_receipts(&mut self, on: bool) {
+        let reference = self.reference();
+        match self.ask(&Request::Receipts(ReceiptsFrame { reference, on })).await {
+            FromServer::Receipts(set) => assert_eq!(set.on, on),
+            other => panic!("receipts is answered with {other:?}"),
         }
     }
 
@@ -625,6 +659,8 @@ fn reference_of(request: &Request) -> &Reference {
         Request::Members(f) => &f.reference,
         Request::Push(f) => &f.reference,
         Request::Mute(f) => &f.reference,
+        Request::Marks(f) => &f.reference,
+        Request::Receipts(f) => &f.reference,
     }
 }
 

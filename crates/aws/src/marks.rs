@@ -1,4 +1,5 @@
-//! The table `marks`: per conversation and user, `read` and one `d:DEVICE` for each device's `delivered`.
+//! The table `marks`: per conversation and user, `read`, `kept` for what was read while the user gave no
+//! read receipts, and one `d:DEVICE` for each device's `delivered`.
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::{
@@ -6,7 +7,7 @@ use aws_sdk_dynamodb::{
     operation::update_item::UpdateItemError,
     types::{ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
-use poste_domain::ports::{Advance, Marks, Result};
+use poste_domain::ports::{Advance, Marks, MarksSlice, Result, UserMarks};
 use poste_protocol::{Author, ConversationId, DeviceId, Mark, MemberMark, Seq, UserId};
 
 use crate::{
@@ -16,6 +17,15 @@ use crate::{
 
 /// What the names of the per-device attributes begin with.
 const DELIVERED: &str = "d:";
+
+/// How far the user has read, as others are told.
+const READ: &str = "read";
+
+/// How far the user has read without others being told.
+const KEPT: &str = "kept";
+
+/// Before every user id.
+const FIRST: &str = "#";
 
 /// Marks in DynamoDB.
 pub struct MarksTable {
@@ -59,13 +69,14 @@ impl MarksTable {
 
 #[async_trait]
 impl Marks for MarksTable {
-    async fn advance(&self, author: &Author, mark: &Mark) -> Result<Advance> {
+    async fn advance(&self, author: &Author, mark: &Mark, receipts: bool) -> Result<Advance> {
         let attribute = format!("{DELIVERED}{}", author.device);
         let mut before: Option<Item> = None;
         let mut after = Item::new();
         let mut repeat = true;
+        let read = if receipts { READ } else { KEPT };
         // `delivered` first: whoever reads between the two finds read <= delivered.
-        for (attribute, to) in [(attribute.as_str(), mark.delivered), ("read", mark.read)] {
+        for (attribute, to) in [(attribute.as_str(), mark.delivered), (read, mark.read)] {
             let Some(to) = to else { continue };
             let (old, raised) = self.raise(author, mark, attribute, to).await?;
             repeat &= Fields::of("marks.advance", &old).seq(attribute).is_ok_and(|old| old == to);
@@ -75,13 +86,12 @@ impl Marks for MarksTable {
             }
             before.get_or_insert(old);
         }
-        let before = to_mark(author.user.clone(), Some(&author.device), &before.unwrap_or_default())?;
-        let mark = to_mark(author.user.clone(), Some(&author.device), &after)?;
-        let moved = mark.delivered > before.delivered || mark.read > before.read;
-        Ok(Advance { moved, repeat, mark })
+        let before = to_marks(author.user.clone(), Some(&author.device), &before.unwrap_or_default())?;
+        let after = to_marks(author.user.clone(), Some(&author.device), &after)?;
+        Ok(Advance { before, after, repeat })
     }
 
-    async fn of(&self, keys: &[(ConversationId, UserId)]) -> Result<Vec<(ConversationId, MemberMark)>> {
+    async fn of(&self, keys: &[(ConversationId, UserId)]) -> Result<Vec<(ConversationId, UserMarks)>> {
         let keys = keys
             .iter()
             .map(|(conversation, user)| {
@@ -96,16 +106,36 @@ impl Marks for MarksTable {
             .iter()
             .map(|item| {
                 let fields = Fields::of("marks.get", item);
-                Ok((fields.parsed("conversation")?, to_mark(fields.parsed("user")?, None, item)?))
+                Ok((fields.parsed("conversation")?, to_marks(fields.parsed("user")?, None, item)?))
             })
             .collect()
+    }
+
+    async fn slice(&self, conversation: &ConversationId, after: Option<&UserId>, limit: u32) -> Result<MarksSlice> {
+        let found = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("conversation = :conversation AND #user > :after")
+            .expression_attribute_names("#user", "user")
+            .expression_attribute_values(":conversation", text(conversation.as_str()))
+            .expression_attribute_values(":after", text(after.map_or(FIRST, UserId::as_str)))
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| trouble("marks.slice", &error))?;
+        let more = found.last_evaluated_key.is_some();
+        let of = |item| to_marks(Fields::of("marks.slice", item).parsed("user")?, None, item);
+        Ok(MarksSlice { marks: found.items.unwrap_or_default().iter().map(of).collect::<Result<_>>()?, more })
     }
 }
 
 /// The user's marks over all devices. `device` names the one that moved them; otherwise it is the furthest.
-fn to_mark(user: UserId, device: Option<&DeviceId>, item: &Item) -> Result<MemberMark> {
+fn to_marks(user: UserId, device: Option<&DeviceId>, item: &Item) -> Result<UserMarks> {
     let fields = Fields::of("marks.get", item);
-    let read = fields.maybe("read").map(|_| fields.seq("read")).transpose()?.unwrap_or(Seq::ZERO);
+    let maybe = |name| fields.maybe(name).map(|_| fields.seq(name)).transpose().map(Option::unwrap_or_default);
+    let (read, kept) = (maybe(READ)?, maybe(KEPT)?);
     let mut delivered = read;
     let mut furthest = None;
     for name in item.keys() {
@@ -119,7 +149,7 @@ fn to_mark(user: UserId, device: Option<&DeviceId>, item: &Item) -> Result<Membe
     }
     let device = device.cloned().or(furthest);
     let device = device.ok_or_else(|| poste_domain::Trouble::broken("marks.get", "marks of no device"))?;
-    Ok(MemberMark { user, device, delivered, read })
+    Ok(UserMarks { told: MemberMark { user, device, delivered, read }, read: read.max(kept) })
 }
 
 #[cfg(test)]
@@ -134,8 +164,11 @@ mod tests {
             ("d:phone".to_owned(), number(7)),
             ("d:tablet".to_owned(), number(9)),
             ("read".to_owned(), number(4)),
+            ("kept".to_owned(), number(6)),
         ]);
-        let mark = to_mark(UserId::new("bob").expect("valid"), None, &item).expect("a mark");
-        assert_eq!((mark.device.as_str(), mark.delivered.get(), mark.read.get()), ("tablet", 9, 4));
+        let marks = to_marks(UserId::new("bob").expect("valid"), None, &item).expect("marks");
+        let told = &marks.told;
+        assert_eq!((told.device.as_str(), told.delivered.get(), told.read.get()), ("tablet", 9, 4));
+        assert_eq!(marks.own().read.get(), 6, "what others are not told");
     }
 }

@@ -1,5 +1,7 @@
 //! The tables `members` (by conversation) and `conversations` (its mirror, by user).
 //!
+//! A user who has switched read receipts off, or on again, has an item that says so, under the name of no conversation.
+//!
 //! A group has, under a name that no user can have, an item that says how far its events are applied, and what they have
 //! made of it. In the order of the table it is the first: who reads all members reads it before them.
 
@@ -193,6 +195,35 @@ impl Members for MembersTable {
         Ok(())
     }
 
+    async fn set_receipts(&self, user: &UserId, on: bool, at_ms: u64) -> Result<bool> {
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.members)
+            .set_item(Some(setting(user)))
+            .item("receipts", AttributeValue::Bool(on))
+            .item("at", number(at_ms))
+            .condition_expression("attribute_not_exists(#at) OR #at <= :at")
+            .expression_attribute_names("#at", "at")
+            .expression_attribute_values(":at", number(at_ms))
+            .send()
+            .await;
+        match put {
+            Ok(_) => Ok(on),
+            Err(error) if lost_condition(&error) => {
+                Ok(self.without_receipts(std::slice::from_ref(user)).await?.is_empty())
+            }
+            Err(error) => Err(trouble("receipts.set", &error)),
+        }
+    }
+
+    async fn without_receipts(&self, users: &[UserId]) -> Result<Vec<UserId>> {
+        let keys = users.iter().map(setting).collect();
+        let items = batch_get("receipts.get", &self.client, &self.members, keys).await?;
+        let off = |item: &&Item| item.get("receipts").is_some_and(|on| on.as_bool() == Ok(&false));
+        items.iter().filter(off).map(|item| Fields::of("receipts.get", item).parsed("user")).collect()
+    }
+
     async fn conversations(&self, user: &UserId, after: Option<&ConversationId>, limit: u32) -> Result<Belongings> {
         let start = after.map(|after| {
             Item::from([("user".to_owned(), text(user.as_str())), ("conversation".to_owned(), text(after.as_str()))])
@@ -223,6 +254,12 @@ impl Members for MembersTable {
             .collect::<Result<_>>()?;
         Ok(Belongings { conversations, more })
     }
+}
+
+/// Where a user's settings are: in the place of a conversation something that none can be called, with the user in it, so
+/// that settings are spread like everything else.
+fn setting(user: &UserId) -> Item {
+    Item::from([("conversation".to_owned(), text(format!("{GROUP}{user}"))), ("user".to_owned(), text(user.as_str()))])
 }
 
 fn key(conversation: &ConversationId, user: &str) -> Item {

@@ -19,6 +19,7 @@ use poste_domain::{
     ports::Clock,
     presence::Presences,
     read::Read,
+    receipts::Receipts,
     registration::Registry,
     roll::Roll,
     session::Session,
@@ -80,6 +81,11 @@ fn whole(name: &'static str) -> Result<u64, MissingVariable> {
 /// How long messages are kept.
 fn retention() -> Result<Retention, MissingVariable> {
     days("RETENTION_DAYS").map(Retention::of)
+}
+
+/// Members of a group up to which marks are relayed to all.
+fn marks_relayed() -> Result<u64, MissingVariable> {
+    variable("MARKS_RELAYED")?.parse().map_err(|_| MissingVariable("MARKS_RELAYED"))
 }
 
 /// The system's clock.
@@ -208,14 +214,24 @@ impl Parts {
         Ok(CatchUp::new(read, self.callback()?, self.clock()))
     }
 
-    /// What `sync` marks with.
+    /// What `sync` answers with who asks for marks.
+    ///
+    /// # Errors
+    /// When the environment does not name a part.
+    pub fn receipts(&self) -> Result<Receipts, MissingVariable> {
+        Ok(Receipts::new(self.heads()?, self.log()?, self.members()?, self.marks()?, self.clock(), retention()?))
+    }
+
+    /// What `sync` and `send` mark with.
     ///
     /// # Errors
     /// When the environment does not name a part.
     pub fn marking(&self) -> Result<Marking, MissingVariable> {
         let (heads, log, members) = (self.heads()?, self.log()?, self.members()?);
-        let roll = Roll::new(heads, log, members, self.clock(), retention()?);
-        Ok(Marking::new(self.heads()?, self.marks()?, Arc::new(self.delivery_queue()?), roll, self.clock()))
+        let roll = Roll::new(heads, log, members.clone(), self.clock(), retention()?);
+        let marking =
+            Marking::new(self.heads()?, self.marks()?, members, Arc::new(self.delivery_queue()?), roll, self.clock());
+        Ok(marking.relaying_in_groups_of(marks_relayed()?))
     }
 
     fn devices(&self) -> Result<Arc<DevicesTable>, MissingVariable> {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use anyhow::{Context, bail, ensure};
 use poste_protocol::{
-    Cell, ConversationId, FromServer, ListPage, MarkResult, Marked, Outcome, Page, Pages, Request, Sent, Seq, Summary,
-    Verdict, limits,
+    Cell, ConversationId, FromServer, ListPage, Mark, MarkResult, Marked, Outcome, Page, Pages, Request, Sent, Seq,
+    Summary, Verdict, limits,
 };
 
 /// What it knows of the conversations.
@@ -38,6 +38,7 @@ impl Server {
                 reference: list.reference,
                 conversations: self.pages.front().map(|(id, _)| self.summary(id)).into_iter().collect(),
                 next: None,
+                receipts_off: false,
             }),
             Request::Send(send) => {
                 let mut verdicts = Vec::new();
@@ -48,7 +49,7 @@ impl Server {
                     let outcome = Outcome::Accepted { seq, at: seq.get(), repeat: false };
                     verdicts.push(Verdict { envelope: submission.envelope.id, outcome });
                 }
-                FromServer::Sent(Sent { reference: send.reference, verdicts })
+                FromServer::Sent(Sent { reference: send.reference, verdicts, marks: taken(send.marks) })
             }
             Request::Sync(sync) => {
                 let (conversation, cells) = self.pages.pop_front().context("nothing is left to fetch")?;
@@ -74,20 +75,14 @@ impl Server {
                     follows: false,
                 })
             }
-            Request::Mark(mark) => FromServer::Marked(Marked {
-                reference: mark.reference,
-                results: mark
-                    .marks
-                    .into_iter()
-                    .map(|mark| MarkResult { conversation: mark.conversation, error: None })
-                    .collect(),
-            }),
+            Request::Mark(mark) => FromServer::Marked(Marked { reference: mark.reference, results: taken(mark.marks) }),
             Request::Hello(_)
             | Request::Watch(_)
             | Request::Away(_)
             | Request::Typing(_)
             | Request::Push(_)
             | Request::Mute(_) => bail!("nobody is idle here, or asleep, and nobody looks"),
+            Request::Marks(_) | Request::Receipts(_) => bail!("nobody asks here"),
             Request::Members(_) => bail!("there are no groups here"),
             Request::Fetch(_) => bail!("nobody goes back here"),
         };
@@ -108,4 +103,8 @@ impl Server {
             marks: Vec::new(),
         }
     }
+}
+
+fn taken(marks: Vec<Mark>) -> Vec<MarkResult> {
+    marks.into_iter().map(|mark| MarkResult { conversation: mark.conversation, error: None }).collect()
 }

@@ -10,7 +10,7 @@ use crate::model::{list, message_id, number};
 use crate::tokens::Tokens;
 use crate::{
     Config, Connection, Conversation, Event, Found, FoundPlace, Member, Message, OutboxEntry, PosteError, PushStatus,
-    PushToken, Recovery, Role, Seen, Start, TokenSource, Window,
+    PushToken, Receipt, Recovery, Role, Seen, Start, TokenSource, Window,
 };
 
 /// An account on this device.
@@ -137,6 +137,21 @@ impl PosteClient {
     /// One conversation, if this device knows it.
     pub async fn conversation(&self, id: String) -> Result<Option<Conversation>, PosteError> {
         Ok(self.client.conversation(conversation_id(&id)?).await?.map(Into::into))
+    }
+
+    /// Who has an own message, and who has read it, asked of the server.
+    pub async fn receipts(&self, message: String) -> Result<Vec<Receipt>, PosteError> {
+        Ok(list(self.client.receipts(message_id(&message)?).await?))
+    }
+
+    /// Gives and gets read receipts from now on, or does neither, on all devices of the user.
+    pub async fn set_receipts(&self, on: bool) -> Result<(), PosteError> {
+        Ok(self.client.set_receipts(on).await?)
+    }
+
+    /// Whether the user gives and gets read receipts, as this device knows it.
+    pub async fn gives_receipts(&self) -> Result<bool, PosteError> {
+        Ok(self.client.gives_receipts().await?)
     }
 
     /// What is not acknowledged yet.

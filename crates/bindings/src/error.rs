@@ -30,6 +30,9 @@ pub enum PosteError {
         /// For people who read logs.
         reason: String,
     },
+    /// The server was to be asked, and there was no connection, or no answer in time.
+    #[error("there was no answer from the server")]
+    NoAnswer,
     /// The client is suspended.
     #[error("the client is suspended")]
     Suspended,
@@ -58,6 +61,7 @@ impl From<Error> for PosteError {
                 Self::Invalid { reason }
             }
             Error::NotInGroup => Self::NotInGroup,
+            Error::NoAnswer => Self::NoAnswer,
             Error::UnknownConversation | Error::Message { .. } => Self::Unknown { reason },
             Error::Suspended => Self::Suspended,
             Error::Closed => Self::Closed,

@@ -24,8 +24,8 @@ pub use client::{PosteClient, PosteEvents};
 pub use error::PosteError;
 pub use model::{
     Change, ChangeKind, Config, Connection, Conversation, Event, Failure, Found, FoundPlace, Group, GroupEvent, Hit,
-    Member, Message, OutboxEntry, OutboxState, Piece, PushPlatform, PushStatus, PushToken, Recovery, Role, Seen, Start,
-    State, WaitingChange, Window,
+    Member, Message, OutboxEntry, OutboxState, Piece, PushPlatform, PushStatus, PushToken, Receipt, Recovery, Role,
+    Seen, Start, State, WaitingChange, Window,
 };
 pub use tokens::{TokenFailure, TokenSource};
 

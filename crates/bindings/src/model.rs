@@ -195,6 +195,21 @@ impl From<lib::Member> for Member {
     }
 }
 
+/// Somebody who has a message.
+#[derive(Debug, Clone, uniffi::Record)]
+pub struct Receipt {
+    /// Who.
+    pub user: String,
+    /// `Delivered` or `Read`.
+    pub state: State,
+}
+
+impl From<lib::Receipt> for Receipt {
+    fn from(receipt: lib::Receipt) -> Self {
+        Self { user: receipt.user.to_string(), state: receipt.state.into() }
+    }
+}
+
 /// Something that happened to a group.
 #[derive(Debug, Clone, uniffi::Enum)]
 pub enum GroupEvent {

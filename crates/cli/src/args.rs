@@ -137,6 +137,12 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 10)]
         wait: u64,
     },
+    /// Show who has one of your messages and who has read it; or give and get read receipts, or neither, on all devices
+    Receipts {
+        /// The message's id, as `show --json` has it; or `on`, or `off`
+        #[arg(value_name = "ID|on|off", value_parser = receipts)]
+        what: Receipts,
+    },
     /// Show how the account stands: what is unread, what waits, what failed
     Status {
         /// Connect, and show the connection and what it took
@@ -293,6 +299,23 @@ impl Which {
 
 fn provider_token(text: &str) -> Result<ProviderToken, &'static str> {
     ProviderToken::new(text)
+}
+
+/// What `receipts` is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Receipts {
+    /// Who has this message.
+    Of(uuid::Uuid),
+    /// To give and get read receipts, or neither.
+    Set(bool),
+}
+
+fn receipts(text: &str) -> Result<Receipts, String> {
+    match text {
+        "on" => Ok(Receipts::Set(true)),
+        "off" => Ok(Receipts::Set(false)),
+        id => id.parse().map(Receipts::Of).map_err(|_| "neither a message's id, nor `on` or `off`".to_owned()),
+    }
 }
 
 /// A number of the log.

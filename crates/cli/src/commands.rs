@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::account::{Account, Unavailable};
-use crate::args::{Args, Command, Which};
+use crate::args::{Args, Command, Receipts, Which};
 use crate::{groups, lines, print, screen, signals, time};
 
 /// Not acknowledged in time; nothing is lost.
@@ -66,6 +66,17 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             let style = if background { PushStyle::Background } else { PushStyle::Alert };
             let token = token.zip(platform).map(|(token, platform)| PushToken { platform, token, style });
             return push(&account, token, off, wait, json).await;
+        }
+        Command::Receipts { what: Receipts::Of(id) } => receipts(&account, MessageId(id), json).await?,
+        Command::Receipts { what: Receipts::Set(on) } => {
+            let client = account.open(false).await?;
+            let done = client.set_receipts(on).await;
+            client.close().await;
+            done?;
+            print::one(&json!({"receipts": on}), json, |_| {
+                let word = if on { "on" } else { "off" };
+                format!("read receipts {word}, both ways; the server is told with the next connection (poste online)")
+            })?;
         }
         Command::Status { connect, wait } => return status(&account, connect.then_some(wait), json).await,
         Command::Retry { id } => {
@@ -414,6 +425,20 @@ async fn push(
     }
     print::note(json, &format!("the server did not answer within {wait} s; it is told with the next connection"));
     Ok(ExitCode::from(NOT_YET))
+}
+
+/// Asks the server who has a message.
+async fn receipts(account: &Account, id: MessageId, json: bool) -> anyhow::Result<()> {
+    let client = account.open(!account.settings.offline).await?;
+    let found = client.receipts(id).await;
+    client.close().await;
+    match found {
+        Ok(found) => print::list(&found, json, |receipt| format!("{} {}", print::tick(receipt.state), receipt.user)),
+        Err(Error::NoAnswer) => {
+            Err(Unavailable::NoConnection("no connection; only the server knows who has it".to_owned()).into())
+        }
+        Err(refused) => Err(refused.into()),
+    }
 }
 
 /// How an account stands, as `status` shows it.

@@ -74,6 +74,7 @@ fn kind(wrong: &anyhow::Error) -> &'static str {
         Some(Error::UnknownConversation) => "unknown_conversation",
         Some(Error::Message { .. }) => "message",
         Some(Error::EmptyBody | Error::BodyTooBig { .. } | Error::BadEvent(_)) => "body",
+        Some(Error::NoAnswer) => "no_connection",
         Some(Error::NotInGroup) => "not_in_group",
         _ if wrong.is::<StoreError>() => "store",
         _ => "failed",

@@ -172,6 +172,7 @@ fn every_command_has_one_form() {
     assert_eq!((ran.code, values(&ran.out).len()), (Some(1), 1), "what is here is shown all the same");
     assert!(ran.err.contains("no_connection"), "{}", ran.err);
     note("read", home.json(&["read", "--with", "bob"]));
+    note("receipts off", home.json(&["receipts", "off"]));
     note("conversations", home.json(&["conversations"]));
     note("outbox", home.json(&["outbox"]));
     home.refuse();

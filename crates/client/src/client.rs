@@ -11,7 +11,7 @@ use crate::engine::{Engine, Input};
 use crate::runtime::{Driver, Runtime};
 use crate::{
     ClientConfig, Connection, Conversation, Counters, Error, Event, Found, FoundPlace, Member, Message, OutboxEntry,
-    Recovery, Seen, Start, StoreError, Target, Window,
+    Receipt, Recovery, Seen, Start, StoreError, Target, Window,
 };
 
 /// Messages that a window holds at most.
@@ -202,6 +202,37 @@ impl Client {
     /// The person has read a conversation up to a number.
     pub async fn mark_read(&self, conversation: ConversationId, upto: Seq) -> Result<(), Error> {
         self.call(move |driver| driver.command(|engine, now| engine.mark_read(now, &conversation, upto))).await
+    }
+
+    /// Who has an own message on a device of theirs, and who has read it, in the order of their ids: asked of the server,
+    /// which alone knows it exactly. Of those who are in now and see the message; who came later does not.
+    ///
+    /// In a group of more than 32 members nobody tells others by themselves how far they are. There the states of own
+    /// messages ([`State::Delivered`](crate::State::Delivered), [`State::Read`](crate::State::Read)) move when this is
+    /// called.
+    ///
+    /// # Errors
+    /// [`Error::NoAnswer`] without a connection within some seconds; [`Error::Message`] for what is not an own message
+    /// that was sent; [`Error::NotInGroup`].
+    pub async fn receipts(&self, message: MessageId) -> Result<Vec<Receipt>, Error> {
+        let answer = self.call(move |driver| driver.ask_receipts(message)).await?;
+        answer.await.ok().flatten().ok_or(Error::NoAnswer)
+    }
+
+    /// Gives and gets read receipts from now on, or does neither: with them off, others are not told what the person has
+    /// read, nor the person what others have, in any conversation and on any device of theirs. What was told before
+    /// stays told. `delivered` is not affected.
+    ///
+    /// It is on the disk when this returns, and the server, which enforces it, is told as soon as it can be. Until it has
+    /// confirmed, nothing that the person reads on this device is told to anybody.
+    pub async fn set_receipts(&self, on: bool) -> Result<(), Error> {
+        self.call(move |driver| driver.command(|engine, now| engine.set_receipts(now, on))).await
+    }
+
+    /// Whether the person gives and gets read receipts, as this device knows it: what another device of theirs has
+    /// decided is known after the next connection.
+    pub async fn gives_receipts(&self) -> Result<bool, Error> {
+        self.read(|engine| Ok(engine.read()?.receipts()?.on)).await
     }
 
     /// Asks for the next page of a conversation's history, before what is on this device, unless one is asked for

@@ -102,6 +102,9 @@ pub enum Error {
         /// What is the matter with it.
         why: &'static str,
     },
+    /// The server was to be asked, and there was no connection, or no answer in time.
+    #[error("there was no answer from the server")]
+    NoAnswer,
     /// The socket's address cannot be used.
     #[error("the socket's address cannot be used: {0}")]
     Address(String),

@@ -180,6 +180,15 @@ pub struct Member {
     pub role: Role,
 }
 
+/// Somebody who has a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Receipt {
+    /// Who.
+    pub user: UserId,
+    /// [`State::Delivered`] or [`State::Read`].
+    pub state: State,
+}
+
 /// A group, as its log has made it up to the cursor, or as this device has created it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct GroupView {

@@ -1,19 +1,20 @@
 //! Two threads of the client's own: one owns engine and store and is the only one that touches the disk, the other
 //! runs the sockets. They speak through channels, so that nothing async ever waits for the disk.
 
+use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use poste_protocol::{Author, ConversationId};
+use poste_protocol::{Author, ConversationId, MessageId};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::engine::{Engine, Input, Now, Output};
 use crate::socket::{self, Dial};
 use crate::store::{Doubt, Store};
-use crate::{ClientConfig, Connection, Counters, Error, Event, OutboxEntry, StoreError};
+use crate::{ClientConfig, Connection, Counters, Error, Event, OutboxEntry, Receipt, StoreError};
 
 /// Events that a listener may be behind before it misses some.
 const EVENTS: usize = 4096;
@@ -130,6 +131,8 @@ pub(crate) struct Driver {
     visible: bool,
     /// What the person wants to see who is in.
     watched: Vec<ConversationId>,
+    /// Who waits to be told who has a message, by the number of the inquiry.
+    asked: HashMap<u64, oneshot::Sender<Option<Vec<Receipt>>>>,
     clock: Clock,
     sockets: Sockets,
     events: broadcast::Sender<Event>,
@@ -149,6 +152,7 @@ impl Driver {
             front: false,
             visible,
             watched: Vec::new(),
+            asked: HashMap::new(),
             clock: Clock::new(),
             sockets,
             events,
@@ -180,6 +184,13 @@ impl Driver {
                 Err(refused)
             }
         }
+    }
+
+    pub(crate) fn ask_receipts(&mut self, id: MessageId) -> Result<oneshot::Receiver<Option<Vec<Receipt>>>, Error> {
+        let inquiry = self.command(|engine, now| engine.ask_receipts(now, id))?;
+        let (tell, answer) = oneshot::channel();
+        self.asked.insert(inquiry, tell);
+        Ok(answer)
     }
 
     pub(crate) fn outbox(&mut self) -> Result<Vec<OutboxEntry>, Error> {
@@ -273,6 +284,8 @@ impl Driver {
 
     fn end(&mut self, life: Life) -> Option<Engine> {
         self.counted = self.counters();
+        // What the engine was asked it will not answer.
+        self.asked.clear();
         match std::mem::replace(&mut self.life, life) {
             Life::Awake(engine) => Some(engine),
             _ => None,
@@ -349,6 +362,12 @@ impl Driver {
                 Output::Disconnect => self.sockets.hang_up(),
                 Output::Frame(text) => self.sockets.send(text),
                 Output::Event(event) => self.tell(event),
+                Output::Receipts { inquiry, found } => {
+                    if let Some(asker) = self.asked.remove(&inquiry) {
+                        // Nobody listens any more if the caller was cancelled.
+                        let _ = asker.send(found);
+                    }
+                }
             }
         }
     }

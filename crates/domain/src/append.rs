@@ -25,7 +25,7 @@ use crate::{
     Claim, Failure, Lane, LaneKey, Retention, Trouble,
     lane::{Standing, judge},
     membership::not_member,
-    ports::{Clock, Courier, Heads, Log, Members, News, Parcel, Placement, Placing, Slot, Terms},
+    ports::{Audience, Clock, Courier, Heads, Log, Members, News, Parcel, Placement, Placing, Slot, Terms},
     rights,
     roll::{Known, Roll},
 };
@@ -160,7 +160,16 @@ impl Append {
         };
         let outcome = Outcome::Accepted { seq: cell.seq, at: cell.at, repeat: matches!(written, Written::Before) };
         let (conversation, from) = (conversation.clone(), from.clone());
-        self.courier.publish(&Parcel { conversation, roster, from, part: None, news: News::Cell(cell) }).await?;
+        self.courier
+            .publish(&Parcel {
+                conversation,
+                roster,
+                from,
+                audience: Audience::Everyone,
+                only_read: false,
+                news: News::Cell(cell),
+            })
+            .await?;
         Ok(outcome)
     }
 

@@ -15,14 +15,19 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
-use poste_protocol::{Author, Delivery, DeliveryItem, DeviceId, FromServer, UserId, limits};
+use poste_protocol::{Author, Delivery, DeliveryItem, DeviceId, FromServer, MemberMark, Seq, UserId, limits};
 
 use crate::{
     Member, Membership, Trouble,
-    ports::{Callback, Clock, Connection, Connections, Courier, Members, News, Parcel, Part, Posted},
+    cache::Cache,
+    ports::{Audience, Callback, Clock, Connection, Connections, Courier, Members, News, Parcel, Part, Posted},
     roster::Rosters,
     wake::Alarms,
 };
+
+/// Users of whom a function remembers whether they get read receipts, and for how long, in milliseconds.
+const CACHE_ENTRIES: usize = 10_000;
+const CACHE_MS: u64 = 5_000;
 
 /// Posts under way at once.
 const POSTS_AT_ONCE: usize = 64;
@@ -47,6 +52,9 @@ pub struct Fanout {
     callback: Arc<dyn Callback>,
     courier: Arc<dyn Courier>,
     rosters: Rosters,
+    members: Arc<dyn Members>,
+    /// Whether users get read receipts.
+    receipts: Cache<UserId, bool>,
     clock: Arc<dyn Clock>,
     alarms: Option<Alarms>,
     part: usize,
@@ -61,8 +69,8 @@ impl Fanout {
         courier: Arc<dyn Courier>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let rosters = Rosters::new(members, clock.clone());
-        Self { connections, callback, courier, rosters, clock, alarms: None, part: PART }
+        let (rosters, receipts) = (Rosters::new(members.clone(), clock.clone()), Cache::new(CACHE_ENTRIES, CACHE_MS));
+        Self { connections, callback, courier, rosters, members, receipts, clock, alarms: None, part: PART }
     }
 
     /// The same with parts of so many members.
@@ -83,22 +91,16 @@ impl Fanout {
         let mut failed = BTreeSet::new();
         let mut audience: BTreeMap<UserId, Vec<usize>> = BTreeMap::new();
         for (position, parcel) in parcels.iter().enumerate() {
-            match self.rosters.of(&parcel.conversation, parcel.roster).await {
-                Ok(roster) => {
-                    let hears = |(user, member): &&(UserId, Member)| {
-                        parcel.part.as_ref().is_none_or(|part| part.holds(user))
-                            && may_hear(&member.membership, &parcel.news)
-                    };
-                    let users: Vec<&UserId> = roster.members.iter().filter(hears).map(|(user, _)| user).collect();
-                    if parcel.part.is_none() && users.len() > self.part {
-                        if let Err(trouble) = self.split(parcel, users).await {
-                            tracing::warn!(%trouble, "cannot queue the parts of a parcel");
-                            failed.insert(position);
-                        }
-                        continue;
+            match self.hearers(parcel).await {
+                Ok(users) if parcel.audience == Audience::Everyone && users.len() > self.part => {
+                    if let Err(trouble) = self.split(parcel, users).await {
+                        tracing::warn!(%trouble, "cannot queue the parts of a parcel");
+                        failed.insert(position);
                     }
+                }
+                Ok(users) => {
                     for user in users {
-                        audience.entry(user.clone()).or_default().push(position);
+                        audience.entry(user).or_default().push(position);
                     }
                 }
                 Err(trouble) => {
@@ -119,11 +121,21 @@ impl Fanout {
                 return failed;
             }
         };
+        let without_receipts = match self.without_receipts(parcels, &audience).await {
+            Ok(users) => users,
+            Err(trouble) => {
+                tracing::warn!(%trouble, "cannot find who gets no read receipts");
+                // Nobody gets any for now; marks come again.
+                let marks = parcels.iter().enumerate().filter(|(_, parcel)| matches!(parcel.news, News::Mark(_)));
+                failed.extend(marks.map(|(position, _)| position));
+                users.into_iter().collect()
+            }
+        };
         let now = self.clock.now_ms();
         let live: Vec<_> = connections.into_iter().filter(|(_, _, connection)| connection.until_ms > now).collect();
         let connected: BTreeSet<UserId> = live.iter().map(|(user, ..)| user.clone()).collect();
         let (unposted, unqueued) = futures::join!(
-            self.post_all(parcels, &audience, live),
+            self.post_all(parcels, &audience, &without_receipts, live),
             self.set_alarms(parcels, &audience, &connected, now)
         );
         failed.extend(unposted);
@@ -132,11 +144,11 @@ impl Fanout {
     }
 
     /// Queues a parcel in parts. Should one fail, it comes again as a whole: devices know repeats.
-    async fn split(&self, parcel: &Parcel, mut users: Vec<&UserId>) -> Result<(), Trouble> {
+    async fn split(&self, parcel: &Parcel, mut users: Vec<UserId>) -> Result<(), Trouble> {
         users.sort();
-        let parts = Part::of(&users, self.part)
-            .into_iter()
-            .map(|part| async move { self.courier.publish(&Parcel { part: Some(part), ..parcel.clone() }).await });
+        let parts = Part::of(&users, self.part).into_iter().map(|part| async move {
+            self.courier.publish(&Parcel { audience: Audience::Part(part), ..parcel.clone() }).await
+        });
         futures::future::try_join_all(parts).await.map(|_| ())
     }
 
@@ -145,13 +157,20 @@ impl Fanout {
         &self,
         parcels: &[Parcel],
         audience: &BTreeMap<UserId, Vec<usize>>,
+        without_receipts: &BTreeSet<UserId>,
         live: Vec<(UserId, DeviceId, Connection)>,
     ) -> BTreeSet<usize> {
         let posts = live.into_iter().flat_map(|(user, device, connection)| {
             let author = Author { user, device };
             let positions = audience.get(&author.user).map(Vec::as_slice).unwrap_or_default();
-            let heard = positions.iter().copied().filter(|position| parcels[*position].from != author);
-            frames(parcels, heard).into_iter().map(move |frame| (author.clone(), connection.clone(), frame))
+            let unread = without_receipts.contains(&author.user);
+            let is_news = |parcel: &Parcel| {
+                parcel.from != author && !(unread && parcel.only_read && parcel.from.user != author.user)
+            };
+            let heard = positions.iter().copied().filter(|position| is_news(&parcels[*position]));
+            frames(parcels, heard, unread.then_some(&author.user))
+                .into_iter()
+                .map(move |frame| (author.clone(), connection.clone(), frame))
         });
         let mut failed = BTreeSet::new();
         let outcomes = stream::iter(posts)
@@ -189,6 +208,53 @@ impl Fanout {
         alarms.set(parcels, &heard, connected, now).await
     }
 
+    /// Who hears of a parcel.
+    async fn hearers(&self, parcel: &Parcel) -> Result<Vec<UserId>, Trouble> {
+        if parcel.audience == Audience::Own {
+            // What somebody has done themselves they may know, and nobody has to be looked up for it.
+            return Ok(vec![parcel.from.user.clone()]);
+        }
+        let roster = self.rosters.of(&parcel.conversation, parcel.roster).await?;
+        let is_meant = |user: &UserId| match &parcel.audience {
+            Audience::Everyone => true,
+            Audience::Part(part) => part.holds(user),
+            Audience::Own => *user == parcel.from.user,
+            Audience::Others => *user != parcel.from.user,
+        };
+        let hears = |(user, member): &&(UserId, Member)| is_meant(user) && may_hear(&member.membership, &parcel.news);
+        Ok(roster.members.iter().filter(hears).map(|(user, _)| user.clone()).collect())
+    }
+
+    /// Those of the hearers who get no read receipts, as far as that makes a difference.
+    async fn without_receipts(
+        &self,
+        parcels: &[Parcel],
+        audience: &BTreeMap<UserId, Vec<usize>>,
+    ) -> Result<BTreeSet<UserId>, Trouble> {
+        let differs = |user: &UserId, parcel: &Parcel| match &parcel.news {
+            News::Mark(mark) => mark.read > Seq::ZERO && mark.user != *user,
+            News::Cell(_) => false,
+        };
+        let concerned = |(user, heard): &(&UserId, &Vec<usize>)| heard.iter().any(|i| differs(user, &parcels[*i]));
+        let users: Vec<UserId> = audience.iter().filter(concerned).map(|(user, _)| user.clone()).collect();
+        let now = self.clock.now_ms();
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            users.into_iter().partition(|user| self.receipts.get(user, now).is_some());
+        let mut without: BTreeSet<UserId> =
+            known.into_iter().filter(|user| self.receipts.get(user, now) == Some(false)).collect();
+        if !unknown.is_empty() {
+            let found: BTreeSet<_> = self.members.without_receipts(&unknown).await?.into_iter().collect();
+            for user in unknown {
+                let off = found.contains(&user);
+                self.receipts.put(user.clone(), !off, now);
+                if off {
+                    without.insert(user);
+                }
+            }
+        }
+        Ok(without)
+    }
+
     async fn post(&self, author: &Author, connection: &Connection, frame: &str) -> Result<(), Trouble> {
         match self.callback.post(&connection.id, frame).await? {
             Posted::Taken => {}
@@ -213,8 +279,9 @@ struct Frame {
     positions: Vec<usize>,
 }
 
-/// Joins parcels into frames of at most 32 KiB: by conversation, cells ascending, each once.
-fn frames(parcels: &[Parcel], positions: impl Iterator<Item = usize>) -> Vec<Frame> {
+/// Joins parcels into frames of at most 32 KiB: by conversation, cells ascending, each once. Of others' marks a user
+/// who gets no read receipts is not told what was read.
+fn frames(parcels: &[Parcel], positions: impl Iterator<Item = usize>, unread: Option<&UserId>) -> Vec<Frame> {
     let mut sorted: Vec<usize> = positions.collect();
     sorted.sort_by_key(|position| {
         let parcel = &parcels[*position];
@@ -245,13 +312,15 @@ fn frames(parcels: &[Parcel], positions: impl Iterator<Item = usize>) -> Vec<Fra
             News::Cell(cell) if item.cells.last().is_some_and(|last| last.seq == cell.seq) => {}
             News::Cell(cell) => item.cells.push(cell.clone()),
             News::Mark(mark) => {
+                let hidden = unread.is_some_and(|user| *user != mark.user);
+                let mark = MemberMark { read: if hidden { Seq::ZERO } else { mark.read }, ..mark.clone() };
                 // Of several marks of one device, one says it all.
                 match item.marks.iter_mut().find(|m| m.user == mark.user && m.device == mark.device) {
                     Some(known) => {
                         known.delivered = known.delivered.max(mark.delivered);
                         known.read = known.read.max(mark.read);
                     }
-                    None => item.marks.push(mark.clone()),
+                    None => item.marks.push(mark),
                 }
             }
         }
@@ -278,7 +347,7 @@ fn news_bytes(news: &News) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use poste_protocol::{Cell, ConversationId, DeviceId, EnvelopeId, MemberMark, Message, MessageId, Number, Seq};
+    use poste_protocol::{Cell, ConversationId, DeviceId, EnvelopeId, Message, MessageId, Number};
     use uuid::Uuid;
 
     use super::*;
@@ -298,21 +367,34 @@ mod tests {
             messages: vec![message],
         };
         let conversation = ConversationId::new(conversation).expect("valid");
-        Parcel { conversation, roster: Seq::ZERO, from: author("alice"), part: None, news: News::Cell(cell) }
+        Parcel {
+            conversation,
+            roster: Seq::ZERO,
+            from: author("alice"),
+            audience: Audience::Everyone,
+            only_read: false,
+            news: News::Cell(cell),
+        }
     }
 
     fn mark(conversation: &str, delivered: u64) -> Parcel {
         let Author { user, device } = author("bob");
         let mark = MemberMark { user, device, delivered: Seq::ZERO.plus(delivered), read: Seq::ZERO };
         let conversation = ConversationId::new(conversation).expect("valid");
-        Parcel { conversation, roster: Seq::ZERO, from: author("bob"), part: None, news: News::Mark(mark) }
+        Parcel {
+            conversation,
+            roster: Seq::ZERO,
+            from: author("bob"),
+            audience: Audience::Everyone,
+            only_read: false,
+            news: News::Mark(mark),
+        }
     }
 
     #[test]
     fn everybody_is_in_exactly_one_part_whoever_comes() {
         let users: Vec<UserId> = (0..25).map(|n| UserId::new(format!("u{n:02}")).expect("valid")).collect();
-        let listed: Vec<&UserId> = users.iter().collect();
-        let parts = Part::of(&listed, 10);
+        let parts = Part::of(&users, 10);
         let held = |part: &Part| users.iter().filter(|user| part.holds(user)).count();
         assert_eq!(parts.iter().map(held).collect::<Vec<_>>(), [10, 10, 5]);
         for new in ["a", "u09a", "u10", "u19", "zoe"] {
@@ -332,7 +414,7 @@ mod tests {
     fn parcels_for_one_connection_share_a_frame_in_the_logs_order() {
         let parcels =
             [cell("b", 2, 10), mark("a", 1), cell("a", 7, 10), cell("b", 1, 10), mark("a", 3), cell("b", 2, 10)];
-        let frames = frames(&parcels, 0..parcels.len());
+        let frames = frames(&parcels, 0..parcels.len(), None);
         assert_eq!(frames.len(), 1);
         assert_eq!(frames[0].positions.len(), parcels.len());
         let items = items(&frames[0]);
@@ -345,7 +427,7 @@ mod tests {
     #[test]
     fn frames_stay_under_their_limit() {
         let parcels: Vec<Parcel> = (1..=20).map(|n| cell("a", n, 5_000)).collect();
-        let frames = frames(&parcels, 0..parcels.len());
+        let frames = frames(&parcels, 0..parcels.len(), None);
         assert!(frames.len() >= 4);
         assert!(frames.iter().all(|f| f.text.len() <= limits::FRAME_BYTES));
         let all: Vec<u64> = frames.iter().flat_map(items).flat_map(|i| i.cells).map(|c| c.seq.get()).collect();

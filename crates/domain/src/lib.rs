@@ -7,6 +7,7 @@
 //! - [`membership`]: who may see what.
 //! - [`roll`]: who is in a group, as of which event.
 //! - [`marks`]: watermarks that only move forward.
+//! - [`receipts`]: who has stored and read a message, for who asks.
 //! - [`fanout`]: from the delivery queue to live connections.
 //! - [`presence`]: who is here, and who is writing.
 //! - [`wake`]: who is woken by a push, and when.
@@ -24,6 +25,7 @@ pub mod membership;
 pub mod ports;
 pub mod presence;
 pub mod read;
+pub mod receipts;
 pub mod registration;
 pub mod retention;
 mod rights;

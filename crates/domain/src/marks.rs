@@ -1,26 +1,39 @@
 //! Watermarks: how far devices have stored and people have read. They only move forward, and never pass the head.
+//!
+//! A mark is relayed to every member of the conversation, unless it is a group with many: there as many marks as members
+//! would come of each message, and each would go to all of them. Then it goes to the user's other devices only, and who
+//! wants to know how far others are asks for it.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
-use poste_protocol::{Author, Code, ConversationId, Mark, Refusal, Seq};
+use futures::future::{self, Either};
+
+use poste_protocol::{Author, Code, ConversationId, Mark, MarkResult, MemberMark, Refusal, Seq, limits};
 
 use crate::{
-    Failure,
+    Failure, Trouble,
     cache::Cache,
-    ports::{Clock, Courier, Heads, Marks, News, Parcel},
+    ports::{Advance, Audience, Clock, Courier, Heads, Marks, Members, News, Parcel},
     roll::Roll,
 };
 
 /// Heads that a function remembers. A head only grows, so an old one is a safe bound: it is good for ever.
 const CACHE_ENTRIES: usize = 10_000;
 
+/// Marks that ride along with envelopes do not hold up their verdicts for longer than this, in milliseconds: ten times
+/// what they usually take.
+const PATIENCE_MS: u64 = 500;
+
 /// Takes marks.
 pub struct Marking {
     heads: Arc<dyn Heads>,
     marks: Arc<dyn Marks>,
+    members: Arc<dyn Members>,
     courier: Arc<dyn Courier>,
     roll: Roll,
     clock: Arc<dyn Clock>,
+    /// Groups of more members have their marks relayed to nobody but the user's own devices.
+    relayed: u64,
     /// Head and roster.
     known: Cache<ConversationId, (Seq, Seq)>,
 }
@@ -30,19 +43,28 @@ impl Marking {
     pub fn new(
         heads: Arc<dyn Heads>,
         marks: Arc<dyn Marks>,
+        members: Arc<dyn Members>,
         courier: Arc<dyn Courier>,
         roll: Roll,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { heads, marks, courier, roll, clock, known: Cache::new(CACHE_ENTRIES, u64::MAX) }
+        let (relayed, known) = (limits::MARKS_RELAYED, Cache::new(CACHE_ENTRIES, u64::MAX));
+        Self { heads, marks, members, courier, roll, clock, relayed, known }
+    }
+
+    /// Relays marks to the members of groups of at most so many, instead of [`limits::MARKS_RELAYED`].
+    #[must_use]
+    pub fn relaying_in_groups_of(self, members: u64) -> Self {
+        Self { relayed: members, ..self }
     }
 
     /// Moves a device's marks forward and tells the others, if there is something to tell.
     ///
     /// # Errors
     /// `not_member`; `bad_frame` for a mark beyond the head; trouble with a part: the same again is safe.
-    pub async fn mark(&self, author: &Author, mark: &Mark) -> Result<(), Failure> {
+    async fn mark(&self, author: &Author, mark: &Mark, receipts: bool) -> Result<(), Failure> {
         let mark = checked(mark)?;
+        let conversation = &mark.conversation;
         let known = self.roll.require(&mark.conversation, &author.user).await?;
         let furthest = mark.delivered.unwrap_or(Seq::ZERO);
         let (head, roster) = self.head(&mark.conversation, furthest).await?;
@@ -55,16 +77,68 @@ impl Marking {
         if furthest > known.member.membership.end().unwrap_or(head).min(head) {
             return Err(Refusal::new(Code::BadFrame, "a mark beyond the last number").into());
         }
-        let advance = self.marks.advance(author, &mark).await?;
+        let advance = self.marks.advance(author, &mark, receipts).await?;
         // A repeat is told again: the attempt before may have failed between the mark and the telling.
-        if advance.moved || advance.repeat {
+        if advance.moved() || advance.repeat {
             // Every event up to the mark is at or before that roster: whom one of them removed does not hear of it.
-            let roster = self.applied(&mark.conversation, roster).await?;
-            let (conversation, from) = (mark.conversation, author.clone());
-            let parcel = Parcel { conversation, roster, from, part: None, news: News::Mark(advance.mark) };
-            self.courier.publish(&parcel).await?;
+            let (roster, audience) = self.hearers(&mark.conversation, roster).await?;
+            for (audience, only_read, mark) in news(&advance, audience) {
+                let (conversation, from, news) = (conversation.clone(), author.clone(), News::Mark(mark));
+                self.courier.publish(&Parcel { conversation, roster, from, audience, only_read, news }).await?;
+            }
         }
         Ok(())
+    }
+
+    /// Notes whether a user gives and gets read receipts. Says what holds: who has decided later is heard.
+    ///
+    /// # Errors
+    /// Trouble with a part: the same again is safe.
+    pub async fn set_receipts(&self, author: &Author, on: bool) -> Result<bool, Failure> {
+        Ok(self.members.set_receipts(&author.user, on, self.clock.now_ms()).await?)
+    }
+
+    /// Whether others are told what the user has read by these marks. Never remembered: what was switched off is off from
+    /// the moment at which that was confirmed.
+    async fn receipts(&self, author: &Author, marks: &[Mark]) -> Result<bool, Trouble> {
+        if marks.iter().all(|mark| mark.read.is_none()) {
+            return Ok(true);
+        }
+        Ok(self.members.without_receipts(std::slice::from_ref(&author.user)).await?.is_empty())
+    }
+
+    /// Takes several marks, each with a result of its own.
+    pub async fn all(&self, author: &Author, marks: &[Mark]) -> Vec<MarkResult> {
+        let receipts = self.receipts(author, marks).await;
+        let taken = marks.iter().map(|mark| async {
+            let taken = match &receipts {
+                Ok(receipts) => self.mark(author, mark, *receipts).await,
+                Err(trouble) => Err(trouble.clone().into()),
+            };
+            let error = taken.err().map(Failure::into_refusal);
+            MarkResult { conversation: mark.conversation.clone(), error }
+        });
+        future::join_all(taken).await
+    }
+
+    /// Takes marks that ride along with other work. They do not hold it up for long: those that are not taken soon after
+    /// it is done are told to be tried again.
+    pub async fn beside<T>(
+        &self,
+        author: &Author,
+        marks: &[Mark],
+        work: impl Future<Output = T>,
+    ) -> (T, Vec<MarkResult>) {
+        if marks.is_empty() {
+            return (work.await, Vec::new());
+        }
+        match future::select(pin!(work), pin!(self.all(author, marks))).await {
+            Either::Right((results, work)) => (work.await, results),
+            Either::Left((done, results)) => match future::select(results, self.clock.pause(PATIENCE_MS)).await {
+                Either::Left((results, _)) => (done, results),
+                Either::Right(_) => (done, marks.iter().map(not_in_time).collect()),
+            },
+        }
     }
 
     /// The head, at least as far as `needed` if it is that far, and its roster.
@@ -78,13 +152,37 @@ impl Marking {
         Ok(known)
     }
 
-    /// The event that is applied by now, of a group.
-    async fn applied(&self, conversation: &ConversationId, roster: Seq) -> Result<Seq, Failure> {
+    /// Who hears of marks, and as of which event that is applied by now.
+    async fn hearers(&self, conversation: &ConversationId, roster: Seq) -> Result<(Seq, Audience), Failure> {
         if !conversation.is_group() {
-            return Ok(Seq::ZERO);
+            return Ok((Seq::ZERO, Audience::Everyone));
         }
-        Ok(self.roll.settle(conversation, roster).await?.applied)
+        let group = self.roll.settle(conversation, roster).await?;
+        let audience = if group.members > self.relayed { Audience::Own } else { Audience::Everyone };
+        Ok((group.applied, audience))
     }
+}
+
+/// Who hears what of an advance. While the user gives no read receipts, others hear less than their own devices, and
+/// nothing at all if nothing else has moved.
+fn news(advance: &Advance, audience: Audience) -> Vec<(Audience, bool, MemberMark)> {
+    let Advance { before, after, repeat } = advance;
+    let delivered_moved = after.told.delivered > before.told.delivered;
+    let told_moved = delivered_moved || after.told.read > before.told.read;
+    let only_read = !delivered_moved && !repeat;
+    if after.own() == after.told {
+        return vec![(audience, only_read, after.told.clone())];
+    }
+    let mut news = vec![(Audience::Own, false, after.own())];
+    if audience == Audience::Everyone && (told_moved || *repeat) {
+        news.push((Audience::Others, only_read, after.told.clone()));
+    }
+    news
+}
+
+fn not_in_time(mark: &Mark) -> MarkResult {
+    let error = Some(Refusal::new(Code::Unavailable, "it took too long"));
+    MarkResult { conversation: mark.conversation.clone(), error }
 }
 
 /// A mark that says something, with what it implies: what was read was delivered.

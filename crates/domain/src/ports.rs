@@ -296,29 +296,78 @@ pub trait Members: Send + Sync {
     /// which some may happen and others not: the same again completes them. Leaves what is there as it is.
     async fn found_direct(&self, conversation: &ConversationId, a: &UserId, b: &UserId) -> Result<()>;
 
+    /// Notes whether a user gives and gets read receipts, unless that was decided later than `at_ms`. Says what holds.
+    async fn set_receipts(&self, user: &UserId, on: bool, at_ms: u64) -> Result<bool>;
+
+    /// Those of these users who give and get no read receipts.
+    async fn without_receipts(&self, users: &[UserId]) -> Result<Vec<UserId>>;
+
     /// A user's conversations after `after`, at most `limit`.
     async fn conversations(&self, user: &UserId, after: Option<&ConversationId>, limit: u32) -> Result<Belongings>;
+}
+
+/// How far a user is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserMarks {
+    /// As others are told.
+    pub told: MemberMark,
+    /// How far the user has read; further than others are told, if that was while the user gave no read receipts.
+    pub read: Seq,
+}
+
+impl UserMarks {
+    /// As the user's own devices are told.
+    #[must_use]
+    pub fn own(&self) -> MemberMark {
+        MemberMark { delivered: self.told.delivered.max(self.read), read: self.read, ..self.told.clone() }
+    }
+
+    /// As somebody else is told who gets no read receipts.
+    #[must_use]
+    pub fn unread(&self) -> MemberMark {
+        MemberMark { read: Seq::ZERO, ..self.told.clone() }
+    }
 }
 
 /// What a mark did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Advance {
+    /// The user's marks before.
+    pub before: UserMarks,
     /// The user's marks now.
-    pub mark: MemberMark,
-    /// The user's own `delivered` or `read` moved (not only that of one device among several).
-    pub moved: bool,
+    pub after: UserMarks,
     /// The device had said exactly this before, and nothing further since.
     pub repeat: bool,
+}
+
+impl Advance {
+    /// The user's own `delivered` or `read` moved (not only that of one device among several).
+    pub fn moved(&self) -> bool {
+        let (before, after) = (self.before.own(), self.after.own());
+        after.delivered > before.delivered || after.read > before.read
+    }
+}
+
+/// A page of the marks of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarksSlice {
+    /// Ascending by user.
+    pub marks: Vec<UserMarks>,
+    /// There are more after the last.
+    pub more: bool,
 }
 
 /// Watermarks.
 #[async_trait]
 pub trait Marks: Send + Sync {
-    /// Moves a device's marks forward; never back.
-    async fn advance(&self, author: &Author, mark: &Mark) -> Result<Advance>;
+    /// Moves a device's marks forward; never back. `receipts` says whether others are told what was read.
+    async fn advance(&self, author: &Author, mark: &Mark, receipts: bool) -> Result<Advance>;
 
     /// The marks of these users in these conversations, where there are any, in no order.
-    async fn of(&self, keys: &[(ConversationId, UserId)]) -> Result<Vec<(ConversationId, MemberMark)>>;
+    async fn of(&self, keys: &[(ConversationId, UserId)]) -> Result<Vec<(ConversationId, UserMarks)>>;
+
+    /// The marks of a conversation of users after `after`, at most `limit`. One query. Consistent.
+    async fn slice(&self, conversation: &ConversationId, after: Option<&UserId>, limit: u32) -> Result<MarksSlice>;
 }
 
 /// A live connection of a device.
@@ -368,12 +417,36 @@ pub struct Parcel {
     pub roster: Seq,
     /// The device that it comes from, which need not hear of it.
     pub from: Author,
-    /// Only for these of the members; all of them without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub part: Option<Part>,
+    /// Who hears of it, of those who may.
+    #[serde(default, skip_serializing_if = "Audience::is_everyone")]
+    pub audience: Audience,
+    /// A mark of which nothing has moved but `read`: no news for who gets no read receipts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_read: bool,
     /// What happened.
     #[serde(flatten)]
     pub news: News,
+}
+
+/// Who hears of a parcel, of those who may.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Audience {
+    /// Every member.
+    #[default]
+    Everyone,
+    /// These of the members.
+    Part(Part),
+    /// The user that it comes from, on their other devices.
+    Own,
+    /// Everybody but that user.
+    Others,
+}
+
+impl Audience {
+    fn is_everyone(&self) -> bool {
+        *self == Self::Everyone
+    }
 }
 
 /// The members of a large group that one parcel is for: those whose ids are in a range. So everybody is in exactly one
@@ -390,11 +463,11 @@ pub struct Part {
 
 impl Part {
     /// Parts of so many of these, which ascend.
-    pub(crate) fn of(users: &[&UserId], size: usize) -> Vec<Self> {
+    pub(crate) fn of(users: &[UserId], size: usize) -> Vec<Self> {
         let mut after = None;
         let mut parts = Vec::new();
         for users in users.chunks(size) {
-            let upto = users.last().map(|user| (*user).clone());
+            let upto = users.last().cloned();
             parts.push(Self { after: std::mem::replace(&mut after, upto.clone()), upto });
         }
         if let Some(last) = parts.last_mut() {

@@ -4,14 +4,14 @@ use std::collections::HashSet;
 
 use futures::future;
 use poste_protocol::{
-    Author, Code, ErrorFrame, Fetch, FromServer, Hello, List, MarkFrame, MarkResult, Marked, MembersFrame, MuteFrame,
-    Muted, Outcome, PushAnswer, PushFrame, Reference, Refusal, SendFrame, Sent, SyncFrame, Typing, Verdict, Watch,
-    limits, parse,
+    Author, Code, ErrorFrame, Fetch, FromServer, Hello, List, MarkFrame, Marked, MarksFrame, MembersFrame, MuteFrame,
+    Muted, Outcome, PushAnswer, PushFrame, ReceiptsFrame, ReceiptsSet, Reference, Refusal, SendFrame, Sent, SyncFrame,
+    Typing, Verdict, Watch, limits, parse,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
-    Failure, append::Append, catch_up::CatchUp, marks::Marking, presence::Presences, read::Read,
+    Failure, append::Append, catch_up::CatchUp, marks::Marking, presence::Presences, read::Read, receipts::Receipts,
     registration::Registry, session::Session,
 };
 
@@ -28,8 +28,8 @@ pub struct Caller {
     pub token_expires_at_ms: u64,
 }
 
-/// `send`: every envelope gets a verdict of its own.
-pub async fn send(append: &Append, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
+/// `send`: every envelope gets a verdict of its own, and every mark that rides along a result.
+pub async fn send(append: &Append, marking: &Marking, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
     answer(caller, now_ms, text, |frame: SendFrame| async move {
         let within = 1..=limits::SUBMISSIONS;
         if !within.contains(&frame.submissions.len()) {
@@ -39,13 +39,16 @@ pub async fn send(append: &Append, caller: &Caller, now_ms: u64, text: &str) -> 
         if conversations.len() != frame.submissions.len() {
             return Err(Refusal::new(Code::BadFrame, "two envelopes of the frame are for one conversation").into());
         }
+        if frame.marks.len() > limits::MARKS {
+            return Err(Refusal::new(Code::TooMany, "a frame holds at most 50 marks").into());
+        }
         let verdicts = future::join_all(frame.submissions.iter().map(|submission| async {
             let outcome = append.append(&caller.author, submission).await;
             let outcome = outcome.unwrap_or_else(|failure| Outcome::Refused { error: failure.into_refusal() });
             Verdict { envelope: submission.envelope.id, outcome }
-        }))
-        .await;
-        Ok(FromServer::Sent(Sent { reference: frame.reference, verdicts }))
+        }));
+        let (verdicts, marks) = marking.beside(&caller.author, &frame.marks, verdicts).await;
+        Ok(FromServer::Sent(Sent { reference: frame.reference, verdicts, marks }))
     })
     .await
 }
@@ -93,6 +96,14 @@ pub async fn members(read: &Read, caller: &Caller, now_ms: u64, text: &str) -> F
     .await
 }
 
+/// `marks`: who has stored and read a message.
+pub async fn marks(receipts: &Receipts, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
+    answer(caller, now_ms, text, |frame: MarksFrame| async move {
+        Ok(FromServer::Marks(receipts.page(&caller.author, &frame).await?))
+    })
+    .await
+}
+
 /// `mark`: every mark gets a result of its own.
 pub async fn mark(marking: &Marking, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
     answer(caller, now_ms, text, |frame: MarkFrame| async move {
@@ -100,12 +111,17 @@ pub async fn mark(marking: &Marking, caller: &Caller, now_ms: u64, text: &str) -
         if !within.contains(&frame.marks.len()) {
             return Err(Refusal::new(Code::TooMany, "a frame holds 1 to 50 marks").into());
         }
-        let results = future::join_all(frame.marks.iter().map(|mark| async {
-            let error = marking.mark(&caller.author, mark).await.err().map(Failure::into_refusal);
-            MarkResult { conversation: mark.conversation.clone(), error }
-        }))
-        .await;
+        let results = marking.all(&caller.author, &frame.marks).await;
         Ok(FromServer::Marked(Marked { reference: frame.reference, results }))
+    })
+    .await
+}
+
+/// `receipts`: does the user give and get read receipts?
+pub async fn receipts(marking: &Marking, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
+    answer(caller, now_ms, text, |frame: ReceiptsFrame| async move {
+        let on = marking.set_receipts(&caller.author, frame.on).await?;
+        Ok(FromServer::Receipts(ReceiptsSet { reference: frame.reference, on }))
     })
     .await
 }
@@ -221,4 +237,17 @@ macro_rules! referenced {
     };
 }
 
-referenced!(SendFrame, Fetch, SyncFrame, List, MarkFrame, MembersFrame, Watch, Hello, PushFrame, MuteFrame);
+referenced!(
+    SendFrame,
+    Fetch,
+    SyncFrame,
+    List,
+    MarkFrame,
+    MarksFrame,
+    MembersFrame,
+    ReceiptsFrame,
+    Watch,
+    Hello,
+    PushFrame,
+    MuteFrame
+);

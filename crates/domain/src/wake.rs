@@ -243,7 +243,11 @@ impl Waking {
         let keys: BTreeSet<_> = wakes.iter().filter(|wake| fresh(wake)).flat_map(Wake::keys).collect();
         let keys: Vec<_> = keys.into_iter().collect();
         let marks: HashMap<(ConversationId, UserId), (Seq, Seq)> = match self.marks.of(&keys).await {
-            Ok(marks) => marks.into_iter().map(|(c, mark)| ((c, mark.user), (mark.delivered, mark.read))).collect(),
+            Ok(marks) => {
+                // Their own: what they have read is read, whoever is told so.
+                let own = marks.into_iter().map(|(conversation, marks)| (conversation, marks.own()));
+                own.map(|(conversation, mark)| ((conversation, mark.user), (mark.delivered, mark.read))).collect()
+            }
             Err(trouble) => {
                 tracing::warn!(%trouble, "cannot find the marks");
                 fates.fill(Fate::Again(None));

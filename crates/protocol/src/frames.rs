@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    Away, Cell, Code, ConversationId, DeviceId, EnvelopeId, GroupSummary, InvalidId, Mark, MemberMark, MembersFrame,
-    MembersPage, MuteFrame, Muted, Page, PresenceNews, PushAnswer, PushFrame, PushStatus, Refusal, Seq, Submission,
-    Typing, TypingNews, UserId, Watch, Watching, WokenBy, limits,
+    Away, Cell, Code, ConversationId, DeviceId, EnvelopeId, GroupSummary, InvalidId, Mark, MarksFrame, MarksPage,
+    MemberMark, MembersFrame, MembersPage, MuteFrame, Muted, Page, PresenceNews, PushAnswer, PushFrame, PushStatus,
+    ReceiptsFrame, ReceiptsSet, Refusal, Seq, Submission, Typing, TypingNews, UserId, Watch, Watching, WokenBy, limits,
 };
 
 /// What ties an answer to its request: 1 to 64 characters of the device's choice.
@@ -81,6 +81,10 @@ pub enum Request {
     Push(PushFrame),
     /// Wakes nobody of this user for a conversation, until a time. Answer: [`Muted`].
     Mute(MuteFrame),
+    /// Who has stored and read a message? Answer: [`MarksPage`].
+    Marks(MarksFrame),
+    /// Does the user give and get read receipts? Answer: [`ReceiptsSet`].
+    Receipts(ReceiptsFrame),
 }
 
 /// See [`Request::Hello`].
@@ -118,6 +122,9 @@ pub struct SendFrame {
     pub reference: Reference,
     /// 1 to 16, each for a conversation of its own.
     pub submissions: Vec<Submission>,
+    /// Marks that ride along, at most 50, as in a `mark` frame of their own. None of them fails an envelope.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<Mark>,
 }
 
 /// See [`Request::Fetch`].
@@ -209,6 +216,10 @@ pub enum FromServer {
     Push(PushAnswer),
     /// Answers `mute`.
     Muted(Muted),
+    /// Answers `marks`.
+    Marks(MarksPage),
+    /// Answers `receipts`.
+    Receipts(ReceiptsSet),
     /// Not asked for: what others wrote, and how far they are.
     Delivery(Delivery),
     /// Answers `watch`.
@@ -240,6 +251,8 @@ impl FromServer {
             Self::Members(f) => Some(&f.reference),
             Self::Push(f) => Some(&f.reference),
             Self::Muted(f) => Some(&f.reference),
+            Self::Marks(f) => Some(&f.reference),
+            Self::Receipts(f) => Some(&f.reference),
             Self::Error(f) => f.reference.as_ref(),
             Self::Delivery(_) | Self::Presence(_) | Self::Typing(_) | Self::Replaced(_) | Self::Unknown => None,
         }
@@ -271,6 +284,9 @@ pub struct Sent {
     pub reference: Reference,
     /// One per submission.
     pub verdicts: Vec<Verdict>,
+    /// One per mark that rode along.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<MarkResult>,
 }
 
 /// What became of one envelope.
@@ -339,6 +355,9 @@ pub struct ListPage {
     /// Ask again with `after` set to this for the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<ConversationId>,
+    /// The user gives no read receipts and gets none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub receipts_off: bool,
 }
 
 /// A conversation at a glance.

@@ -29,7 +29,7 @@ pub use frames::{
 };
 pub use group::{Event, GroupMember, GroupSummary, MembersFrame, MembersPage, Role};
 pub use ids::{ConversationId, DeviceId, EnvelopeId, InvalidId, MessageId, Number, PushId, Seq, UserId};
-pub use mark::{Mark, MemberMark};
+pub use mark::{Mark, MarksFrame, MarksPage, MemberMark, ReceiptsFrame, ReceiptsSet, UserMark};
 pub use presence::{Away, PresenceNews, Typing, TypingNews, UserPresence, Watch, Watching};
 pub use push::{
     MuteFrame, Muted, Platform, ProviderToken, PushAnswer, PushFrame, PushStatus, PushStyle, PushToken, WokenBy,

@@ -27,6 +27,10 @@ pub const RANGES: usize = 50;
 /// Frames that one `sync` is answered with at most.
 pub const FRAMES: u32 = 16;
 
+/// Members of a group to all of whom each mark is relayed. In a larger one each mark would cost as much as a message to
+/// everybody; there who wants to know asks.
+pub const MARKS_RELAYED: u64 = 32;
+
 /// Conversations in one `watch` frame.
 pub const WATCHED: usize = 50;
 
@@ -39,7 +43,7 @@ pub const EVENT_USERS: usize = 100;
 /// Characters of a group's title.
 pub const TITLE: usize = 128;
 
-/// Members in one page: with ids at their longest they fit in a frame.
+/// Members, or marks of members, in one page: with ids at their longest they fit in a frame.
 pub const MEMBERS: usize = 150;
 
 /// Characters of a user id.

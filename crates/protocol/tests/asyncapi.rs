@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 const VERSION: &str = "1.0";
 
 /// Which frame answers which request, by `action` and `type`. Each of these may also be answered by an `error`.
-const ANSWERS: [(&str, &str); 10] = [
+const ANSWERS: [(&str, &str); 12] = [
     ("hello", "welcome"),
     ("send", "sent"),
     ("fetch", "page"),
@@ -26,6 +26,8 @@ const ANSWERS: [(&str, &str); 10] = [
     ("members", "members"),
     ("push", "push"),
     ("mute", "muted"),
+    ("marks", "marks"),
+    ("receipts", "receipts"),
 ];
 
 /// Requests that are not answered, not even with an error.
@@ -125,6 +127,7 @@ fn the_table_of_limits_is_that_of_the_code() {
         PAGE_MESSAGES,
         RANGES,
         FRAMES,
+        MARKS_RELAYED,
         WATCHED,
         GROUP_MEMBERS,
         EVENT_USERS,

@@ -3,11 +3,11 @@
 use poste_protocol::{
     Author, Away, Cell, Code, ConversationId, Delivery, DeliveryItem, DeviceId, Envelope, EnvelopeId, ErrorFrame,
     Event, Fetch, FromServer, GroupMember, GroupSummary, Hello, LanePlace, List, ListPage, Mark, MarkFrame, MarkResult,
-    Marked, MemberMark, MembersFrame, MembersPage, Message, MessageId, MessagePlace, MuteFrame, Muted, Number, Outcome,
-    Page, Pages, Platform, PresenceNews, ProviderToken, PushAnswer, PushFrame, PushId, PushStatus, PushStyle,
-    PushToken, RangeRefused, Reference, Refusal, Replaced, Request, Resolved, Role, SendFrame, Sent, Seq, Submission,
-    Summary, SyncFrame, SyncRange, Typing, TypingNews, UserId, UserPresence, Verdict, Watch, Watching, Welcome,
-    WokenBy, limits, parse,
+    Marked, MarksFrame, MarksPage, MemberMark, MembersFrame, MembersPage, Message, MessageId, MessagePlace, MuteFrame,
+    Muted, Number, Outcome, Page, Pages, Platform, PresenceNews, ProviderToken, PushAnswer, PushFrame, PushId,
+    PushStatus, PushStyle, PushToken, RangeRefused, ReceiptsFrame, ReceiptsSet, Reference, Refusal, Replaced, Request,
+    Resolved, Role, SendFrame, Sent, Seq, Submission, Summary, SyncFrame, SyncRange, Typing, TypingNews, UserId,
+    UserMark, UserPresence, Verdict, Watch, Watching, Welcome, WokenBy, limits, parse,
 };
 use uuid::Uuid;
 
@@ -105,6 +105,7 @@ fn requests() {
                     resolved: Some(Resolved { lane: LanePlace { number: number(4), seq: seq(40) }, through: seq(41) }),
                 },
             ],
+            marks: vec![Mark { conversation: conversation.clone(), delivered: Some(seq(13)), read: Some(seq(12)) }],
         }),
         Request::Send(SendFrame {
             reference: reference(),
@@ -114,6 +115,7 @@ fn requests() {
                 attempt: 1,
                 resolved: None,
             }],
+            marks: Vec::new(),
         }),
         Request::Fetch(Fetch {
             reference: reference(),
@@ -190,6 +192,7 @@ fn answers_and_news() {
                     },
                 },
             ],
+            marks: vec![MarkResult { conversation: conversation(), error: None }],
         }),
         FromServer::Page(Page {
             reference: Some(reference()),
@@ -233,6 +236,7 @@ fn answers_and_news() {
                 marks: vec![member_mark()],
             }],
             next: Some(conversation()),
+            receipts_off: false,
         }),
         FromServer::Marked(Marked {
             reference: reference(),
@@ -460,4 +464,48 @@ fn events_fit_in_an_envelope() {
     let conversation = ConversationId::of_group(Uuid::from_u128(7));
     let envelope = Envelope { conversation, to: None, messages: vec![message], ..envelope() };
     assert_eq!(envelope.check(), Ok(()));
+}
+
+/// Who has stored and read what.
+#[test]
+fn receipts() {
+    let frame =
+        MarksFrame { reference: reference(), conversation: conversation(), seq: seq(12), after: Some(user("bob")) };
+    let page = MarksPage {
+        reference: reference(),
+        conversation: conversation(),
+        seq: seq(12),
+        marks: vec![UserMark { user: user("bob"), delivered: seq(13), read: seq(12) }],
+        next: Some(user("bob")),
+    };
+    let off = Request::Receipts(ReceiptsFrame { reference: reference(), on: false });
+    let set = FromServer::Receipts(ReceiptsSet { reference: reference(), on: false });
+    let list = ListPage { reference: reference(), conversations: Vec::new(), next: None, receipts_off: true };
+    insta::assert_json_snapshot!((Request::Marks(frame), FromServer::Marks(page), off, set, FromServer::List(list)));
+}
+
+/// A `send` without marks, and its answer, are what they were before marks rode along.
+#[test]
+fn marks_ride_optionally() {
+    let frame: SendFrame = serde_json::from_str(r#"{"ref":"7","submissions":[]}"#).expect("parses");
+    assert_eq!(frame.marks, []);
+    assert!(!serde_json::to_string(&frame).expect("a frame").contains("marks"));
+    let sent: Sent = serde_json::from_str(r#"{"ref":"7","verdicts":[]}"#).expect("parses");
+    assert_eq!(sent.marks, []);
+}
+
+/// A page of marks with ids at their longest fits in a frame.
+#[test]
+fn marks_fit_in_a_frame() {
+    let far = seq(limits::INTEGER);
+    let mark = |_| UserMark { user: user(&"x".repeat(limits::USER_ID)), delivered: far, read: far };
+    let page = MarksPage {
+        reference: Reference::new("x".repeat(limits::REFERENCE)).expect("valid"),
+        conversation: ConversationId::new("c".repeat(limits::CONVERSATION_ID)).expect("valid"),
+        seq: far,
+        marks: (0..limits::MEMBERS).map(mark).collect(),
+        next: Some(user(&"x".repeat(limits::USER_ID))),
+    };
+    let bytes = serde_json::to_string(&FromServer::Marks(page)).expect("a frame").len();
+    assert!(bytes <= limits::FRAME_BYTES, "{bytes}");
 }

@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use poste_domain::{
     Claim, Farewell, Interval, Lane, LaneKey, Member, Membership, Pushes, Retention, TokenHash,
     ports::{
-        Address, Callback, Connection, Connections, Courier, Devices, Group, Head, Heads, Log, Marks, Members, Mutes,
-        News, Noted, Parcel, Placement, Placing, Posted, Presence, Push, Pushed, Pusher, Registered, Registration,
-        Slot, Standing, Terms, Told, Wake, Wakeable, Wakes,
+        Address, Audience, Callback, Connection, Connections, Courier, Devices, Group, Head, Heads, Log, Marks,
+        Members, Mutes, News, Noted, Parcel, Placement, Placing, Posted, Presence, Push, Pushed, Pusher, Registered,
+        Registration, Slot, Standing, Terms, Told, UserMarks, Wake, Wakeable, Wakes,
     },
 };
 use poste_protocol::{
@@ -115,6 +115,9 @@ macro_rules! contract_tests {
             groups_only_go_forward,
             marks_move_forward,
             marks_are_read_together,
+            marks_are_read_in_pages,
+            what_is_read_without_receipts_is_kept_apart,
+            receipts_are_as_was_decided_last,
             a_newer_connection_replaces_an_older_one,
             connections_are_read_together,
             leases_are_taken_renewed_and_given_up,
@@ -847,9 +850,11 @@ pub async fn marks_move_forward(ports: &Ports) {
     let conversation = conversation();
     let step = async |author: &Author, delivered: Option<u64>, read: Option<u64>| {
         let mark = Mark { conversation: conversation.clone(), delivered: delivered.map(seq), read: read.map(seq) };
-        let advance = ports.marks.advance(author, &mark).await.expect("an advance");
-        assert_eq!((&advance.mark.user, &advance.mark.device), (&author.user, &author.device));
-        (advance.mark.delivered.get(), advance.mark.read.get(), advance.moved, advance.repeat)
+        let advance = ports.marks.advance(author, &mark, true).await.expect("an advance");
+        let own = advance.after.own();
+        assert_eq!((&own.user, &own.device), (&author.user, &author.device));
+        assert_eq!(own, advance.after.told);
+        (own.delivered.get(), own.read.get(), advance.moved(), advance.repeat)
     };
     assert_eq!(step(&phone, Some(5), None).await, (5, 0, true, false));
     assert_eq!(step(&phone, Some(5), None).await, (5, 0, false, true), "the same again");
@@ -867,12 +872,72 @@ pub async fn marks_are_read_together(ports: &Ports) {
     for (n, (conversation, user)) in keys.iter().enumerate().step_by(3) {
         let author = Author { user: user.clone(), device: device("phone") };
         let mark = Mark { conversation: conversation.clone(), delivered: Some(seq(n as u64 + 1)), read: None };
-        ports.marks.advance(&author, &mark).await.expect("an advance");
+        ports.marks.advance(&author, &mark, true).await.expect("an advance");
     }
     let found = ports.marks.of(&keys).await.expect("marks");
-    let found: BTreeSet<_> = found.into_iter().map(|(c, mark)| (c, mark.user, mark.delivered.get())).collect();
+    let found: BTreeSet<_> =
+        found.into_iter().map(|(c, marks)| (c, marks.told.user, marks.told.delivered.get())).collect();
     let expected = keys.into_iter().enumerate().step_by(3).map(|(n, (c, user))| (c, user, n as u64 + 1)).collect();
     assert_eq!(found, expected);
+}
+
+/// The marks of a conversation, in the order of its users, page by page.
+pub async fn marks_are_read_in_pages(ports: &Ports) {
+    let conversation = conversation();
+    let mut users: Vec<UserId> = (0..7).map(|_| user()).collect();
+    for (n, user) in users.iter().enumerate() {
+        let author = Author { user: user.clone(), device: device("phone") };
+        let (delivered, read) = (Some(seq(n as u64 + 2)), Some(seq(n as u64 + 1)));
+        let mark = Mark { conversation: conversation.clone(), delivered, read };
+        ports.marks.advance(&author, &mark, true).await.expect("an advance");
+    }
+    users.sort();
+    let (mut found, mut sizes, mut after): (Vec<UserMarks>, _, _) = (Vec::new(), Vec::new(), None);
+    loop {
+        let slice = ports.marks.slice(&conversation, after.as_ref(), 3).await.expect("a slice");
+        sizes.push(slice.marks.len());
+        after = slice.marks.last().map(|marks| marks.told.user.clone());
+        found.extend(slice.marks);
+        if !slice.more {
+            break;
+        }
+    }
+    assert_eq!(sizes, [3, 3, 1]);
+    assert!(found.iter().all(|marks| marks.told.delivered == marks.told.read.next()));
+    assert_eq!(found.into_iter().map(|marks| marks.told.user).collect::<Vec<_>>(), users);
+}
+
+/// What was read while others are not told is the user's own; `delivered` is everybody's.
+pub async fn what_is_read_without_receipts_is_kept_apart(ports: &Ports) {
+    let (phone, conversation) = (author(), conversation());
+    let step = async |delivered: Option<u64>, read: Option<u64>, receipts: bool| {
+        let mark = Mark { conversation: conversation.clone(), delivered: delivered.map(seq), read: read.map(seq) };
+        let after = ports.marks.advance(&phone, &mark, receipts).await.expect("an advance").after;
+        (after.told.delivered.get(), after.told.read.get(), after.own().read.get())
+    };
+    assert_eq!(step(Some(4), Some(3), true).await, (4, 3, 3));
+    assert_eq!(step(Some(6), Some(6), false).await, (6, 3, 6));
+    assert_eq!(step(Some(7), None, true).await, (7, 3, 6));
+    assert_eq!(step(Some(7), Some(5), true).await, (7, 5, 6), "on again: what is told from now on");
+    let key = (conversation.clone(), phone.user.clone());
+    let found = ports.marks.of(&[key]).await.expect("marks").remove(0).1;
+    assert_eq!((found.told.read, found.own().read), (seq(5), seq(6)));
+    let slice = ports.marks.slice(&conversation, None, 10).await.expect("a slice");
+    assert_eq!(slice.marks, [found]);
+}
+
+/// Whether a user gives read receipts is as was decided last, however late an earlier decision comes.
+pub async fn receipts_are_as_was_decided_last(ports: &Ports) {
+    let (one, other) = (user(), user());
+    let both = [one.clone(), other.clone()];
+    let without = async || ports.members.without_receipts(&both).await.expect("who");
+    assert_eq!(without().await, []);
+    assert!(!ports.members.set_receipts(&one, false, 20).await.expect("set"));
+    assert_eq!(without().await, std::slice::from_ref(&one));
+    assert!(!ports.members.set_receipts(&one, true, 10).await.expect("late"), "what was decided later holds");
+    assert_eq!(without().await, std::slice::from_ref(&one));
+    assert!(ports.members.set_receipts(&one, true, 30).await.expect("set"));
+    assert_eq!(without().await, []);
 }
 
 /// A device has one connection: the newest, and whose place it took is told. It is removed only by its own name.
@@ -1009,7 +1074,14 @@ const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(50);
 
 fn parcel(news: News) -> Parcel {
-    Parcel { conversation: conversation(), roster: seq(4), from: author(), part: None, news }
+    Parcel {
+        conversation: conversation(),
+        roster: seq(4),
+        from: author(),
+        audience: Audience::Everyone,
+        only_read: false,
+        news,
+    }
 }
 
 fn member_mark() -> MemberMark {
@@ -1020,7 +1092,8 @@ fn member_mark() -> MemberMark {
 pub async fn what_is_published_comes_out_as_it_was(ports: &Ports) {
     let Slot::Cell(mut odd) = cell(3, 2, 10) else { panic!("a cell") };
     "\u{0} \" \\ é 👩‍👩‍👧 \u{202e} \u{fffe} \u{ffff} \u{10ffff}".clone_into(&mut odd.messages[0].body);
-    let published = [parcel(News::Cell(odd)), parcel(News::Mark(member_mark()))];
+    let own = Parcel { audience: Audience::Own, ..parcel(News::Mark(member_mark())) };
+    let published = [parcel(News::Cell(odd)), parcel(News::Mark(member_mark())), own];
     for parcel in &published {
         ports.courier.publish(parcel).await.expect("queued");
     }

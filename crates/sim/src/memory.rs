@@ -14,8 +14,8 @@ use poste_domain::{
     Claim, Epochs, Lane, LaneKey, Member, Membership, Retention,
     ports::{
         Advance, Belonging, Belongings, Callback, Clock, Connection, Connections, Courier, Group, Head, Heads, Log,
-        Marks, Members, MembersSlice, News, Parcel, Placement, Placing, Posted, Presence, Registered, Registration,
-        Result, Roster, Slot, Slots, Standing, Terms, Told,
+        Marks, MarksSlice, Members, MembersSlice, News, Parcel, Placement, Placing, Posted, Presence, Registered,
+        Registration, Result, Roster, Slot, Slots, Standing, Terms, Told, UserMarks,
     },
 };
 use poste_protocol::{
@@ -76,6 +76,10 @@ struct State {
     conversations: BTreeMap<UserId, BTreeMap<ConversationId, Option<UserId>>>,
     delivered: BTreeMap<(ConversationId, UserId), BTreeMap<DeviceId, Seq>>,
     read: BTreeMap<(ConversationId, UserId), Seq>,
+    /// What was read without others being told.
+    kept: BTreeMap<(ConversationId, UserId), Seq>,
+    /// Whether users give and get read receipts, and when they decided so.
+    receipts: BTreeMap<UserId, (u64, bool)>,
     connections: BTreeMap<(UserId, DeviceId), Connection>,
     presence: BTreeMap<UserId, Standing>,
     queue: Vec<Parcel>,
@@ -767,6 +771,29 @@ impl Members for World {
         Ok(())
     }
 
+    async fn set_receipts(&self, user: &UserId, on: bool, at_ms: u64) -> Result<bool> {
+        self.weather
+            .call("receipts.set", || {
+                let mut state = self.state();
+                let set = state.receipts.entry(user.clone()).or_insert((at_ms, on));
+                if set.0 <= at_ms {
+                    *set = (at_ms, on);
+                }
+                Ok(set.1)
+            })
+            .await
+    }
+
+    async fn without_receipts(&self, users: &[UserId]) -> Result<Vec<UserId>> {
+        self.weather
+            .call("receipts.get", || {
+                let state = self.state();
+                let off = |user: &&UserId| state.receipts.get(user).is_some_and(|(_, on)| !on);
+                Ok(users.iter().filter(off).cloned().collect())
+            })
+            .await
+    }
+
     async fn conversations(&self, user: &UserId, after: Option<&ConversationId>, limit: u32) -> Result<Belongings> {
         self.weather
             .call("conversations.query", || {
@@ -787,12 +814,12 @@ impl Members for World {
 
 #[async_trait]
 impl Marks for World {
-    async fn advance(&self, author: &Author, mark: &Mark) -> Result<Advance> {
+    async fn advance(&self, author: &Author, mark: &Mark, receipts: bool) -> Result<Advance> {
         self.weather
             .call("marks.advance", || {
                 let mut state = self.state();
                 let key = (mark.conversation.clone(), author.user.clone());
-                let before = mark_of(&state, &key, &author.device);
+                let before = marks_of(&state, &key, &author.device);
                 let own = state.delivered.entry(key.clone()).or_default().entry(author.device.clone());
                 let own = own.or_insert(Seq::ZERO);
                 let mut repeat = mark.delivered.is_none_or(|delivered| delivered == *own);
@@ -801,38 +828,57 @@ impl Marks for World {
                     delivered => (*own).max(delivered.unwrap_or(Seq::ZERO)),
                 };
                 let own = *own;
-                let read = state.read.entry(key.clone()).or_insert(Seq::ZERO);
+                let read = if receipts { &mut state.read } else { &mut state.kept };
+                let read = read.entry(key.clone()).or_insert(Seq::ZERO);
                 repeat &= mark.read.is_none_or(|to| to == *read);
                 *read = (*read).max(mark.read.unwrap_or(Seq::ZERO));
-                let after = mark_of(&state, &key, &author.device);
-                let moved = after.delivered > before.delivered || after.read > before.read;
-                state.marked.push((mark.conversation.clone(), after.clone(), own));
-                state.waking.marked(self.right_now_ms(), &mark.conversation, &after);
-                Ok(Advance { mark: after, moved, repeat })
+                let after = marks_of(&state, &key, &author.device);
+                state.marked.push((mark.conversation.clone(), after.own(), own));
+                state.waking.marked(self.right_now_ms(), &mark.conversation, &after.own());
+                Ok(Advance { before, after, repeat })
             })
             .await
     }
 
-    async fn of(&self, keys: &[(ConversationId, UserId)]) -> Result<Vec<(ConversationId, MemberMark)>> {
+    async fn of(&self, keys: &[(ConversationId, UserId)]) -> Result<Vec<(ConversationId, UserMarks)>> {
         self.weather
             .call("marks.get", || {
                 let state = self.state();
                 let keys = if self.breaks(Mutation::PushesWhatIsMarked) { &[] } else { keys };
                 let found = keys.iter().filter_map(|key| {
                     let (device, _) = state.delivered.get(key)?.iter().max_by_key(|(_, seq)| **seq)?;
-                    Some((key.0.clone(), mark_of(&state, key, device)))
+                    Some((key.0.clone(), marks_of(&state, key, device)))
                 });
                 Ok(found.collect())
             })
             .await
     }
+
+    async fn slice(&self, conversation: &ConversationId, after: Option<&UserId>, limit: u32) -> Result<MarksSlice> {
+        self.weather
+            .call("marks.slice", || {
+                let state = self.state();
+                let of = |(id, user): &&(ConversationId, UserId)| {
+                    id == conversation && after.is_none_or(|after| user > after)
+                };
+                let mut marks = state.delivered.iter().filter(|(key, _)| of(key)).filter_map(|(key, devices)| {
+                    let (device, _) = devices.iter().max_by_key(|(_, seq)| **seq)?;
+                    Some(marks_of(&state, key, device))
+                });
+                let slice = marks.by_ref().take(limit as usize).collect();
+                Ok(MarksSlice { marks: slice, more: marks.next().is_some() })
+            })
+            .await
+    }
 }
 
-fn mark_of(state: &State, key: &(ConversationId, UserId), device: &DeviceId) -> MemberMark {
-    let read = state.read.get(key).copied().unwrap_or(Seq::ZERO);
+fn marks_of(state: &State, key: &(ConversationId, UserId), device: &DeviceId) -> UserMarks {
+    let of = |read: &BTreeMap<_, Seq>| read.get(key).copied().unwrap_or(Seq::ZERO);
+    let (read, kept) = (of(&state.read), of(&state.kept));
     let furthest = state.delivered.get(key).and_then(|devices| devices.values().max().copied());
     let delivered = furthest.unwrap_or(Seq::ZERO).max(read);
-    MemberMark { user: key.1.clone(), device: device.clone(), delivered, read }
+    let told = MemberMark { user: key.1.clone(), device: device.clone(), delivered, read };
+    UserMarks { told, read: read.max(kept) }
 }
 
 #[async_trait]

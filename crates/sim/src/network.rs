@@ -10,7 +10,7 @@ use std::{
 use poste_domain::{
     Claim, LaneKey, Retention,
     append::Settings,
-    ports::{Clock, Courier, Heads, News, Parcel, Placement, Placing, Terms, Wake, Wakes},
+    ports::{Audience, Clock, Courier, Heads, News, Parcel, Placement, Placing, Terms, Wake, Wakes},
     routes::Caller,
     wake::Fate,
 };
@@ -290,7 +290,8 @@ impl Network {
                 conversation,
                 roster: Seq::ZERO,
                 from: caller.author.clone(),
-                part: None,
+                audience: Audience::Everyone,
+                only_read: false,
                 news: News::Cell(cell),
             };
             // A failure is like one of the publishing that the rules do.

@@ -25,8 +25,9 @@ use poste_domain::{
 };
 use poste_protocol::{
     Author, Cell, Code, ConversationId, DeviceId, Envelope, EnvelopeId, Event, Fetch, FromServer, List, Mark,
-    MarkFrame, MemberMark, MembersFrame, Message, MessageId, MessagePlace, Number, Outcome, Page, Pages, Reference,
-    Refusal, Request, Role, SendFrame, Seq, Submission, Summary, SyncFrame, SyncRange, UserId,
+    MarkFrame, MarksFrame, MemberMark, MembersFrame, Message, MessageId, MessagePlace, Number, Outcome, Page, Pages,
+    ReceiptsFrame, Reference, Refusal, Request, Role, SendFrame, Seq, Submission, Summary, SyncFrame, SyncRange,
+    UserId, UserMark,
 };
 use tokio::{runtime::Runtime, sync::mpsc::UnboundedReceiver};
 use uuid::Uuid;
@@ -453,6 +454,27 @@ impl Device {
         verdicts(self.stage.runtime.block_on(asked), count)
     }
 
+    /// Sends an envelope, and along with it how far the device has stored and its person has read. What became of both.
+    pub fn sends_and_marks(
+        &self,
+        submission: &Submission,
+        chat: &Chat,
+        delivered: Option<u64>,
+        read: Option<u64>,
+    ) -> (Answer, Option<Refusal>) {
+        let marks = vec![Mark { conversation: chat.id.clone(), delivered: delivered.map(seq), read: read.map(seq) }];
+        let (reference, submissions) = (self.reference(), vec![submission.clone()]);
+        let asked = self.asks(&Request::Send(SendFrame { reference, submissions, marks }));
+        match self.stage.runtime.block_on(asked) {
+            FromServer::Sent(sent) => {
+                assert_eq!(sent.marks.len(), 1, "one result for each mark");
+                let error = sent.marks[0].error.clone();
+                (verdicts(FromServer::Sent(sent), 1).remove(0), error)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Sends an envelope; the function halts.
     pub fn sends_until(&self, moment: Moment, submission: &Submission) -> Halted<Answer> {
         let asked = self.asks(&self.send_frame(&[submission]));
@@ -545,6 +567,39 @@ impl Device {
         }
     }
 
+    /// Who has stored and read what is at a place: user, delivered and read, in the order of their ids.
+    ///
+    /// # Errors
+    /// The refusal, if there is one.
+    pub fn receipts(&self, chat: &Chat, place: u64) -> Result<Vec<(String, u64, u64)>, Refusal> {
+        let (mut marks, mut after) = (Vec::new(), None);
+        loop {
+            let (reference, conversation) = (self.reference(), chat.id.clone());
+            let frame = Request::Marks(MarksFrame { reference, conversation, seq: seq(place), after });
+            match self.stage.runtime.block_on(self.asks(&frame)) {
+                FromServer::Marks(page) => {
+                    let of = |mark: UserMark| (mark.user.to_string(), mark.delivered.get(), mark.read.get());
+                    marks.extend(page.marks.into_iter().map(of));
+                    after = page.next;
+                }
+                FromServer::Error(error) => return Err(error.refusal),
+                other => panic!("{other:?}"),
+            }
+            if after.is_none() {
+                return Ok(marks);
+            }
+        }
+    }
+
+    /// The user gives and gets read receipts from here on, or does neither.
+    pub fn sets_receipts(&self, on: bool) {
+        let frame = Request::Receipts(ReceiptsFrame { reference: self.reference(), on });
+        match self.stage.runtime.block_on(self.asks(&frame)) {
+            FromServer::Receipts(set) => assert_eq!(set.on, on, "it was decided last"),
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// The user's conversations.
     pub fn lists(&self) -> Vec<Summary> {
         let list = Request::List(List { reference: self.reference(), after: None });
@@ -580,7 +635,7 @@ impl Device {
 
     fn send_frame(&self, submissions: &[&Submission]) -> Request {
         let submissions = submissions.iter().map(|submission| (*submission).clone()).collect();
-        Request::Send(SendFrame { reference: self.reference(), submissions })
+        Request::Send(SendFrame { reference: self.reference(), submissions, marks: Vec::new() })
     }
 
     fn fetch_frame(&self, chat: &Chat, after: u64, limit: Option<u32>) -> Request {

@@ -189,6 +189,19 @@ fn who_was_removed_meanwhile_is_woken_for_what_came_before() {
 }
 
 #[test]
+fn what_was_read_with_receipts_off_is_not_unread() {
+    let scene = Scene::default();
+    let (alice, bob, chat) = two(&scene);
+    bob.sets_receipts(false);
+    assert_eq!(writes(&scene, &alice, &chat), 1);
+    bob.marks(&chat, Some(1), Some(1)).expect("marked");
+    scene.passes(10 * SECOND);
+    assert_eq!(writes(&scene, &alice, &chat), 2);
+    // Alice is not told that bob has read the first; he is told of the second alone.
+    assert_eq!(scene.pushes("bob"), [phone(1, 1), phone(2, 1)]);
+}
+
+#[test]
 fn a_device_that_does_not_come_is_woken_now_and_then_only() {
     let scene = Scene::default();
     let (alice, bob, chat) = two(&scene);

@@ -1,4 +1,4 @@
-//! Takes envelopes into the log.
+//! Takes envelopes into the log, and marks that ride along.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use poste_domain::routes;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     let parts = Parts::load().await;
-    let append = Arc::new(parts.append()?);
+    let (append, marking) = (Arc::new(parts.append()?), Arc::new(parts.marking()?));
     let clock = parts.clock();
     gateway::serve(move |Event { caller, text, .. }| {
-        let (append, now) = (append.clone(), clock.now_ms());
-        async move { Reply::Frame(Box::new(routes::send(&append, &caller, now, &text).await)) }
+        let (append, marking, now) = (append.clone(), marking.clone(), clock.now_ms());
+        async move { Reply::Frame(Box::new(routes::send(&append, &marking, &caller, now, &text).await)) }
     })
     .await
 }

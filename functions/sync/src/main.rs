@@ -13,16 +13,19 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let parts = Parts::load().await;
     let read = Arc::new(parts.read()?);
     let catch_up = Arc::new(parts.catch_up(read.clone())?);
-    let marking = Arc::new(parts.marking()?);
+    let (marking, receipts) = (Arc::new(parts.marking()?), Arc::new(parts.receipts()?));
     let clock = parts.clock();
     gateway::serve(move |Event { route, caller, text, .. }| {
-        let (read, catch_up, marking, now) = (read.clone(), catch_up.clone(), marking.clone(), clock.now_ms());
+        let (read, catch_up, now) = (read.clone(), catch_up.clone(), clock.now_ms());
+        let (marking, receipts) = (marking.clone(), receipts.clone());
         async move {
             let frame = match route.as_str() {
                 "fetch" => routes::fetch(&read, &caller, now, &text).await,
                 "sync" => routes::sync(&catch_up, &caller, now, &text).await,
                 "list" => routes::list(&read, &caller, now, &text).await,
                 "members" => routes::members(&read, &caller, now, &text).await,
+                "marks" => routes::marks(&receipts, &caller, now, &text).await,
+                "receipts" => routes::receipts(&marking, &caller, now, &text).await,
                 "mark" => routes::mark(&marking, &caller, now, &text).await,
                 _ => routes::unknown(&text),
             };

@@ -22,6 +22,7 @@ mod permissions;
 mod presence;
 mod push;
 mod python;
+mod receipts;
 mod repeats;
 mod retention;
 mod retries;

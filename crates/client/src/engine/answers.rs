@@ -17,7 +17,11 @@ impl Rules {
     ) -> Result<(), StoreError> {
         let question = asked.map(|asked| asked.question);
         match (frame, question) {
-            (FromServer::Sent(sent), Some(Question::Send(asked))) => self.on_sent(turn, sent, &asked),
+            (FromServer::Sent(mut sent), Some(Question::Send { envelopes, marks })) => {
+                let results = std::mem::take(&mut sent.marks);
+                self.on_sent(turn, sent, &envelopes)?;
+                self.on_rode(turn, &results, &marks)
+            }
             // Late, after its request was given up: what it says of the envelopes is true all the same.
             (FromServer::Sent(sent), None) => self.on_sent(turn, sent, &[]),
             (FromServer::Pages(pages), Some(Question::Sync(asked))) => self.on_pages(turn, &pages, asked),
@@ -26,11 +30,16 @@ impl Rules {
                 self.on_older_page(turn, &page)
             }
             (FromServer::Page(page), None) => self.on_page(turn, &page, false),
-            (FromServer::List(page), Some(Question::List)) => self.on_list(turn, page),
+            (FromServer::List(page), Some(Question::List)) => {
+                self.on_receipts_listed(turn, !page.receipts_off)?;
+                self.on_list(turn, page)
+            }
+            (FromServer::Receipts(set), Some(Question::Receipts(asked))) => self.on_receipts_set(turn, asked, set.on),
             (FromServer::Members(page), Some(Question::Members(id))) if page.conversation == id => {
                 self.on_members(turn, page)
             }
-            (FromServer::Marked(marked), Some(Question::Mark(asked))) => self.on_marked(turn, &marked, &asked),
+            (FromServer::Marks(page), Some(Question::Marks(number))) => self.on_marks(turn, number, page),
+            (FromServer::Marked(marked), Some(Question::Mark(asked))) => self.on_marked(turn, &marked.results, &asked),
             (FromServer::Watching(watching), Some(Question::Watch)) => {
                 self.on_watching(turn, watching);
                 Ok(())
@@ -82,7 +91,17 @@ impl Rules {
             return Ok(());
         }
         match question {
-            Some(Question::Send(envelopes)) if is_verdict(refusal) => self.on_frame_refused(turn, &envelopes, refusal),
+            Some(Question::Send { envelopes, marks }) if is_verdict(refusal) => {
+                if marks.is_empty() {
+                    return self.on_frame_refused(turn, &envelopes, refusal);
+                }
+                // No verdict on the envelopes: what is at fault may be a mark. The same again, without them.
+                self.ride_no_more();
+                for (conversation, envelope) in &envelopes {
+                    self.landed(conversation, *envelope);
+                }
+                Ok(())
+            }
             Some(Question::Wake(wish)) if !refusal.may_pass() => {
                 tracing::warn!("the server will not take what it was told of waking");
                 self.on_woken(turn, &wish, None)
@@ -134,16 +153,21 @@ impl Rules {
     fn ask_later(&mut self, turn: &mut Turn<'_>, question: Question, refusal: Option<&Refusal>) {
         match question {
             Question::Hello => {}
-            Question::Send(envelopes) => {
+            Question::Send { envelopes, marks } => {
                 for (conversation, envelope) in envelopes {
                     self.landed(&conversation, envelope);
                     self.send_later(turn, &conversation, refusal.and_then(|no| no.retry_after_ms));
+                }
+                if !marks.is_empty() {
+                    self.marks_later(turn, refusal);
                 }
             }
             Question::Sync(asked) => self.sync_refused(turn, &asked, refusal),
             Question::Older(conversation) => self.older_refused(turn, &conversation, refusal),
             Question::List => self.list_refused(turn, refusal),
             Question::Members(conversation) => self.members_refused(turn, &conversation, refusal),
+            Question::Receipts(_) => self.setting_later(turn, refusal),
+            Question::Marks(number) => self.marks_refused(turn, number, refusal),
             Question::Mark(_) => self.marks_later(turn, refusal),
             Question::Watch => self.watch_later(turn, refusal),
             Question::Wake(_) => self.wake_later(turn, refusal),

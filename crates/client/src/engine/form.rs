@@ -1,6 +1,6 @@
 //! Envelopes: formed once from the oldest pending messages, within the limits; and the frames that carry them.
 
-use poste_protocol::{Envelope, EnvelopeId, Message, MessageId, Number, Reference, Resolved, UserId, limits};
+use poste_protocol::{Envelope, EnvelopeId, Mark, Message, MessageId, Number, Reference, Resolved, UserId, limits};
 use rand::Rng;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -132,8 +132,8 @@ impl Enclosed {
 /// `{"envelope":,"age_ms":N,"attempt":N,"resolved":{"number":N,"seq":N,"through":N}},`.
 const AROUND_ENVELOPE: usize = 160;
 
-/// What a frame takes beside its submissions, with the longest reference.
-const AROUND_FRAME: usize = 60 + limits::REFERENCE;
+/// What a frame takes beside its submissions and marks, with the longest reference.
+const AROUND_FRAME: usize = 72 + limits::REFERENCE;
 
 /// How many bytes of a frame an envelope takes.
 pub(super) fn share_of_frame(json: &str) -> usize {
@@ -144,13 +144,19 @@ pub(super) fn share_of_frame(json: &str) -> usize {
 pub(super) const FRAME_ROOM: usize = limits::FRAME_BYTES - AROUND_FRAME;
 
 /// A `send` frame.
-pub(super) fn send_frame(reference: Reference, submissions: &[Enclosed]) -> Result<String, serde_json::Error> {
+pub(super) fn send_frame(
+    reference: Reference,
+    submissions: &[Enclosed],
+    marks: &[Mark],
+) -> Result<String, serde_json::Error> {
     #[derive(Serialize)]
     struct Frame<'a> {
         action: &'static str,
         #[serde(rename = "ref")]
         reference: Reference,
         submissions: &'a [Enclosed],
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        marks: &'a [Mark],
     }
-    serde_json::to_string(&Frame { action: "send", reference, submissions })
+    serde_json::to_string(&Frame { action: "send", reference, submissions, marks })
 }

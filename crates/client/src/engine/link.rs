@@ -88,6 +88,7 @@ impl Rules {
         let (soonest, latest) = self.tuning.renew_between;
         let renew_at = now + self.rng.random_range(soonest..=latest.max(soonest));
         self.forget_older_under_way();
+        self.inquiries.forget_under_way();
         self.link = Link::Up(Box::new(Session::new(now, renew_at, fresh_token)));
         self.refused_tokens = 0;
         self.counters.connections += 1;
@@ -256,6 +257,9 @@ impl Rules {
                 Some(conflict) => at(conflict.since + self.tuning.conflict_patience),
                 None => at(sending.not_before),
             }
+        }
+        if session.setting.wake() > now && turn.tx.receipts()?.waits {
+            at(session.setting.wake());
         }
         if !session.marking.in_flight && session.marking.not_before > now && turn.tx.has_marks_to_send()? {
             at(session.marking.not_before);

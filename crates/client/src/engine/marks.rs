@@ -1,13 +1,16 @@
-//! Watermarks: this device's own, coalesced and repeated until confirmed; and those of others, which raise the states
-//! of own messages.
+//! Watermarks: this device's own, coalesced and repeated until confirmed, along with what is sent where something is; and
+//! those of others, which raise the states of own messages.
 
-use poste_protocol::{ConversationId, MarkFrame, Marked, MemberMark, Refusal, Request, limits};
+use poste_protocol::{ConversationId, MarkFrame, MarkResult, MemberMark, Refusal, Request, limits};
 
 use super::Rules;
 use super::session::Question;
 use super::turn::Turn;
 use crate::StoreError;
 use crate::store::MarkToSend;
+
+/// What a mark takes of a frame, at its longest: `{"conversation":"ID","delivered":N,"read":N},`.
+const SHARE_OF_MARK: usize = 80 + limits::CONVERSATION_ID;
 
 impl Rules {
     /// Tells the server how far this device is: at most one frame under way, and one in an interval.
@@ -29,15 +32,58 @@ impl Rules {
         Ok(())
     }
 
+    /// Marks that wait, as many as there is room for, to go along with a `send` frame.
+    pub(super) fn marks_to_ride(&mut self, turn: &Turn<'_>, room: usize) -> Result<Vec<MarkToSend>, StoreError> {
+        let not_before = turn.now.mono + self.tuning.mark_interval;
+        let Some(session) = self.session_mut() else { return Ok(Vec::new()) };
+        let marking = &mut session.marking;
+        // What was refused waits for its time, whatever else goes.
+        if marking.in_flight || marking.alone || marking.failures > 0 {
+            return Ok(Vec::new());
+        }
+        let marks = turn.tx.marks_to_send(limits::MARKS.min(room / SHARE_OF_MARK))?;
+        if !marks.is_empty() {
+            marking.in_flight = true;
+            marking.not_before = not_before;
+        }
+        Ok(marks)
+    }
+
+    /// What became of marks that rode along.
+    pub(super) fn on_rode(
+        &mut self,
+        turn: &mut Turn<'_>,
+        results: &[MarkResult],
+        asked: &[MarkToSend],
+    ) -> Result<(), StoreError> {
+        match (asked.is_empty(), results.is_empty()) {
+            (true, _) => Ok(()),
+            (false, false) => self.on_marked(turn, results, asked),
+            // A server of an earlier version has passed over them.
+            (false, true) => {
+                self.ride_no_more();
+                Ok(())
+            }
+        }
+    }
+
+    /// Marks go in frames of their own on this connection, those that were under way, too.
+    pub(super) fn ride_no_more(&mut self) {
+        if let Some(session) = self.session_mut() {
+            session.marking.in_flight = false;
+            session.marking.alone = true;
+        }
+    }
+
     pub(super) fn on_marked(
         &mut self,
         turn: &mut Turn<'_>,
-        marked: &Marked,
+        results: &[MarkResult],
         asked: &[MarkToSend],
     ) -> Result<(), StoreError> {
         let mut again = None;
         for mark in asked {
-            let result = marked.results.iter().find(|result| result.conversation == mark.conversation);
+            let result = results.iter().find(|result| result.conversation == mark.conversation);
             match result.map(|result| &result.error) {
                 Some(None) => turn.tx.mark_told(mark)?,
                 Some(Some(no)) if !no.may_pass() => {

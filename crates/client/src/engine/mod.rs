@@ -23,6 +23,7 @@ mod link;
 mod marks;
 mod older;
 mod presence;
+mod receipts;
 mod sends;
 mod session;
 mod sync;
@@ -41,7 +42,7 @@ use rand::rngs::StdRng;
 use uuid::Uuid;
 
 use crate::store::{Store, Tx};
-use crate::{Connection, Counters, Event, OutboxEntry, OutboxState, Seen, StoreError, Tuning};
+use crate::{Connection, Counters, Event, OutboxEntry, OutboxState, Receipt, Seen, StoreError, Tuning};
 use link::Link;
 use turn::Turn;
 
@@ -111,6 +112,13 @@ pub enum Output {
     Frame(String),
     /// Tell the application.
     Event(Event),
+    /// Answer whoever asked who has a message: see [`Engine::ask_receipts`].
+    Receipts {
+        /// Which inquiry.
+        inquiry: u64,
+        /// Who has it; nothing if there was no answer.
+        found: Option<Vec<Receipt>>,
+    },
 }
 
 /// The rules over a store.
@@ -130,6 +138,7 @@ struct Rules {
     /// Conversations of which the application wants a page of history.
     older: BTreeMap<ConversationId, older::Wish>,
     presence: presence::Presence,
+    inquiries: receipts::Inquiries,
     /// Failed connections in a row.
     failures: u32,
     /// Tokens refused in a row.
@@ -160,6 +169,7 @@ impl Engine {
             open: None,
             older: BTreeMap::new(),
             presence: presence::Presence::default(),
+            inquiries: receipts::Inquiries::default(),
             failures: 0,
             refused_tokens: 0,
             replaced: 0,
@@ -315,8 +325,10 @@ impl Rules {
     fn do_what_is_due(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
         self.link_timers(turn);
         self.end_signs(turn);
+        self.pump_inquiries(turn);
         if self.session().is_some() {
             self.pump_list(turn);
+            self.pump_setting(turn)?;
             self.pump_conflicts(turn)?;
             self.pump_syncs(turn)?;
             self.pump_older(turn)?;
@@ -332,7 +344,9 @@ impl Rules {
             self.told = connection;
             turn.connection = Some(connection);
         }
-        self.wake = self.find_wake(turn)?.into_iter().chain(self.presence_wake(turn.now.mono)).min();
+        let now = turn.now.mono;
+        let others = self.presence_wake(now).into_iter().chain(self.inquiries.wake(now));
+        self.wake = self.find_wake(turn)?.into_iter().chain(others).min();
         Ok(())
     }
 }

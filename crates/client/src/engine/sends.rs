@@ -8,7 +8,7 @@ use super::link::Link;
 use super::session::{Conflict, Question};
 use super::turn::Turn;
 use crate::StoreError;
-use crate::store::OutboxRow;
+use crate::store::{MarkToSend, OutboxRow};
 
 impl Rules {
     /// Sends whatever may be sent now.
@@ -31,7 +31,7 @@ impl Rules {
             let Some(envelope) = self.envelope_to_send(turn, &conversation)? else { continue };
             let share = share_of_frame(&envelope.json);
             if !frame.is_empty() && (alone || share > room || frame.len() == limits::SUBMISSIONS) {
-                self.send(turn, std::mem::take(&mut frame))?;
+                self.send(turn, std::mem::take(&mut frame), room)?;
                 room = FRAME_ROOM;
                 if !self.may_send_frame() {
                     // Formed and on the disk; it goes when an answer makes room.
@@ -41,19 +41,20 @@ impl Rules {
             frame.push(envelope);
             room = room.saturating_sub(share);
             if alone {
-                self.send(turn, std::mem::take(&mut frame))?;
+                self.send(turn, std::mem::take(&mut frame), room)?;
                 room = FRAME_ROOM;
             }
         }
         if !frame.is_empty() {
-            self.send(turn, frame)?;
+            self.send(turn, frame, room)?;
         }
         Ok(())
     }
 
     fn may_send_frame(&self) -> bool {
         let limit = self.tuning.send_frames;
-        self.session().is_some_and(|session| session.count_asked(|asked| matches!(asked, Question::Send(_))) < limit)
+        self.session()
+            .is_some_and(|session| session.count_asked(|asked| matches!(asked, Question::Send { .. })) < limit)
     }
 
     fn envelope_to_send(
@@ -76,7 +77,8 @@ impl Rules {
         }
     }
 
-    fn send(&mut self, turn: &mut Turn<'_>, envelopes: Vec<OutboxRow>) -> Result<(), StoreError> {
+    /// Puts out a frame that has room for so many bytes more.
+    fn send(&mut self, turn: &mut Turn<'_>, envelopes: Vec<OutboxRow>, room: usize) -> Result<(), StoreError> {
         let mut enclosed = Vec::new();
         let mut asked = Vec::new();
         turn.note_clock()?;
@@ -93,7 +95,10 @@ impl Rules {
             }
             asked.push((row.conversation, row.envelope));
         }
-        self.ask_in(turn, Question::Send(asked), |reference| send_frame(reference, &enclosed));
+        let marks = self.marks_to_ride(turn, room)?;
+        let riding: Vec<_> = marks.iter().map(MarkToSend::on_the_wire).collect();
+        let question = Question::Send { envelopes: asked, marks };
+        self.ask_in(turn, question, |reference| send_frame(reference, &enclosed, &riding));
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use poste_protocol::{Cell, ConversationId, EnvelopeId, LanePlace, Reference, Req
 
 use super::groups::Asking;
 use super::presence::Lease;
+use super::receipts::Setting;
 use super::turn::Turn;
 use super::waking::{Telling, Wish};
 use super::{Output, Rules};
@@ -21,12 +22,20 @@ pub(super) struct Asked {
 #[derive(Debug)]
 pub(super) enum Question {
     Hello,
-    Send(Vec<(ConversationId, EnvelopeId)>),
+    Send {
+        envelopes: Vec<(ConversationId, EnvelopeId)>,
+        /// Those that ride along.
+        marks: Vec<MarkToSend>,
+    },
     Sync(Box<Syncing>),
     /// The page before what is here.
     Older(ConversationId),
     List,
     Members(ConversationId),
+    /// Who has a message, for the inquiry with this number.
+    Marks(u64),
+    /// Whether the user gives read receipts: so they do, from now on.
+    Receipts(bool),
     Mark(Vec<MarkToSend>),
     /// Best effort: no connection is given up for want of its answer.
     Watch,
@@ -158,6 +167,9 @@ pub(super) struct Marking {
     pub(super) in_flight: bool,
     pub(super) not_before: u64,
     pub(super) failures: u32,
+    /// The server does not know marks that ride along, or a frame in which some did was refused as a whole: they go in
+    /// frames of their own.
+    pub(super) alone: bool,
 }
 
 /// A live connection.
@@ -176,6 +188,7 @@ pub(super) struct Session {
     pub(super) sync: BTreeMap<ConversationId, Sync>,
     pub(super) sending: BTreeMap<ConversationId, Sending>,
     pub(super) marking: Marking,
+    pub(super) setting: Setting,
     pub(super) lease: Lease,
     pub(super) members: BTreeMap<ConversationId, Asking>,
     pub(super) telling: Telling,
@@ -193,6 +206,7 @@ impl Session {
             sync: BTreeMap::new(),
             sending: BTreeMap::new(),
             marking: Marking::default(),
+            setting: Setting::default(),
             lease: Lease::default(),
             members: BTreeMap::new(),
             telling: Telling::default(),

@@ -239,14 +239,16 @@ impl Tx<'_> {
         Ok(changed > 0)
     }
 
-    /// Marks that the server has not confirmed, at most `limit`.
+    /// Marks that the server has not confirmed, at most `limit`. While it is still to be told whether the user gives read
+    /// receipts, nothing new that was read is among them.
     pub fn marks_to_send(&self, limit: usize) -> Result<Vec<MarkToSend>, StoreError> {
         let mut found = self.sql.prepare_cached(
-            "SELECT id, max(delivered, min(read, cursor)) AS delivered, min(read, cursor) AS read FROM conversations
-             WHERE delivered > delivered_told OR (read > read_told AND cursor > read_told)
-             ORDER BY active_at DESC, id LIMIT ?",
+            "SELECT id, max(delivered, min(read, cursor)) AS delivered,
+                min(iif(?2, read_told, read), cursor) AS read FROM conversations
+             WHERE delivered > delivered_told OR (NOT ?2 AND read > read_told AND cursor > read_told)
+             ORDER BY active_at DESC, id LIMIT ?1",
         )?;
-        let rows = found.query_map([int(limit as u64)], |row| {
+        let rows = found.query_map(params![int(limit as u64), self.receipts()?.waits], |row| {
             Ok(MarkToSend {
                 conversation: text(row, "id")?,
                 delivered: seq(row, "delivered")?,
@@ -258,13 +260,7 @@ impl Tx<'_> {
 
     /// Whether a mark waits to be told.
     pub fn has_marks_to_send(&self) -> Result<bool, StoreError> {
-        Ok(self
-            .sql
-            .prepare_cached(
-                "SELECT 1 FROM conversations
-                 WHERE delivered > delivered_told OR (read > read_told AND cursor > read_told) LIMIT 1",
-            )?
-            .exists([])?)
+        Ok(!self.marks_to_send(1)?.is_empty())
     }
 
     /// The server knows a mark.
@@ -280,6 +276,17 @@ impl Tx<'_> {
 
     /// Takes in how far a member is. Only moves forward. Says whether it moved.
     pub fn raise_member_mark(&self, id: &ConversationId, mark: &MemberMark) -> Result<bool, StoreError> {
+        self.raise_mark_of(id, &mark.user, mark.delivered, mark.read)
+    }
+
+    /// The same.
+    pub fn raise_mark_of(
+        &self,
+        id: &ConversationId,
+        user: &UserId,
+        delivered: Seq,
+        read: Seq,
+    ) -> Result<bool, StoreError> {
         let changed = self
             .sql
             .prepare_cached(
@@ -288,12 +295,7 @@ impl Tx<'_> {
                  SET delivered = max(delivered, excluded.delivered), read = max(read, excluded.read)
                  WHERE delivered < excluded.delivered OR read < excluded.read",
             )?
-            .execute(params![
-                id.as_str(),
-                mark.user.as_str(),
-                int(mark.delivered.max(mark.read).get()),
-                int(mark.read.get())
-            ])?;
+            .execute(params![id.as_str(), user.as_str(), int(delivered.max(read).get()), int(read.get())])?;
         Ok(changed > 0)
     }
 

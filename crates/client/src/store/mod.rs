@@ -10,6 +10,7 @@ mod conversations;
 mod groups;
 mod messages;
 mod outbox;
+mod receipts;
 mod replace;
 mod salvage;
 mod search;
@@ -29,6 +30,7 @@ pub use conversations::{MarkToSend, Row as ConversationRow};
 pub use groups::{Group, Happened};
 pub use messages::Settled;
 pub use outbox::Row as OutboxRow;
+pub use receipts::Receipts;
 pub use waking::Row as WakingRow;
 
 use crate::{Recovery, StoreError};
@@ -44,6 +46,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("schema_7.sql")),
     M::up(include_str!("schema_8.sql")),
     M::up(include_str!("schema_9.sql")),
+    M::up(include_str!("schema_10.sql")),
 ];
 
 /// The format that this version writes: the number of migrations.

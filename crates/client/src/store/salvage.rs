@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::changes::{change_of, kind, kind_code};
 use super::clock::{Reading, reading};
 use super::columns::{int, optional_json, optional_seq, optional_text, optional_uint, seq, state_code, text, uint};
+use super::receipts::{Receipts, receipts};
 use super::{BUSY, Tx, refuse_newer};
 use crate::{ChangeKind, Recovery, State, StoreError};
 
@@ -30,6 +31,8 @@ pub(super) struct Salvaged {
     messages: Vec<Own>,
     /// By which the messages wait.
     clock: Option<Reading>,
+    /// Whether the user gives and gets read receipts.
+    receipts: Option<Receipts>,
     /// Something that may have mattered could not be read.
     incomplete: bool,
 }
@@ -139,7 +142,9 @@ impl Salvaged {
         let incomplete = !(all_conversations && all_envelopes && all_messages);
         // A file from before there was one has none.
         let (clocks, _) = rows(sql, "SELECT * FROM clock", &reading);
-        Ok(Self { conversations, envelopes, messages, clock: clocks.into_iter().next(), incomplete })
+        let (settings, _) = rows(sql, "SELECT * FROM receipts", &receipts);
+        let (clock, receipts) = (clocks.into_iter().next(), settings.into_iter().next());
+        Ok(Self { conversations, envelopes, messages, clock, receipts, incomplete })
     }
 
     /// Writes it into a new file, and says what it was.
@@ -225,6 +230,9 @@ impl Salvaged {
         let mut changes = tx.sql.prepare_cached("SELECT local FROM messages WHERE change IS NOT NULL")?;
         for change in changes.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()? {
             tx.refresh(change)?;
+        }
+        if let Some(receipts) = self.receipts {
+            tx.set_receipts(receipts)?;
         }
         let recovery = Recovery {
             kept,

@@ -11,7 +11,7 @@ use poste_protocol::{Author, ConversationId, GroupSummary, List, ListPage, Membe
 use super::Read;
 use crate::{
     Failure, Member,
-    ports::{Belonging, Group, Head},
+    ports::{Belonging, Group, Head, UserMarks},
 };
 
 /// Groups whose last event is applied at once.
@@ -34,7 +34,10 @@ impl Read {
                 users.map(|user| (b.conversation.clone(), user.clone()))
             })
             .collect();
-        let (heads, marks) = futures::try_join!(self.heads.heads(&ids), self.marks.of(&keys))?;
+        let me = std::slice::from_ref(&author.user);
+        let (heads, marks, without) =
+            futures::try_join!(self.heads.heads(&ids), self.marks.of(&keys), self.members.without_receipts(me))?;
+        let receipts_off = !without.is_empty();
         let heads: BTreeMap<_, _> = heads.into_iter().collect();
         let groups = self.groups(author, &heads).await?;
         let now = self.clock.now_ms();
@@ -45,8 +48,13 @@ impl Read {
             .filter_map(|belonging| {
                 // Without a head nothing was written yet: it is being founded, or its founding was cut short.
                 let head = heads.get(&belonging.conversation).filter(|head| head.head > Seq::ZERO)?;
-                let of = |(conversation, _): &&(ConversationId, MemberMark)| *conversation == belonging.conversation;
-                let marks = marks.iter().filter(of).map(|(_, mark)| mark.clone()).collect();
+                let of = |(conversation, _): &&(ConversationId, UserMarks)| *conversation == belonging.conversation;
+                let told = |marks: &UserMarks| match marks {
+                    marks if marks.told.user == author.user => marks.own(),
+                    marks if receipts_off => marks.unread(),
+                    marks => marks.told.clone(),
+                };
+                let marks = marks.iter().filter(of).map(|(_, marks)| told(marks)).collect();
                 if !belonging.conversation.is_group() {
                     return Some(summary(belonging, head, marks, now));
                 }
@@ -54,7 +62,7 @@ impl Read {
                 Some(of_group(summary(belonging, head, marks, now), group, member))
             })
             .collect();
-        Ok(ListPage { reference: request.reference.clone(), conversations, next })
+        Ok(ListPage { reference: request.reference.clone(), conversations, next, receipts_off })
     }
 
     /// The groups among these, and what is noted of the user, as of their heads.

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, rc::Rc, time::Duration};
 
 use poste_client::{
-    Conversation, Message, State, StoreError, Target, Tuning,
+    Conversation, Message, Receipt, State, StoreError, Target, Tuning,
     engine::{Engine, Input, Now, Output},
     store::{Store, Tx},
 };
@@ -32,18 +32,27 @@ pub struct Phone {
     /// Nothing only while it is killed.
     engine: Option<Engine>,
     line: Option<(Caller, UnboundedReceiver<String>)>,
+    /// What it was told last of who has a message.
+    told: Option<Vec<Receipt>>,
 }
 
 impl Phone {
     pub(super) fn new(stage: Rc<Stage>, me: Author) -> Self {
         let store = Store::in_memory(&me.user, &me.device).expect("a store in memory");
         let engine = Some(Engine::new(store, me.clone(), tuning(), 0));
-        Self { stage, me, engine, line: None }
+        Self { stage, me, engine, line: None, told: None }
     }
 
     /// The person writes to somebody.
     pub fn writes(&mut self, to: &str, body: &str) {
         let (now, to) = (self.now(), Target::User(user_id(to)));
+        let (_, outputs) = self.engine().send(now, to, body.to_owned()).expect("a store in memory");
+        self.carries_out(outputs);
+    }
+
+    /// The person writes to a conversation that the phone knows.
+    pub fn writes_in(&mut self, chat: &Chat, body: &str) {
+        let (now, to) = (self.now(), Target::Conversation(chat.id.clone()));
         let (_, outputs) = self.engine().send(now, to, body.to_owned()).expect("a store in memory");
         self.carries_out(outputs);
     }
@@ -124,6 +133,16 @@ impl Phone {
         any
     }
 
+    /// The person asks who has the message with this text. Nothing if there is no answer.
+    pub fn asks_who_has(&mut self, shown: &str) -> Option<Vec<(String, State)>> {
+        let (now, id) = (self.now(), self.finds(shown));
+        self.told = None;
+        let (_, outputs) = self.engine().ask_receipts(now, id).expect("an own message");
+        self.carries_out(outputs);
+        let told = self.told.take()?;
+        Some(told.into_iter().map(|receipt| (receipt.user.to_string(), receipt.state)).collect())
+    }
+
     fn engine(&mut self) -> &mut Engine {
         self.engine.as_mut().expect("an engine")
     }
@@ -159,6 +178,10 @@ impl Phone {
                 }
                 Some(Output::Frame(text)) => self.is_answered(text),
                 Some(Output::Event(_)) => None,
+                Some(Output::Receipts { found, .. }) => {
+                    self.told = found;
+                    None
+                }
                 None => match self.line.as_mut().and_then(|(_, frames)| frames.try_recv().ok()) {
                     Some(frame) => Some(Input::Frame(frame)),
                     None => return,

@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use poste_protocol::{
-    Author, Cell, ConversationId, EnvelopeId, Fetch, MessageId, MessagePlace, Number, Request, Seq, SyncRange, UserId,
+    Author, Cell, ConversationId, EnvelopeId, Fetch, Mark, MessageId, MessagePlace, Number, Request, Seq, SyncRange,
+    UserId,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -32,12 +33,27 @@ struct Server {
 }
 
 impl Server {
+    fn mark(&mut self, by: &Author, conversation: &ConversationId, marks: Vec<Mark>) -> (Vec<Value>, Vec<Value>) {
+        let (mut results, mut news) = (Vec::new(), Vec::new());
+        for mark in marks {
+            let read = mark.read.map_or(0, Seq::get);
+            let delivered = mark.delivered.map_or(0, Seq::get).max(read);
+            assert!(delivered <= self.head, "I8: a mark never passes the head");
+            let mine = self.marks.entry(by.user.as_str().to_owned()).or_insert_with(|| (0, 0, by.clone()));
+            *mine = (mine.0.max(delivered), mine.1.max(read), by.clone());
+            news.push(json!({"conversation": conversation, "marks": [member_mark(by.user.as_str(), mine)]}));
+            results.push(json!({"conversation": mark.conversation}));
+        }
+        (results, news)
+    }
+
     /// Answers one request, and says whether there is news for the others.
     fn answer(&mut self, by: &Author, conversation: &ConversationId, text: &str) -> (Value, Vec<Value>) {
         match serde_json::from_str(text).expect("devices send well-formed requests") {
             Request::Watch(_) | Request::Away(_) | Request::Typing(_) => unreachable!("nobody looks"),
             Request::Members(_) => unreachable!("there are no groups"),
             Request::Push(_) | Request::Mute(_) => unreachable!("nobody sleeps"),
+            Request::Marks(_) | Request::Receipts(_) => unreachable!("nobody asks"),
             Request::Hello(hello) => (
                 json!({"type": "welcome", "ref": hello.reference, "user": by.user, "device": by.device, "now": 1}),
                 Vec::new(),
@@ -58,7 +74,9 @@ impl Server {
                     verdict["envelope"] = json!(id);
                     verdicts.push(verdict);
                 }
-                (json!({"type": "sent", "ref": frame.reference, "verdicts": verdicts}), news)
+                let (results, of_marks) = self.mark(by, conversation, frame.marks);
+                news.extend(of_marks);
+                (json!({"type": "sent", "ref": frame.reference, "verdicts": verdicts, "marks": results}), news)
             }
             Request::Fetch(fetch) => (self.page(conversation, &fetch), Vec::new()),
             Request::Sync(frame) => {
@@ -77,17 +95,7 @@ impl Server {
                 (json!({"type": "list", "ref": list.reference, "conversations": all}), Vec::new())
             }
             Request::Mark(frame) => {
-                let mut results = Vec::new();
-                let mut news = Vec::new();
-                for mark in frame.marks {
-                    let read = mark.read.map_or(0, Seq::get);
-                    let delivered = mark.delivered.map_or(0, Seq::get).max(read);
-                    assert!(delivered <= self.head, "I8: a mark never passes the head");
-                    let mine = self.marks.entry(by.user.as_str().to_owned()).or_insert_with(|| (0, 0, by.clone()));
-                    *mine = (mine.0.max(delivered), mine.1.max(read), by.clone());
-                    news.push(json!({"conversation": conversation, "marks": [member_mark(by.user.as_str(), mine)]}));
-                    results.push(json!({"conversation": mark.conversation}));
-                }
+                let (results, news) = self.mark(by, conversation, frame.marks);
                 (json!({"type": "marked", "ref": frame.reference, "results": results}), news)
             }
         }
@@ -221,7 +229,7 @@ impl Device {
                 Output::Connect { .. } => self.wants_connection = true,
                 Output::Disconnect => self.cut(),
                 Output::Frame(text) => self.up.push_back(text),
-                Output::Event(_) => {}
+                Output::Event(_) | Output::Receipts { .. } => {}
             }
         }
     }

@@ -146,3 +146,78 @@ fn summaries_bring_marks_too_and_my_own_other_devices_reading_is_mine() {
     let mark = rig.next("mark");
     assert_eq!(mark["marks"][0]["delivered"], 2);
 }
+
+impl Rig {
+    /// Bob's second message has come within the interval of the first one's mark, and alice answers: her frame.
+    fn answers_within_the_interval(&mut self) -> Value {
+        self.deliver("bob", &json!([cell(1, "bob", "laptop", 1, &["a"])]));
+        let first = self.next("mark");
+        marked(self, &first);
+        self.deliver("bob", &json!([cell(2, "bob", "laptop", 2, &["b"])]));
+        assert!(!self.has_sent("mark"), "it waits");
+        self.write("bob", "answer");
+        self.next("send")
+    }
+
+    fn accepts(&mut self, send: &Value, marks: &Value) {
+        let verdict = json!({"envelope": submissions(send)[0]["envelope"]["id"], "outcome": "accepted", "seq": 3,
+            "at": 5000, "repeat": false});
+        self.hears(&json!({"type": "sent", "ref": send["ref"], "verdicts": [verdict], "marks": marks}));
+    }
+}
+
+/// What waits goes along with what is sent, and needs no frame of its own.
+#[test]
+fn marks_that_wait_ride_along_with_what_is_sent() {
+    let mut rig = Rig::online();
+    let send = rig.answers_within_the_interval();
+    assert_eq!(send["marks"], json!([{"conversation": with("bob"), "delivered": 2}]));
+    rig.accepts(&send, &json!([{"conversation": with("bob")}]));
+    rig.wait(1_000);
+    assert!(!rig.has_sent("mark"));
+}
+
+/// A mark that is refused for now is told again; the message that it rode with is acknowledged all the same.
+#[test]
+fn a_mark_that_rides_fails_nothing() {
+    let mut rig = Rig::online();
+    let send = rig.answers_within_the_interval();
+    let error = json!({"code": "unavailable", "message": "", "retryable": true});
+    rig.accepts(&send, &json!([{"conversation": with("bob"), "error": error}]));
+    assert_eq!(rig.list("bob").pop(), Some(("answer".to_owned(), State::Sent)));
+    assert!(!rig.has_sent("mark"), "not at once");
+    rig.wait(5_000);
+    assert!(rig.has_sent("mark"));
+}
+
+/// A frame in which marks ride is refused as a whole: that is no verdict on its envelopes.
+#[test]
+fn a_frame_that_is_refused_goes_again_without_its_marks() {
+    for code in ["bad_frame", "too_big", "too_many"] {
+        let mut rig = Rig::online();
+        let send = rig.answers_within_the_interval();
+        rig.hears(&json!({"type": "error", "ref": send["ref"], "code": code, "message": "", "retryable": false}));
+        let again = rig.next("send");
+        assert_eq!(again.get("marks"), None);
+        assert_eq!(submissions(&again)[0]["envelope"], submissions(&send)[0]["envelope"]);
+        rig.wait(1_000);
+        assert!(rig.has_sent("mark"), "the marks go by themselves");
+        rig.accept(&again, &[3]);
+        assert_eq!(rig.list("bob").pop(), Some(("answer".to_owned(), State::Sent)));
+    }
+}
+
+/// A server of an earlier version passes over them.
+#[test]
+fn a_server_that_does_not_know_riding_marks_gets_them_by_themselves() {
+    let mut rig = Rig::online();
+    let send = rig.answers_within_the_interval();
+    rig.accept(&send, &[3]);
+    rig.wait(1_000);
+    let own = rig.next("mark");
+    assert_eq!(own["marks"][0]["delivered"], 2);
+    marked(&mut rig, &own);
+    rig.deliver("bob", &json!([cell(4, "bob", "laptop", 3, &["c"])]));
+    rig.write("bob", "again");
+    assert_eq!(rig.next("send").get("marks"), None, "not on this connection");
+}

@@ -11,6 +11,7 @@ mod marks;
 mod older;
 mod outbox;
 mod presence;
+mod receipts;
 mod sync;
 mod waking;
 
@@ -23,7 +24,7 @@ use uuid::Uuid;
 
 use super::{Engine, Input, Lost, Now, Output};
 use crate::store::Store;
-use crate::{Event, Message, OutboxEntry, State, Target, Tuning};
+use crate::{Event, Message, OutboxEntry, Receipt, State, Target, Tuning};
 
 /// The moment at which tests begin.
 const START: Now = Now { wall: 1_800_000_000_000, mono: 1_000_000, boot: Uuid::from_u128(1), since_boot: 2_000_000 };
@@ -86,6 +87,8 @@ struct Rig {
     sent: Vec<String>,
     syncs: Syncs,
     events: Vec<Event>,
+    /// What inquiries came to.
+    told: Vec<(u64, Option<Vec<Receipt>>)>,
     /// The handshakes that were asked for: whether with a fresh token.
     connects: Vec<bool>,
     hung_up: usize,
@@ -115,6 +118,7 @@ impl Rig {
             sent: Vec::new(),
             syncs: Syncs::default(),
             events: Vec::new(),
+            told: Vec::new(),
             connects: Vec::new(),
             hung_up: 0,
             seed: 7,
@@ -193,6 +197,7 @@ impl Rig {
                     self.sent.extend(frames);
                 }
                 Output::Event(event) => self.events.push(event),
+                Output::Receipts { inquiry, found } => self.told.push((inquiry, found)),
             }
         }
     }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::super::{Doubt, Store};
+use super::super::{Doubt, Receipts, Store};
 use super::alice;
 use super::formats::{with, write_format_1};
 use crate::{OutboxState, State, StoreError};
@@ -154,6 +154,22 @@ fn what_the_person_has_read_and_what_was_refused_is_saved_from_the_oldest_format
     assert_eq!(tx.outbox_envelope(EnvelopeId(Uuid::from_u128(10))).unwrap().unwrap().attempt, 3);
     let bodies: Vec<_> = tx.waiting(&with("bob")).unwrap().into_iter().map(|(message, _)| message.body).collect();
     assert_eq!(bodies, ["under way", "waits"]);
+}
+
+#[test]
+fn a_decision_on_read_receipts_is_saved_and_still_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = account(&folder);
+    let decided = Receipts { on: false, waits: true };
+    let mut store = open(&path, Doubt::None).unwrap();
+    let tx = store.begin().unwrap();
+    tx.set_receipts(decided).unwrap();
+    tx.commit().unwrap();
+    store.close().unwrap();
+    let mut store = open(&path, Doubt::Damaged).unwrap();
+    let tx = store.read().unwrap();
+    assert!(tx.recovery().unwrap().is_some());
+    assert_eq!(tx.receipts().unwrap(), decided);
 }
 
 #[test]

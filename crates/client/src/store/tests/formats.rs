@@ -4,7 +4,7 @@ use poste_protocol::{Code, ConversationId, EnvelopeId, MessageId, Number, Seq, U
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
-use super::super::Store;
+use super::super::{Receipts, Store};
 use super::alice;
 use crate::{OutboxState, State};
 
@@ -71,6 +71,7 @@ fn format_1_is_brought_up_to_date_with_everything_in_it() {
     let mut store = Store::open(&path, &user, &device).unwrap();
     let tx = store.read().unwrap();
     assert_eq!(tx.recovery().unwrap(), None);
+    assert_eq!(tx.receipts().unwrap(), Receipts::default(), "nothing was decided");
     let row = tx.conversation(&with("bob")).unwrap().unwrap();
     assert_eq!((row.cursor, row.next_number, row.read), (Seq::new(2).unwrap(), Number::new(5).unwrap(), row.cursor));
     let list: Vec<_> = tx
