@@ -45,9 +45,7 @@ impl Engine {
     pub fn ask_receipts(&mut self, now: Now, id: MessageId) -> Done<u64> {
         self.command(now, |rules, turn| rules.ask_receipts(turn, id))
     }
-}
 
-impl Engine {
     /// Gives and gets read receipts from now on, or does neither. It is on the disk when this returns.
     pub fn set_receipts(&mut self, now: Now, on: bool) -> Done<()> {
         self.command(now, |_, turn| Ok(Ok(turn.tx.set_receipts(Receipts { on, waits: true })?)))
