@@ -184,7 +184,7 @@ pub(crate) fn check(network: &Network, devices: &[Device]) -> Result<(), Violati
         all(network, devices).map(|id| (id.clone(), network.world.log_of(&id))).collect();
     let histories: BTreeMap<ConversationId, History> =
         logs.iter().map(|(id, log)| (id.clone(), History::of(log))).collect();
-    let places = whole_logs(network, &logs)?;
+    let places = whole_logs(network, devices, &logs, &histories)?;
     for (envelope, acknowledged) in network.acknowledged() {
         hold(acknowledged.len() == 1, "I2", || format!("{envelope} was acknowledged at {acknowledged:?}"))?;
         let place = places.get(&envelope);
@@ -330,22 +330,31 @@ fn marks_keep_their_rules(network: &Network) -> Result<(), Violation> {
 }
 
 /// Logs have no holes and no overlaps, and hold each envelope and message once. Returns where each envelope is. A hole
-/// that was gone before anybody came to it stays one.
+/// that was gone before anybody came to it stays one, and one that is after everything that any device may read: in a
+/// group in which nobody of them is any more.
 fn whole_logs(
     network: &Network,
+    devices: &[Device],
     logs: &BTreeMap<ConversationId, Vec<Slot>>,
+    histories: &BTreeMap<ConversationId, History>,
 ) -> Result<BTreeMap<EnvelopeId, Seq>, Violation> {
     let mut places = BTreeMap::new();
     let mut messages: BTreeSet<MessageId> = BTreeSet::new();
     for (conversation, log) in logs {
         let mut through = Seq::ZERO;
         let floor = network.world.floor_of(conversation);
+        let reads = |device: &Device, seq: Seq| {
+            let history = histories.get(conversation);
+            let times = history.and_then(|history| times(network, conversation, &device.me.user, history));
+            times.is_some_and(|times| times.end().is_none_or(|end| end >= seq))
+        };
         for slot in log {
-            hold(
-                slot.seq() == through.next() || slot.seq() > through && slot.seq() <= floor.next(),
-                "contiguous",
-                || format!("{conversation}: after {through} comes {}", slot.seq()),
-            )?;
+            let follows = slot.seq() == through.next();
+            let gone = slot.seq() <= floor.next();
+            let unread = || conversation.is_group() && !devices.iter().any(|device| reads(device, slot.seq()));
+            hold(follows || slot.seq() > through && (gone || unread()), "contiguous", || {
+                format!("{conversation}: after {through} comes {}", slot.seq())
+            })?;
             through = slot.last();
             if let Slot::Cell(cell) = slot {
                 let before = places.insert(cell.envelope, cell.seq);
