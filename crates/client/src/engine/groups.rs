@@ -192,11 +192,7 @@ impl Rules {
         let Some(session) = self.session_mut() else { return };
         let asking = session.members.entry(id.clone()).or_default();
         let failures = asking.failures.saturating_add(1);
-        *asking = Asking {
-            failures,
-            given_up: refusal.is_some_and(|no| !no.retryable && !no.code.retryable()),
-            ..Asking::default()
-        };
+        *asking = Asking { failures, given_up: refusal.is_some_and(|no| !no.may_pass()), ..Asking::default() };
         let not_before = turn.now.mono + self.wait(refusal.and_then(|no| no.retry_after_ms), failures);
         if let Some(asking) = self.session_mut().and_then(|session| session.members.get_mut(id)) {
             asking.not_before = not_before;

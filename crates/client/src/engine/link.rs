@@ -261,8 +261,8 @@ impl Rules {
         if session.setting.wake() > now && turn.tx.receipts()?.waits {
             at(session.setting.wake());
         }
-        if !session.marking.in_flight && session.marking.not_before > now && turn.tx.has_marks_to_send()? {
-            at(session.marking.not_before);
+        if !session.marking.tries.in_flight && session.marking.tries.not_before > now && turn.tx.has_marks_to_send()? {
+            at(session.marking.tries.not_before);
         }
         Ok(Some(wake))
     }

@@ -18,15 +18,15 @@ impl Rules {
         let now = turn.now.mono;
         let interval = self.tuning.mark_interval;
         let Some(session) = self.session_mut() else { return Ok(()) };
-        if session.marking.in_flight || session.marking.not_before > now {
+        if !session.marking.tries.is_due(now) {
             return Ok(());
         }
         let marks = turn.tx.marks_to_send(limits::MARKS)?;
         if marks.is_empty() {
             return Ok(());
         }
-        session.marking.in_flight = true;
-        session.marking.not_before = now + interval;
+        session.marking.tries.in_flight = true;
+        session.marking.tries.not_before = now + interval;
         let on_the_wire = marks.iter().map(MarkToSend::on_the_wire).collect();
         self.ask(turn, Question::Mark(marks), |reference| Request::Mark(MarkFrame { reference, marks: on_the_wire }));
         Ok(())
@@ -38,13 +38,13 @@ impl Rules {
         let Some(session) = self.session_mut() else { return Ok(Vec::new()) };
         let marking = &mut session.marking;
         // What was refused waits for its time, whatever else goes.
-        if marking.in_flight || marking.alone || marking.failures > 0 {
+        if marking.tries.in_flight || marking.alone || marking.tries.failures > 0 {
             return Ok(Vec::new());
         }
         let marks = turn.tx.marks_to_send(limits::MARKS.min(room / SHARE_OF_MARK))?;
         if !marks.is_empty() {
-            marking.in_flight = true;
-            marking.not_before = not_before;
+            marking.tries.in_flight = true;
+            marking.tries.not_before = not_before;
         }
         Ok(marks)
     }
@@ -70,7 +70,7 @@ impl Rules {
     /// Marks go in frames of their own on this connection, those that were under way, too.
     pub(super) fn ride_no_more(&mut self) {
         if let Some(session) = self.session_mut() {
-            session.marking.in_flight = false;
+            session.marking.tries.in_flight = false;
             session.marking.alone = true;
         }
     }
@@ -98,8 +98,7 @@ impl Rules {
             Some(no) => self.marks_later(turn, Some(&no)),
             None => {
                 if let Some(session) = self.session_mut() {
-                    session.marking.in_flight = false;
-                    session.marking.failures = 0;
+                    session.marking.tries.taken();
                 }
             }
         }
@@ -108,15 +107,7 @@ impl Rules {
 
     /// The marks were not taken: again, after a wait.
     pub(super) fn marks_later(&mut self, turn: &Turn<'_>, refusal: Option<&Refusal>) {
-        let Some(session) = self.session_mut() else { return };
-        session.marking.in_flight = false;
-        session.marking.failures = session.marking.failures.saturating_add(1);
-        let failures = session.marking.failures;
-        let wait = self.wait(refusal.and_then(|no| no.retry_after_ms), failures);
-        let not_before = turn.now.mono + wait.max(self.tuning.mark_interval);
-        if let Some(session) = self.session_mut() {
-            session.marking.not_before = not_before;
-        }
+        self.try_later(turn, refusal, self.tuning.mark_interval, |session| &mut session.marking.tries);
     }
 
     pub(super) fn on_member_mark(

@@ -13,7 +13,7 @@ use poste_protocol::{ConversationId, MarksFrame, MarksPage, MessageId, ReceiptsF
 
 use super::commands::Done;
 use super::link::Link;
-use super::session::{Question, Session};
+use super::session::{Question, Session, Tries};
 use super::turn::Turn;
 use super::{Engine, Now, Output, Rules};
 use crate::store::Receipts;
@@ -55,9 +55,7 @@ impl Engine {
 /// The setting on its way to the server.
 #[derive(Debug, Default)]
 pub(super) struct Setting {
-    in_flight: bool,
-    not_before: u64,
-    failures: u32,
+    tries: Tries,
     /// It was told on this connection: what a list says may be older.
     told: bool,
 }
@@ -65,7 +63,7 @@ pub(super) struct Setting {
 impl Setting {
     /// When it is told again, if it waits.
     pub(super) fn wake(&self) -> u64 {
-        if self.in_flight { 0 } else { self.not_before }
+        if self.tries.in_flight { 0 } else { self.tries.not_before }
     }
 }
 
@@ -73,7 +71,7 @@ impl Rules {
     /// Tells the server whether the user gives read receipts. What was read waits until it has confirmed that.
     pub(super) fn pump_setting(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
         let now = turn.now.mono;
-        let is_due = |session: &Session| !session.setting.in_flight && session.setting.not_before <= now;
+        let is_due = |session: &Session| session.setting.tries.is_due(now);
         if !self.session().is_some_and(is_due) {
             return Ok(());
         }
@@ -82,7 +80,7 @@ impl Rules {
             return Ok(());
         }
         if let Some(session) = self.session_mut() {
-            session.setting.in_flight = true;
+            session.setting.tries.in_flight = true;
             session.setting.told = true;
         }
         self.ask(turn, Question::Receipts(on), |reference| Request::Receipts(ReceiptsFrame { reference, on }));
@@ -92,8 +90,7 @@ impl Rules {
     /// The server says what holds. If the person has decided otherwise meanwhile, that is told next.
     pub(super) fn on_receipts_set(&mut self, turn: &mut Turn<'_>, asked: bool, holds: bool) -> Result<(), StoreError> {
         if let Some(session) = self.session_mut() {
-            session.setting.in_flight = false;
-            session.setting.failures = 0;
+            session.setting.tries.taken();
         }
         if turn.tx.receipts()?.on == asked {
             turn.tx.set_receipts(Receipts { on: holds, waits: false })?;
@@ -102,14 +99,7 @@ impl Rules {
     }
 
     pub(super) fn setting_later(&mut self, turn: &Turn<'_>, refusal: Option<&Refusal>) {
-        let Some(session) = self.session_mut() else { return };
-        session.setting.in_flight = false;
-        session.setting.failures = session.setting.failures.saturating_add(1);
-        let failures = session.setting.failures;
-        let not_before = turn.now.mono + self.wait(refusal.and_then(|no| no.retry_after_ms), failures).max(1);
-        if let Some(session) = self.session_mut() {
-            session.setting.not_before = not_before;
-        }
+        self.try_later(turn, refusal, 1, |session| &mut session.setting.tries);
     }
 
     /// What the list says, which another device of the user may have decided.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use poste_protocol::{Cell, ConversationId, EnvelopeId, LanePlace, Reference, Request, Seq};
+use poste_protocol::{Cell, ConversationId, EnvelopeId, LanePlace, Reference, Refusal, Request, Seq};
 
 use super::groups::Asking;
 use super::presence::Lease;
@@ -162,11 +162,28 @@ pub(super) struct Conflict {
     pub(super) unreadable: bool,
 }
 
+/// What is said on this connection until it is taken, one attempt at a time.
 #[derive(Debug, Default)]
-pub(super) struct Marking {
+pub(super) struct Tries {
     pub(super) in_flight: bool,
     pub(super) not_before: u64,
     pub(super) failures: u32,
+}
+
+impl Tries {
+    pub(super) fn is_due(&self, now: u64) -> bool {
+        !self.in_flight && self.not_before <= now
+    }
+
+    pub(super) fn taken(&mut self) {
+        self.in_flight = false;
+        self.failures = 0;
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Marking {
+    pub(super) tries: Tries,
     /// The server does not know marks that ride along, or a frame in which some did was refused as a whole: they go in
     /// frames of their own.
     pub(super) alone: bool,
@@ -273,6 +290,25 @@ impl Rules {
     /// Sends a request that is not answered.
     pub(super) fn say(&mut self, turn: &mut Turn<'_>, request: &Request) {
         self.put_out(turn, serde_json::to_string(request));
+    }
+
+    /// It was not taken: again, after a wait of at least so long.
+    pub(super) fn try_later(
+        &mut self,
+        turn: &Turn<'_>,
+        refusal: Option<&Refusal>,
+        least: u64,
+        tries: impl Fn(&mut Session) -> &mut Tries,
+    ) {
+        let Some(session) = self.session_mut() else { return };
+        let failed = tries(session);
+        failed.in_flight = false;
+        failed.failures = failed.failures.saturating_add(1);
+        let failures = failed.failures;
+        let not_before = turn.now.mono + self.wait(refusal.and_then(|no| no.retry_after_ms), failures).max(least);
+        if let Some(session) = self.session_mut() {
+            tries(session).not_before = not_before;
+        }
     }
 
     fn put_out(&mut self, turn: &mut Turn<'_>, written: Result<String, serde_json::Error>) -> bool {

@@ -4,7 +4,7 @@
 use poste_protocol::{ConversationId, Hello, MuteFrame, PushFrame, PushStatus, PushToken, Refusal, Request, WokenBy};
 
 use super::commands::Done;
-use super::session::Question;
+use super::session::{Question, Tries};
 use super::turn::Turn;
 use super::{Engine, Now, Rules};
 use crate::{Error, Event, StoreError};
@@ -23,9 +23,7 @@ pub(super) enum Wish {
 /// Telling it, on one connection.
 #[derive(Debug, Default)]
 pub(super) struct Telling {
-    in_flight: bool,
-    not_before: u64,
-    failures: u32,
+    tries: Tries,
     /// The server knows on this connection that the device is awake.
     awake: bool,
 }
@@ -33,7 +31,7 @@ pub(super) struct Telling {
 impl Telling {
     /// When the next attempt is due, if one has failed.
     pub(super) fn next_try(&self) -> Option<u64> {
-        (!self.in_flight && self.failures > 0).then_some(self.not_before)
+        (!self.tries.in_flight && self.tries.failures > 0).then_some(self.tries.not_before)
     }
 }
 
@@ -74,11 +72,11 @@ impl Rules {
     pub(super) fn pump_waking(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
         let now = turn.now.mono;
         let Some(session) = self.session_mut() else { return Ok(()) };
-        if session.telling.in_flight || session.telling.not_before > now {
+        if !session.telling.tries.is_due(now) {
             return Ok(());
         }
         let Some(wish) = next_wish(turn, session.telling.awake)? else { return Ok(()) };
-        session.telling.in_flight = true;
+        session.telling.tries.in_flight = true;
         self.ask(turn, Question::Wake(wish.clone()), |reference| match wish {
             Wish::Token(token) => Request::Push(PushFrame { reference, token }),
             Wish::Mute(conversation, until) => Request::Mute(MuteFrame { reference, conversation, until }),
@@ -95,8 +93,7 @@ impl Rules {
         status: Option<PushStatus>,
     ) -> Result<(), StoreError> {
         if let Some(session) = self.session_mut() {
-            session.telling.in_flight = false;
-            session.telling.failures = 0;
+            session.telling.tries.taken();
             session.telling.awake |= !matches!(wish, Wish::Mute(..));
         }
         let known = turn.tx.waking()?;
@@ -124,14 +121,7 @@ impl Rules {
 
     /// It was not taken: again, after a wait.
     pub(super) fn wake_later(&mut self, turn: &Turn<'_>, refusal: Option<&Refusal>) {
-        let Some(session) = self.session_mut() else { return };
-        session.telling.in_flight = false;
-        session.telling.failures = session.telling.failures.saturating_add(1);
-        let failures = session.telling.failures;
-        let not_before = turn.now.mono + self.wait(refusal.and_then(|no| no.retry_after_ms), failures);
-        if let Some(session) = self.session_mut() {
-            session.telling.not_before = not_before;
-        }
+        self.try_later(turn, refusal, 0, |session| &mut session.telling.tries);
     }
 }
 
