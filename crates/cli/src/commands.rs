@@ -363,29 +363,34 @@ async fn fetch_older(
 
 /// Marks a conversation as read. The server is told with the next connection.
 async fn read(account: &Account, which: Which, upto: Option<Seq>, json: bool) -> anyhow::Result<()> {
-    let id = which.conversation(&account.settings.user);
-    let client = account.open(false).await?;
-    let done = async {
+    with_conversation(account, which, json, async |client, id| {
         let known = client.conversation(id.clone()).await?.ok_or(Error::UnknownConversation)?;
-        client.mark_read(id.clone(), upto.unwrap_or(known.cursor)).await?;
-        client.conversation(id).await?.ok_or(Error::UnknownConversation)
-    };
-    let done = done.await;
-    client.close().await;
-    print::one(&done?, json, print::conversation)
+        client.mark_read(id, upto.unwrap_or(known.cursor)).await
+    })
+    .await
 }
 
 /// Mutes a conversation. The server is told with the next connection.
 async fn mute(account: &Account, which: Which, hours: Option<u32>, off: bool, json: bool) -> anyhow::Result<()> {
-    let id = which.conversation(&account.settings.user);
     let until = match hours {
         _ if off => None,
         None => Some(limits::INTEGER),
         Some(hours) => Some(time::now() + u64::from(hours) * 3_600_000),
     };
+    with_conversation(account, which, json, async |client, id| client.mute(id, until).await).await
+}
+
+/// Does something with a conversation, without a connection, and shows it afterwards.
+async fn with_conversation(
+    account: &Account,
+    which: Which,
+    json: bool,
+    act: impl AsyncFnOnce(&Client, ConversationId) -> Result<(), Error>,
+) -> anyhow::Result<()> {
+    let id = which.conversation(&account.settings.user);
     let client = account.open(false).await?;
     let done = async {
-        client.mute(id.clone(), until).await?;
+        act(&client, id.clone()).await?;
         client.conversation(id).await?.ok_or(Error::UnknownConversation)
     };
     let done = done.await;
