@@ -236,6 +236,14 @@ async fn put(ports: &Ports, conversation: &ConversationId, slot: &Slot) -> Optio
     ports.log.put(conversation, slot, None).await.expect("a put")
 }
 
+/// A lane inside the head of its conversation, and one outside of another's.
+async fn lanes(ports: &Ports) -> [(ConversationId, LaneKey); 2] {
+    let (crowded, _, outside) = full(ports).await;
+    let (roomy, inside) = (conversation(), LaneKey::of(&author()));
+    create(ports, &roomy).await;
+    [(roomy, inside), (crowded, outside)]
+}
+
 /// A conversation whose head is full, and a lane outside it.
 async fn full(ports: &Ports) -> (ConversationId, LaneKey, LaneKey) {
     let conversation = conversation();
@@ -316,10 +324,7 @@ pub async fn lanes_beyond_the_head_keep_the_same_rules(ports: &Ports) {
 /// Other numbers go only to the claim of the envelope that the lane holds, exactly as it was seen there; and so does its
 /// refusal, after which nobody gets any. Inside the head and outside.
 pub async fn a_place_is_given_anew_only_to_its_holder(ports: &Ports) {
-    let (crowded, _, outside) = full(ports).await;
-    let (roomy, inside) = (conversation(), LaneKey::of(&author()));
-    create(ports, &roomy).await;
-    for (conversation, key) in [(roomy, inside), (crowded, outside)] {
+    for (conversation, key) in lanes(ports).await {
         let held = claim(5, 50, 2);
         let Placing::Placed { first, .. } = place(ports, &conversation, &key, &held).await else { panic!("no place") };
         let anew = async |claim: Claim, first: Seq| {
@@ -345,10 +350,7 @@ pub async fn a_place_is_given_anew_only_to_its_holder(ports: &Ports) {
 
 /// A claim over a lane is placed if the lane is exactly that one; inside the head and outside.
 pub async fn a_resolved_conflict_goes_on_from_its_lane_only(ports: &Ports) {
-    let (crowded, _, outside) = full(ports).await;
-    let (roomy, inside) = (conversation(), LaneKey::of(&author()));
-    create(ports, &roomy).await;
-    for (conversation, key) in [(roomy, inside), (crowded, outside)] {
+    for (conversation, key) in lanes(ports).await {
         let held = claim(5, 50, 1);
         let Placing::Placed { first, .. } = place(ports, &conversation, &key, &held).await else { panic!("no place") };
         let standing = lane(&held, first.get());
@@ -394,10 +396,7 @@ pub async fn places_given_at_once_do_not_overlap(ports: &Ports) {
 /// A refusal is recorded like a claim, on the same terms, and moves no counter; nothing of its envelope has a place
 /// afterwards. Inside the head and outside.
 pub async fn a_refusal_stands_in_the_lane_and_takes_no_numbers(ports: &Ports) {
-    let (crowded, _, outside) = full(ports).await;
-    let (roomy, inside) = (conversation(), LaneKey::of(&author()));
-    create(ports, &roomy).await;
-    for (conversation, key) in [(roomy, inside), (crowded, outside)] {
+    for (conversation, key) in lanes(ports).await {
         let head = head_of(ports, &conversation).await;
         let (first, refused) = (claim(1, 1, 1), claim(2, 2, 3));
         assert_eq!(place(ports, &conversation, &key, &first).await, placed(head + 1));
@@ -415,10 +414,7 @@ pub async fn a_refusal_stands_in_the_lane_and_takes_no_numbers(ports: &Ports) {
 /// When an epoch has lasted a quarter of the retention, or another retention is in force, it has to be ended before
 /// numbers are given. Ending it twice is ending it once, and what is noted comes back as it was.
 pub async fn numbers_are_given_only_in_an_epoch_that_admits_them(ports: &Ports) {
-    let (crowded, _, outside) = full(ports).await;
-    let (roomy, inside) = (conversation(), LaneKey::of(&author()));
-    create(ports, &roomy).await;
-    for (conversation, key) in [(roomy, inside), (crowded, outside)] {
+    for (conversation, key) in lanes(ports).await {
         let mut number = 0;
         let mut place_at = async |now_ms, keep_ms| {
             number += 1;
@@ -465,10 +461,7 @@ pub async fn numbers_are_given_only_in_an_epoch_that_admits_them(ports: &Ports) 
 /// An event has a place only where the roster is the one that it was judged by, which then is its own place; everybody
 /// who is given numbers is told the roster. Inside the head and outside.
 pub async fn an_event_is_placed_by_its_roster(ports: &Ports) {
-    let (crowded, _, outside) = full(ports).await;
-    let (roomy, inside) = (conversation(), LaneKey::of(&author()));
-    create(ports, &roomy).await;
-    for (conversation, key) in [(roomy, inside), (crowded, outside)] {
+    for (conversation, key) in lanes(ports).await {
         let event = async |number: u64, roster: Seq, terms: Terms| {
             let (lane, claim) = (&key, claim(number, number.into(), 1));
             let placement = Placement {
@@ -508,10 +501,7 @@ pub async fn an_event_is_placed_by_its_roster(ports: &Ports) {
 
 /// Who has a place and may not use it is refused over exactly that; nothing of the envelope has a place afterwards.
 pub async fn a_place_that_is_lost_may_be_refused(ports: &Ports) {
-    let (crowded, _, outside) = full(ports).await;
-    let (roomy, inside) = (conversation(), LaneKey::of(&author()));
-    create(ports, &roomy).await;
-    for (conversation, key) in [(roomy, inside), (crowded, outside)] {
+    for (conversation, key) in lanes(ports).await {
         let held = claim(5, 50, 2);
         let Placing::Placed { first, .. } = place(ports, &conversation, &key, &held).await else { panic!("no place") };
         let standing = lane(&held, first.get());
