@@ -40,10 +40,8 @@ pub struct CatchUp {
 
 /// Why no more pages are made.
 enum End {
-    /// The device takes no more for now, or the request has lasted long enough.
-    Enough,
-    /// The connection is gone.
-    Gone,
+    /// The device takes no more for now, the request has lasted long enough, or the connection is gone.
+    Over,
     /// A part failed.
     Failed(Trouble),
 }
@@ -69,18 +67,14 @@ impl CatchUp {
         };
         let firsts: Vec<_> = frame.ranges.iter().map(first).collect();
         let mut firsts = stream::iter(firsts).buffered(READ_AT_ONCE);
-        let ended = loop {
-            let Some((range, first)) = firsts.next().await else { break None };
+        while let Some((range, first)) = firsts.next().await {
             match self.run(caller, range, first, &mut out, until_ms).await {
                 Ok(()) if self.clock.now_ms() < until_ms => {}
-                Ok(()) => break Some(End::Enough),
-                Err(end) => break Some(end),
+                Ok(()) | Err(End::Over) => break,
+                Err(End::Failed(trouble)) => return Err(trouble.into()),
             }
-        };
-        match ended {
-            Some(End::Failed(trouble)) => Err(trouble.into()),
-            Some(End::Enough | End::Gone) | None => Ok(out.rest),
         }
+        Ok(out.rest)
     }
 
     /// One conversation, from its first page on.
@@ -108,7 +102,7 @@ impl CatchUp {
             self.put(caller, out, Item::Page(page)).await?;
             let Some(from) = from else { return Ok(()) };
             if self.clock.now_ms() >= until_ms {
-                return Err(End::Enough);
+                return Err(End::Over);
             }
             let reference = out.rest.reference.clone();
             next = self.page(&caller.author, &reference, range, Some(from)).await;
@@ -139,13 +133,13 @@ impl CatchUp {
         let bytes = item.bytes();
         if !out.has_room(bytes) {
             if out.frames_left <= 1 {
-                return Err(End::Enough);
+                return Err(End::Over);
             }
             let full = FromServer::Pages(out.next_frame());
             let text = serde_json::to_string(&full).expect("a frame has only plain fields");
             match self.callback.post(&caller.connection, &text).await {
                 Ok(Posted::Taken) => {}
-                Ok(Posted::Gone) => return Err(End::Gone),
+                Ok(Posted::Gone) => return Err(End::Over),
                 Err(trouble) => return Err(End::Failed(trouble)),
             }
         }

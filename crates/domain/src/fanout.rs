@@ -236,12 +236,15 @@ impl Fanout {
             News::Cell(_) => false,
         };
         let concerned = |(user, heard): &(&UserId, &Vec<usize>)| heard.iter().any(|i| differs(user, &parcels[*i]));
-        let users: Vec<UserId> = audience.iter().filter(concerned).map(|(user, _)| user.clone()).collect();
+        let (mut without, mut unknown) = (BTreeSet::new(), Vec::new());
         let now = self.clock.now_ms();
-        let (known, unknown): (Vec<_>, Vec<_>) =
-            users.into_iter().partition(|user| self.receipts.get(user, now).is_some());
-        let mut without: BTreeSet<UserId> =
-            known.into_iter().filter(|user| self.receipts.get(user, now) == Some(false)).collect();
+        for (user, _) in audience.iter().filter(concerned) {
+            match self.receipts.get(user, now) {
+                Some(true) => {}
+                Some(false) => drop(without.insert(user.clone())),
+                None => unknown.push(user.clone()),
+            }
+        }
         if !unknown.is_empty() {
             let found: BTreeSet<_> = self.members.without_receipts(&unknown).await?.into_iter().collect();
             for user in unknown {
