@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Code, ConversationId, EnvelopeId, Event, LanePlace, MessageId, Number, Refusal, Seq, UserId, limits};
+use crate::{
+    Attachment, Code, ConversationId, EnvelopeId, Event, LanePlace, MessageId, Number, Refusal, Seq, UserId, limits,
+};
 
 /// What a person writes, or what they change of it. The server never reads `body`; end-to-end encrypted bodies are as
 /// good as plain ones.
@@ -11,11 +13,15 @@ use crate::{Code, ConversationId, EnvelopeId, Event, LanePlace, MessageId, Numbe
 pub struct Message {
     /// Made on the device when the message is written, and kept through every retry.
     pub id: MessageId,
-    /// Opaque to the server. Empty where something is deleted or happens to a group, and only there.
+    /// Opaque to the server. Empty where something is deleted or happens to a group, and where there is nothing to say
+    /// of a file.
     pub body: String,
     /// Something that happens to the group. It is the only message of its envelope.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<Event>,
+    /// The file that belongs to it, which is uploaded before the message is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media: Option<Attachment>,
     /// What the device's clock said at the time of writing, in Unix milliseconds. For display only: it orders nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written_at: Option<u64>,
@@ -42,7 +48,21 @@ pub struct MessagePlace {
 impl Message {
     /// A message without more.
     pub fn new(id: MessageId, body: impl Into<String>) -> Self {
-        Self { id, body: body.into(), event: None, written_at: None, edits: None, deletes: None, deleted: false }
+        Self {
+            id,
+            body: body.into(),
+            event: None,
+            media: None,
+            written_at: None,
+            edits: None,
+            deletes: None,
+            deleted: false,
+        }
+    }
+
+    /// A message with a file.
+    pub fn of_media(id: MessageId, body: impl Into<String>, media: Attachment) -> Self {
+        Self { media: Some(media), ..Self::new(id, body) }
     }
 
     /// A message that says what happens to a group.
@@ -63,7 +83,7 @@ impl Message {
     /// What is left of it when it, or what it edits, is deleted.
     #[must_use]
     pub fn redacted(self) -> Self {
-        Self { body: String::new(), deleted: true, ..self }
+        Self { body: String::new(), media: None, deleted: true, ..self }
     }
 
     /// Holds the message against the rules that need no look-up.
@@ -81,8 +101,14 @@ impl Message {
         if self.event.is_some() && self.target().is_some() {
             return bad("an event edits and deletes nothing");
         }
+        if let Some(media) = &self.media {
+            if self.event.is_some() || self.target().is_some() {
+                return bad("only what is written anew has a file");
+            }
+            media.check()?;
+        }
         match (self.body.is_empty(), self.deletes.is_some() || self.event.is_some()) {
-            (true, false) => bad("a message's body must not be empty"),
+            (true, false) if self.media.is_none() => bad("a message's body must not be empty"),
             (false, true) => bad("what deletes, or happens to a group, has no body"),
             _ if self.written_at > Some(limits::INTEGER) => bad("`written_at` is at most 2^53 - 1"),
             _ => Ok(()),

@@ -27,6 +27,12 @@ pub enum Code {
     Expired,
     /// What the envelope edits or deletes is not there, or not for its author to change.
     NoTarget,
+    /// What the message refers to is not stored as a whole, is not its author's or was uploaded for another conversation.
+    NoMedia,
+    /// The file's id is in use for a file of another size, type or checksum, or its bytes are not what was announced.
+    MediaConflict,
+    /// The user has uploaded too much: come back after `retry_after_ms`.
+    OverQuota,
     /// The connection's token has run out: connect again with a fresh one.
     TokenExpired,
     /// Too much at once: come back after `retry_after_ms`.
@@ -41,14 +47,14 @@ pub enum Code {
 impl Code {
     /// Whether the same again may succeed without the device changing anything.
     pub fn retryable(self) -> bool {
-        matches!(self, Self::Busy | Self::Unavailable | Self::TokenExpired)
+        matches!(self, Self::Busy | Self::Unavailable | Self::TokenExpired | Self::OverQuota)
     }
 
     /// Whether the server never takes the envelope that it refused with this in the conversation: what is in it may go
     /// in another one.
     pub fn is_for_good(self, conversation: &ConversationId) -> bool {
         match self {
-            Self::Expired | Self::NoTarget => true,
+            Self::Expired | Self::NoTarget | Self::NoMedia => true,
             Self::NotMember | Self::NotAllowed | Self::TooMany => conversation.is_group(),
             _ => false,
         }

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     Away, Cell, Code, ConversationId, DeviceId, EnvelopeId, GroupSummary, InvalidId, Mark, MarksFrame, MarksPage,
-    MemberMark, MembersFrame, MembersPage, MuteFrame, Muted, Page, PresenceNews, PushAnswer, PushFrame, PushStatus,
-    ReceiptsFrame, ReceiptsSet, Refusal, Seq, Submission, Typing, TypingNews, UserId, Watch, Watching, WokenBy, limits,
+    MediaAnswer, MediaFrame, MemberMark, MembersFrame, MembersPage, MuteFrame, Muted, Page, PresenceNews, PushAnswer,
+    PushFrame, PushStatus, ReceiptsFrame, ReceiptsSet, Refusal, Seq, Submission, Typing, TypingNews, UserId, Watch,
+    Watching, WokenBy, limits,
 };
 
 /// What ties an answer to its request: 1 to 64 characters of the device's choice.
@@ -85,6 +86,8 @@ pub enum Request {
     Marks(MarksFrame),
     /// Does the user give and get read receipts? Answer: [`ReceiptsSet`].
     Receipts(ReceiptsFrame),
+    /// How a file is uploaded, how far that is, or where it can be downloaded from. Answer: [`MediaAnswer`].
+    Media(MediaFrame),
 }
 
 /// See [`Request::Hello`].
@@ -220,6 +223,8 @@ pub enum FromServer {
     Marks(MarksPage),
     /// Answers `receipts`.
     Receipts(ReceiptsSet),
+    /// Answers `media`.
+    Media(MediaAnswer),
     /// Not asked for: what others wrote, and how far they are.
     Delivery(Delivery),
     /// Answers `watch`.
@@ -253,6 +258,7 @@ impl FromServer {
             Self::Muted(f) => Some(&f.reference),
             Self::Marks(f) => Some(&f.reference),
             Self::Receipts(f) => Some(&f.reference),
+            Self::Media(f) => Some(&f.reference),
             Self::Error(f) => f.reference.as_ref(),
             Self::Delivery(_) | Self::Presence(_) | Self::Typing(_) | Self::Replaced(_) | Self::Unknown => None,
         }

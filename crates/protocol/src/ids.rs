@@ -155,6 +155,10 @@ uuid_id!(
     MessageId
 );
 uuid_id!(
+    /// A file, named by the device before it is first uploaded. Unique among the files of its user.
+    MediaId
+);
+uuid_id!(
     /// A push, named by the server when it is made.
     PushId
 );

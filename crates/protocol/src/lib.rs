@@ -16,6 +16,7 @@ mod group;
 mod ids;
 pub mod limits;
 mod mark;
+mod media;
 mod presence;
 mod push;
 
@@ -28,8 +29,12 @@ pub use frames::{
     Verdict, Welcome, parse,
 };
 pub use group::{Event, GroupMember, GroupSummary, MembersFrame, MembersPage, Role};
-pub use ids::{ConversationId, DeviceId, EnvelopeId, InvalidId, MessageId, Number, PushId, Seq, UserId};
+pub use ids::{ConversationId, DeviceId, EnvelopeId, InvalidId, MediaId, MessageId, Number, PushId, Seq, UserId};
 pub use mark::{Mark, MarksFrame, MarksPage, MemberMark, ReceiptsFrame, ReceiptsSet, UserMark};
+pub use media::{
+    Attachment, Digest, Link, MediaAnswer, MediaFile, MediaFrame, MediaState, MediaWish, PartLink, PartWish,
+    part_bytes, part_count, part_range,
+};
 pub use presence::{Away, PresenceNews, Typing, TypingNews, UserPresence, Watch, Watching};
 pub use push::{
     MuteFrame, Muted, Platform, ProviderToken, PushAnswer, PushFrame, PushStatus, PushStyle, PushToken, WokenBy,

@@ -46,6 +46,30 @@ pub const TITLE: usize = 128;
 /// Members, or marks of members, in one page: with ids at their longest they fit in a frame.
 pub const MEMBERS: usize = 150;
 
+/// Bytes of a file: the largest object that S3 stores. A deployment takes less.
+pub const MEDIA_BYTES: u64 = 5 * 1024 * 1024 * 1024 * 1024;
+
+/// Parts of a file.
+pub const MEDIA_PARTS: u32 = 10_000;
+
+/// Bytes of a part but the last, at least.
+pub const PART_BYTES: u64 = 5 * 1024 * 1024;
+
+/// Addresses of parts in one answer: with the credentials of a function in each, they fit in a frame.
+pub const PART_LINKS: usize = 10;
+
+/// Runs of missing parts in one answer.
+pub const MISSING_RUNS: usize = 500;
+
+/// Characters of a media type.
+pub const MEDIA_KIND: usize = 127;
+
+/// Characters of a file's name.
+pub const MEDIA_NAME: usize = 255;
+
+/// Characters of a thumbnail in base64. With it an envelope is far from its limit.
+pub const THUMBNAIL_BYTES: usize = 8 * 1024;
+
 /// Characters of a user id.
 pub const USER_ID: usize = 128;
 

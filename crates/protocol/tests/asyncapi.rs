@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 const VERSION: &str = "1.0";
 
 /// Which frame answers which request, by `action` and `type`. Each of these may also be answered by an `error`.
-const ANSWERS: [(&str, &str); 12] = [
+const ANSWERS: [(&str, &str); 13] = [
     ("hello", "welcome"),
     ("send", "sent"),
     ("fetch", "page"),
@@ -28,6 +28,7 @@ const ANSWERS: [(&str, &str); 12] = [
     ("mute", "muted"),
     ("marks", "marks"),
     ("receipts", "receipts"),
+    ("media", "media"),
 ];
 
 /// Requests that are not answered, not even with an error.
@@ -133,6 +134,14 @@ fn the_table_of_limits_is_that_of_the_code() {
         EVENT_USERS,
         TITLE,
         MEMBERS,
+        MEDIA_BYTES,
+        MEDIA_PARTS,
+        PART_BYTES,
+        PART_LINKS,
+        MISSING_RUNS,
+        MEDIA_KIND,
+        MEDIA_NAME,
+        THUMBNAIL_BYTES,
         USER_ID,
         DEVICE_ID,
         CONVERSATION_ID,
