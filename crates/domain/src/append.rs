@@ -15,6 +15,7 @@ mod changes;
 
 use std::sync::Arc;
 
+use futures::future::try_join_all;
 use poste_protocol::{
     Author, Cell, Code, ConversationId, Envelope, Event, Outcome, Refusal, Resolved, Seq, Submission, UserId,
 };
@@ -22,10 +23,11 @@ use poste_protocol::{
 use changes::{Targets, no_target};
 
 use crate::{
-    Claim, Failure, Lane, LaneKey, Retention, Trouble,
+    Claim, Failure, FileId, Lane, LaneKey, Retention, Trouble,
     lane::{Standing, judge},
+    media::no_media,
     membership::not_member,
-    ports::{Audience, Clock, Courier, Heads, Log, Members, News, Parcel, Placement, Placing, Slot, Terms},
+    ports::{Audience, Clock, Courier, Files, Heads, Log, Members, News, Parcel, Placement, Placing, Slot, Terms},
     rights,
     roll::{Known, Roll},
 };
@@ -72,6 +74,7 @@ pub struct Append {
     log: Arc<dyn Log>,
     members: Arc<dyn Members>,
     roll: Roll,
+    files: Arc<dyn Files>,
     courier: Arc<dyn Courier>,
     clock: Arc<dyn Clock>,
     settings: Settings,
@@ -96,12 +99,13 @@ impl Append {
         heads: Arc<dyn Heads>,
         log: Arc<dyn Log>,
         members: Arc<dyn Members>,
+        files: Arc<dyn Files>,
         courier: Arc<dyn Courier>,
         clock: Arc<dyn Clock>,
         settings: Settings,
     ) -> Self {
         let roll = Roll::new(heads.clone(), log.clone(), members.clone(), clock.clone(), settings.retention);
-        Self { heads, log, members, roll, courier, clock, settings }
+        Self { heads, log, members, roll, files, courier, clock, settings }
     }
 
     /// Stores an envelope once, whatever happened to it before, and queues it for delivery.
@@ -190,7 +194,7 @@ impl Append {
 
     /// Whether what a member has written is taken, if it has no place yet.
     async fn admit(&self, attempt: &mut Attempt<'_>, age_ms: u64) -> Result<(), Failure> {
-        let Attempt { author, envelope, targets, .. } = attempt;
+        let Attempt { author, envelope, targets, .. } = &*attempt;
         if !self.settings.accepts(age_ms) {
             attempt.refusal = Some(expired());
         } else if !targets.are_open_to(&author.user, None) {
@@ -209,7 +213,17 @@ impl Append {
                 attempt.refusal = Some(no_target());
             }
         }
+        if attempt.refusal.is_none() && !self.keep_files(attempt.author, attempt.envelope).await? {
+            attempt.refusal = Some(no_media());
+        }
         Ok(())
+    }
+
+    /// Keeps the files that an envelope refers to. Says whether all of them are there.
+    async fn keep_files(&self, author: &Author, envelope: &Envelope) -> Result<bool, Trouble> {
+        let files = envelope.messages.iter().filter_map(|m| FileId::of(&envelope.conversation, &author.user, m));
+        let kept = files.map(|file| async move { self.files.keep(&file).await });
+        Ok(try_join_all(kept).await?.into_iter().all(|there| there))
     }
 
     /// Whether the author may change all that the envelope changes, what others wrote included.
@@ -385,11 +399,13 @@ impl Append {
             // Perhaps it was there and was removed: nobody can tell any more. The refusal takes the place, too: another
             // attempt may have found it shut before the store removed that, and would place the envelope anew.
             Decided::Gone => attempt.claim.of_refusal(),
+            // Its file was there when it was placed, and is gone.
+            Decided::Shut if attempt.lacks_a_file() => attempt.claim.of_refusal(),
             Decided::Shut => attempt.claim,
         };
         match self.place_anew(attempt, claim, lane).await? {
             Placed::Written(cell) => Ok((cell, Written::Before)),
-            Placed::Fresh(lane, _) if lane.is_refused() => Err(expired().into()),
+            Placed::Fresh(lane, _) if lane.is_refused() => Err(attempt.refusal.clone().unwrap_or_else(expired).into()),
             Placed::Fresh(lane, roster) => self.write(attempt, lane, roster).await,
             Placed::Earlier(lane) => self.write(attempt, attempt.shared(lane)?, Seq::ZERO).await,
         }
@@ -457,6 +473,10 @@ impl Attempt<'_> {
     /// only who was given it knows whether the author is a member there.
     fn shared(&self, lane: Lane) -> Result<Lane, Failure> {
         if self.envelope.conversation.is_group() { Err(slow()) } else { Ok(lane) }
+    }
+
+    fn lacks_a_file(&self) -> bool {
+        self.refusal.as_ref().is_some_and(|refusal| refusal.code == Code::NoMedia)
     }
 
     /// The attempt's own cell, if that is what the slot is.

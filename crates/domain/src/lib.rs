@@ -9,6 +9,7 @@
 //! - [`marks`]: watermarks that only move forward.
 //! - [`receipts`]: who has stored and read a message, for who asks.
 //! - [`fanout`]: from the delivery queue to live connections.
+//! - [`media`]: how files come into the store and out of it again.
 //! - [`presence`]: who is here, and who is writing.
 //! - [`wake`]: who is woken by a push, and when.
 //! - [`registration`]: where devices can be woken.
@@ -21,6 +22,7 @@ pub mod catch_up;
 pub mod fanout;
 pub mod lane;
 pub mod marks;
+pub mod media;
 pub mod membership;
 pub mod ports;
 pub mod presence;
@@ -37,6 +39,7 @@ mod trouble;
 pub mod wake;
 
 pub use lane::{Claim, Lane, LaneKey};
+pub use media::FileId;
 pub use membership::{Farewell, Interval, Member, Membership};
 pub use registration::TokenHash;
 pub use retention::{Epochs, Retention};

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use poste_protocol::{
-    Author, Cell, ConversationId, DeviceId, Mark, MemberMark, Platform, ProviderToken, PushId, PushStatus, PushStyle,
-    Seq, UserId,
+    Author, Cell, ConversationId, DeviceId, Digest, Link, Mark, MediaFile, MemberMark, Platform, ProviderToken, PushId,
+    PushStatus, PushStyle, Seq, UserId,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Claim, Epochs, Lane, LaneKey, Member, Membership, Pushes, Retention, TokenHash, Trouble};
+use crate::{Claim, Epochs, Lane, LaneKey, Member, Membership, Pushes, Retention, TokenHash, Trouble, media::FileId};
 
 /// What a call to a part comes to.
 pub type Result<T> = std::result::Result<T, Trouble>;
@@ -717,4 +717,91 @@ pub trait Pusher: Send + Sync {
 
     /// Removes an endpoint. One that is not there is none the worse for it.
     async fn remove(&self, endpoint: &str) -> Result<()>;
+}
+
+/// An upload that was begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upload {
+    /// What was announced.
+    pub file: MediaFile,
+    /// The store's name for it, if it has several parts.
+    pub name: Option<String>,
+    /// When, in Unix milliseconds.
+    pub begun_at: u64,
+}
+
+/// Which uploads were begun. Remembered for some days after, no longer than the store keeps what was not sent.
+#[async_trait]
+pub trait Uploads: Send + Sync {
+    /// What is remembered. Consistent.
+    async fn upload(&self, id: &FileId) -> Result<Option<Upload>>;
+
+    /// Remembers an upload in the place of `before`, if that is still what is remembered. Says whether it does.
+    async fn note(&self, id: &FileId, before: Option<&Upload>, upload: &Upload) -> Result<bool>;
+
+    /// Forgets an upload.
+    async fn forget(&self, id: &FileId) -> Result<()>;
+
+    /// Counts bytes of a user's day (days since 1970), if with them there are at most `most`. Says whether it did. A call
+    /// whose answer was lost may have counted them.
+    async fn count(&self, user: &UserId, day: u64, bytes: u64, most: u64) -> Result<bool>;
+}
+
+/// A part that the store has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPart {
+    /// Which.
+    pub part: u32,
+    /// Its bytes.
+    pub size: u64,
+    /// Its checksum, which the store has checked; nothing if it came without one.
+    pub sha256: Option<Digest>,
+    /// The store's name for its content.
+    pub tag: String,
+}
+
+/// A file that the store has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Its bytes.
+    pub size: u64,
+    /// Its checksum.
+    pub sha256: Digest,
+    /// It is [kept](Files::keep).
+    pub sent: bool,
+}
+
+/// The object store. Nothing in it is ever half of a file.
+#[async_trait]
+pub trait Files: Send + Sync {
+    /// Begins an upload in parts, and names it.
+    async fn begin(&self, id: &FileId, kind: &str) -> Result<String>;
+
+    /// The parts of an upload that are there, in no order. Nothing if there is no such upload (any more). Consistent.
+    async fn parts(&self, id: &FileId, upload: &str) -> Result<Option<Vec<StoredPart>>>;
+
+    /// Makes a file of all parts of an upload, which come ascending. Says whether it did: there may be no such upload any
+    /// more, or the file already.
+    async fn join(&self, id: &FileId, upload: &str, parts: &[StoredPart]) -> Result<bool>;
+
+    /// Ends an upload and removes its parts. One that is not there is none the worse for it.
+    async fn end(&self, id: &FileId, upload: &str) -> Result<()>;
+
+    /// The file, if it is there. Consistent.
+    async fn look(&self, id: &FileId) -> Result<Option<StoredFile>>;
+
+    /// The file is not removed for not being sent any more. Says whether it is there. Again is as good as once.
+    async fn keep(&self, id: &FileId) -> Result<bool>;
+
+    /// Removes a file. One that is not there is none the worse for it.
+    async fn remove(&self, id: &FileId) -> Result<()>;
+
+    /// Where a part goes, of so many bytes with this checksum, and nothing else.
+    async fn part_link(&self, id: &FileId, upload: &str, part: u32, bytes: u64, sha256: &Digest) -> Result<Link>;
+
+    /// Where a file of one part goes. It does not take the place of one that is there.
+    async fn whole_link(&self, id: &FileId, file: &MediaFile) -> Result<Link>;
+
+    /// Where a file can be downloaded from, as a file of this type and name.
+    async fn get_link(&self, id: &FileId, kind: &str, name: Option<&str>) -> Result<Link>;
 }

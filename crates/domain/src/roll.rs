@@ -105,6 +105,20 @@ impl Roll {
         self.find(conversation, user).await?.ok_or_else(|| not_member().into())
     }
 
+    /// The user's membership, as of now.
+    ///
+    /// # Errors
+    /// Trouble with a part.
+    pub async fn now(&self, conversation: &ConversationId, user: &UserId) -> Result<Option<Known>, Failure> {
+        if !conversation.is_group() {
+            return self.find(conversation, user).await;
+        }
+        match self.heads.head(conversation).await? {
+            Some(head) => self.as_of(conversation, user, head.roster).await,
+            None => Ok(None),
+        }
+    }
+
     /// The user's membership of a group, at least as of this event, which the head has named as its roster.
     ///
     /// # Errors

@@ -4,15 +4,15 @@ use std::collections::HashSet;
 
 use futures::future;
 use poste_protocol::{
-    Author, Code, ErrorFrame, Fetch, FromServer, Hello, List, MarkFrame, Marked, MarksFrame, MembersFrame, MuteFrame,
-    Muted, Outcome, PushAnswer, PushFrame, ReceiptsFrame, ReceiptsSet, Reference, Refusal, SendFrame, Sent, SyncFrame,
-    Typing, Verdict, Watch, limits, parse,
+    Author, Code, ErrorFrame, Fetch, FromServer, Hello, List, MarkFrame, Marked, MarksFrame, MediaAnswer, MediaFrame,
+    MembersFrame, MuteFrame, Muted, Outcome, PushAnswer, PushFrame, ReceiptsFrame, ReceiptsSet, Reference, Refusal,
+    SendFrame, Sent, SyncFrame, Typing, Verdict, Watch, limits, parse,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
-    Failure, append::Append, catch_up::CatchUp, marks::Marking, presence::Presences, read::Read, receipts::Receipts,
-    registration::Registry, session::Session,
+    Failure, append::Append, catch_up::CatchUp, marks::Marking, media::Media, presence::Presences, read::Read,
+    receipts::Receipts, registration::Registry, session::Session,
 };
 
 /// Who speaks, as the authorizer found out when the connection was made.
@@ -181,6 +181,15 @@ pub async fn mute(registry: &Registry, caller: &Caller, now_ms: u64, text: &str)
     .await
 }
 
+/// `media`: how a file is uploaded and downloaded.
+pub async fn media(media: &Media, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
+    answer(caller, now_ms, text, |frame: MediaFrame| async move {
+        let state = media.act(&caller.author, &frame).await?;
+        Ok(FromServer::Media(MediaAnswer { reference: frame.reference, media: frame.media, state }))
+    })
+    .await
+}
+
 /// What no route takes: not JSON, no action, or one that is not known.
 pub fn unknown(text: &str) -> FromServer {
     #[derive(Deserialize)]
@@ -244,6 +253,7 @@ referenced!(
     List,
     MarkFrame,
     MarksFrame,
+    MediaFrame,
     MembersFrame,
     ReceiptsFrame,
     Watch,

@@ -6,16 +6,17 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use poste_domain::{
-    Claim, Farewell, Interval, Lane, LaneKey, Member, Membership, Pushes, Retention, TokenHash,
+    Claim, Farewell, FileId, Interval, Lane, LaneKey, Member, Membership, Pushes, Retention, TokenHash,
     ports::{
-        Address, Audience, Callback, Connection, Connections, Courier, Devices, Group, Head, Heads, Log, Marks,
+        Address, Audience, Callback, Connection, Connections, Courier, Devices, Files, Group, Head, Heads, Log, Marks,
         Members, Mutes, News, Noted, Parcel, Placement, Placing, Posted, Presence, Push, Pushed, Pusher, Registered,
-        Registration, Slot, Standing, Terms, Told, UserMarks, Wake, Wakeable, Wakes,
+        Registration, Slot, Standing, StoredFile, Terms, Told, Upload, Uploads, UserMarks, Wake, Wakeable, Wakes,
     },
 };
 use poste_protocol::{
-    Author, Cell, ConversationId, Delivery, DeliveryItem, DeviceId, EnvelopeId, FromServer, Mark, MemberMark, Message,
-    MessageId, Number, Platform, ProviderToken, PushId, PushStatus, PushStyle, Role, Seq, UserId,
+    Author, Cell, ConversationId, Delivery, DeliveryItem, DeviceId, Digest, EnvelopeId, FromServer, Link, Mark,
+    MediaFile, MediaId, MemberMark, Message, MessageId, Number, Platform, ProviderToken, PushId, PushStatus, PushStyle,
+    Role, Seq, UserId, part_range,
 };
 use uuid::Uuid;
 
@@ -50,6 +51,10 @@ pub struct Ports {
     pub wakes: Arc<dyn Wakes>,
     /// The way to the platforms' services.
     pub pusher: Arc<dyn Pusher>,
+    /// Uploads that were begun.
+    pub uploads: Arc<dyn Uploads>,
+    /// The object store.
+    pub files: Arc<dyn Files>,
     /// What is at the other end of the queues and of the connections.
     pub far_end: Arc<dyn FarEnd>,
 }
@@ -62,6 +67,12 @@ pub trait FarEnd: Send + Sync {
 
     /// Everything that has come out of the push queue so far, once there is as much as this.
     async fn wakes(&self, at_least: usize) -> Vec<Wake>;
+
+    /// Puts bytes at an address of the object store. The status of the answer.
+    async fn put(&self, link: &Link, bytes: &[u8]) -> u16;
+
+    /// Gets what is at an address: its length and checksum.
+    async fn get(&self, link: &Link) -> Option<(u64, Digest)>;
 
     /// Opens a connection.
     async fn connect(&self) -> Box<dyn Line>;
@@ -134,6 +145,11 @@ macro_rules! contract_tests {
             a_member_mutes_for_themselves,
             wake_ups_come_out_as_they_were,
             a_token_has_one_endpoint,
+            uploads_are_noted_on_those_before,
+            a_day_is_counted_up_to_its_quota,
+            a_file_comes_in_parts,
+            a_file_of_one_part_is_put_once,
+            an_upload_that_is_ended_is_gone,
         );
     };
     (@each $ports:expr; $($case:ident,)+) => {
@@ -1287,4 +1303,129 @@ pub async fn a_token_has_one_endpoint(ports: &Ports) {
     ports.pusher.remove(&endpoint).await.expect("removed before");
     assert_eq!(ports.pusher.push(&to, &push).await.expect("an answer"), Pushed::Gone);
     ask(&alice).await;
+}
+
+fn file_id() -> FileId {
+    FileId { conversation: conversation(), user: user(), media: MediaId::fresh() }
+}
+
+fn upload(name: Option<&str>) -> Upload {
+    let file = MediaFile { size: 7, sha256: Digest::of(b"x"), kind: "image/png".to_owned() };
+    Upload { file, name: name.map(str::to_owned), begun_at: NOW }
+}
+
+/// An upload is noted in the place of the one that was known, and of no other.
+pub async fn uploads_are_noted_on_those_before(ports: &Ports) {
+    let (id, uploads) = (file_id(), &ports.uploads);
+    let known = async || uploads.upload(&id).await.expect("an answer");
+    let note =
+        async |before: Option<&Upload>, upload: &Upload| uploads.note(&id, before, upload).await.expect("an answer");
+    assert_eq!(known().await, None);
+    let (first, second) = (upload(Some("a")), upload(Some("b")));
+    assert!(note(None, &first).await);
+    assert!(!note(None, &second).await);
+    assert!(note(Some(&first), &second).await);
+    assert!(!note(Some(&first), &upload(Some("c"))).await);
+    assert_eq!(known().await, Some(second));
+    uploads.forget(&id).await.expect("forgotten");
+    uploads.forget(&id).await.expect("forgotten before");
+    assert_eq!(known().await, None);
+    let whole = upload(None);
+    assert!(note(None, &whole).await);
+    assert_eq!(known().await, Some(whole));
+}
+
+/// What fits in a day is counted, and what does not is not.
+pub async fn a_day_is_counted_up_to_its_quota(ports: &Ports) {
+    let user = user();
+    let count = async |day, bytes| ports.uploads.count(&user, day, bytes, 10).await.expect("an answer");
+    assert!(!count(1, 11).await);
+    assert!(count(1, 3).await);
+    if ports.lose_answers {
+        // It may have been counted twice, and no more is promised.
+        return;
+    }
+    assert!(!count(1, 8).await);
+    assert!(count(1, 7).await);
+    assert!(!count(1, 1).await);
+    assert!(count(2, 10).await);
+}
+
+/// A file is made of its parts, which are what was announced of them; kept, it is not unsent any more.
+pub async fn a_file_comes_in_parts(ports: &Ports) {
+    let (id, files) = (file_id(), &ports.files);
+    let bytes: Vec<u8> = (0..5 * 1024 * 1024 + 3).map(|n: u32| n.to_le_bytes()[n as usize % 4]).collect();
+    let part = |n| {
+        let (from, count) = part_range(bytes.len() as u64, n);
+        &bytes[usize::try_from(from).expect("small")..][..usize::try_from(count).expect("small")]
+    };
+    let whole = Digest::of_parts(&[Digest::of(part(1)), Digest::of(part(2))]);
+    assert_eq!(files.look(&id).await, Ok(None));
+    assert_eq!(files.keep(&id).await, Ok(false));
+    let name = files.begin(&id, "video/mp4").await.expect("begun");
+    assert_eq!(files.parts(&id, &name).await, Ok(Some(Vec::new())));
+    for n in [2, 1] {
+        let (right, count) = (part(n), part(n).len() as u64);
+        let link = files.part_link(&id, &name, n, count, &Digest::of(right)).await.expect("an address");
+        let mut wrong = right.to_vec();
+        wrong[0] ^= 1;
+        assert_eq!(ports.far_end.put(&link, &wrong).await, 400, "other bytes");
+        assert_eq!(ports.far_end.put(&link, right).await, 200);
+        assert_eq!(ports.far_end.put(&link, right).await, 200, "again");
+    }
+    let mut parts = files.parts(&id, &name).await.expect("an answer").expect("there");
+    parts.sort_by_key(|part| part.part);
+    let seen: Vec<_> = parts.iter().map(|part| (part.part, part.size, part.sha256)).collect();
+    let sum = |n| Some(Digest::of(part(n)));
+    assert_eq!(seen, [(1, part(1).len() as u64, sum(1)), (2, 3, sum(2))]);
+    assert_eq!(files.look(&id).await, Ok(None), "not before it is joined");
+    assert_eq!(files.join(&id, &name, &parts).await, Ok(true));
+    files.join(&id, &name, &parts).await.expect("joined before");
+    assert_eq!(files.parts(&id, &name).await, Ok(None));
+    let size = bytes.len() as u64;
+    assert_eq!(files.look(&id).await, Ok(Some(StoredFile { size, sha256: whole, sent: false })));
+    for _ in 0..2 {
+        assert_eq!(files.keep(&id).await, Ok(true));
+        assert_eq!(files.look(&id).await, Ok(Some(StoredFile { size, sha256: whole, sent: true })));
+    }
+    let link = files.get_link(&id, "video/mp4", Some("a \"b\".mp4")).await.expect("an address");
+    assert_eq!(ports.far_end.get(&link).await, Some((size, whole)));
+    for _ in 0..2 {
+        files.remove(&id).await.expect("removed");
+        assert_eq!(files.look(&id).await, Ok(None));
+    }
+    assert_eq!(ports.far_end.get(&link).await, None);
+}
+
+/// What is small comes as one, and nothing takes its place.
+pub async fn a_file_of_one_part_is_put_once(ports: &Ports) {
+    let (id, files) = (file_id(), &ports.files);
+    let sha256 = Digest::of(b"a picture");
+    let file = MediaFile { size: 9, sha256, kind: "image/png".to_owned() };
+    let link = files.whole_link(&id, &file).await.expect("an address");
+    assert_eq!(ports.far_end.put(&link, b"a_picture").await, 400);
+    assert_eq!(files.look(&id).await, Ok(None));
+    assert_eq!(ports.far_end.put(&link, b"a picture").await, 200);
+    assert_eq!(files.look(&id).await, Ok(Some(StoredFile { size: 9, sha256, sent: false })));
+    assert_eq!(files.keep(&id).await, Ok(true));
+    assert_eq!(ports.far_end.put(&link, b"a picture").await, 412);
+    assert_eq!(files.look(&id).await, Ok(Some(StoredFile { size: 9, sha256, sent: true })), "it stays kept");
+    let link = files.get_link(&id, "image/png", None).await.expect("an address");
+    assert_eq!(ports.far_end.get(&link).await, Some((9, sha256)));
+}
+
+/// An upload that is ended takes nothing any more, and comes to nothing.
+pub async fn an_upload_that_is_ended_is_gone(ports: &Ports) {
+    let (id, files) = (file_id(), &ports.files);
+    let name = files.begin(&id, "image/png").await.expect("begun");
+    let link = files.part_link(&id, &name, 1, 1, &Digest::of(b"x")).await.expect("an address");
+    assert_eq!(ports.far_end.put(&link, b"x").await, 200);
+    let parts = files.parts(&id, &name).await.expect("an answer").expect("there");
+    for _ in 0..2 {
+        files.end(&id, &name).await.expect("ended");
+        assert_eq!(files.parts(&id, &name).await, Ok(None));
+    }
+    assert_eq!(ports.far_end.put(&link, b"x").await, 404);
+    assert_eq!(files.join(&id, &name, &parts).await, Ok(false));
+    assert_eq!(files.look(&id).await, Ok(None));
 }

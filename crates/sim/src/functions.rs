@@ -7,6 +7,7 @@ use poste_domain::{
     catch_up::CatchUp,
     fanout::Fanout,
     marks::Marking,
+    media::{self, Media},
     presence::Presences,
     read::Read,
     receipts::Receipts,
@@ -30,6 +31,7 @@ pub(crate) struct Functions {
     catch_up: CatchUp,
     marking: Marking,
     receipts: Receipts,
+    media: Media,
     presences: Presences,
     pub(crate) session: Session,
     pub(crate) registry: Registry,
@@ -44,7 +46,15 @@ impl Functions {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         let read = Arc::new(Read::new(w(), w(), w(), w(), w(), settings.retention));
         Self {
-            append: Append::new(w(), w(), w(), w(), w(), settings.clone()),
+            append: Append::new(w(), w(), w(), w(), w(), w(), settings.clone()),
+            media: Media::new(
+                w(),
+                w(),
+                read.clone(),
+                Roll::new(w(), w(), w(), w(), settings.retention),
+                w(),
+                media::Settings::default(),
+            ),
             catch_up: CatchUp::new(read.clone(), w(), w()),
             read,
             marking: Marking::new(w(), w(), w(), w(), Roll::new(w(), w(), w(), w(), settings.retention), w()),
@@ -73,6 +83,7 @@ impl Functions {
             Some("marks") => routes::marks(&self.receipts, caller, now_ms, text).await,
             Some("receipts") => routes::receipts(&self.marking, caller, now_ms, text).await,
             Some("mark") => routes::mark(&self.marking, caller, now_ms, text).await,
+            Some("media") => routes::media(&self.media, caller, now_ms, text).await,
             Some("hello") => routes::hello(&self.session, &self.registry, caller, now_ms, text).await,
             Some("push") => routes::push(&self.registry, caller, now_ms, text).await,
             Some("mute") => routes::mute(&self.registry, caller, now_ms, text).await,

@@ -29,6 +29,7 @@ use tokio::{
 
 use crate::{chronicle::Chronicle, mutation::Mutation, weather::Weather};
 
+mod media;
 mod wake;
 
 pub use wake::Made;
@@ -89,6 +90,7 @@ struct State {
     premature: Vec<String>,
     /// Every mark as it was after each call: whose, which device, and the device's own `delivered`.
     marked: Vec<(ConversationId, MemberMark, Seq)>,
+    media: media::State,
     waking: wake::State,
 }
 

@@ -5,6 +5,7 @@
 //! A story halts a function at a [`Moment`] of one of its calls. Where it is dropped then, the function has ended; where
 //! it goes on, it was only slow. Nobody else can tell the two apart.
 
+mod media;
 mod phone;
 mod wake;
 
@@ -39,6 +40,7 @@ use crate::{
 };
 
 pub use crate::weather::Moment::{self, After, Before};
+pub use media::LocalFile;
 pub use phone::Phone;
 
 /// A second.
@@ -158,6 +160,11 @@ impl Scene {
     /// The next such call fails there: before or after its effect.
     pub fn fails(&self, moment: Moment, class: Class) {
         self.stage.world.weather.arrange(moment, Mishap::Fails(class));
+    }
+
+    /// What was arranged and has not come does not come any more. Says whether all of it had come.
+    pub fn calls_off(&self) -> bool {
+        self.stage.world.weather.call_off().is_empty()
     }
 
     /// The answer to the next such call is lost, and the SDK makes the call a second time.
@@ -433,11 +440,16 @@ impl Device {
         Uuid::from_u128(self.stage.next().into())
     }
 
+    /// The other user of a direct conversation.
+    fn other(&self, chat: &Chat) -> Option<UserId> {
+        chat.users.clone().map(|[one, other]| if one == self.author.user { other } else { one })
+    }
+
     fn encloses(&self, chat: &Chat, messages: Vec<Message>) -> Submission {
         let mut numbers = self.numbers.borrow_mut();
         let number = numbers.get(&chat.id).map_or(Number::FIRST, |number| number.next());
         numbers.insert(chat.id.clone(), number);
-        let to = chat.users.clone().map(|[one, other]| if one == self.author.user { other } else { one });
+        let to = self.other(chat);
         let (id, conversation) = (EnvelopeId(self.fresh()), chat.id.clone());
         let envelope = Envelope { id, conversation, to, number, messages };
         Submission { envelope, age_ms: 0, attempt: 1, resolved: None }

@@ -132,6 +132,12 @@ impl Weather {
         self.arranged.lock().expect("no panic under the lock").iter().map(|(moment, _)| *moment).collect()
     }
 
+    /// Moments that were arranged and have not come, which do not come any more.
+    pub(crate) fn call_off(&self) -> Vec<Moment> {
+        let arranged = std::mem::take(&mut *self.arranged.lock().expect("no panic under the lock"));
+        arranged.into_iter().map(|(moment, _)| moment).collect()
+    }
+
     fn due(&self, moment: Moment) -> Option<Mishap> {
         let mut arranged = self.arranged.lock().expect("no panic under the lock");
         let position = arranged.iter().position(|(at, _)| *at == moment)?;

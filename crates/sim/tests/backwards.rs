@@ -54,7 +54,7 @@ impl Server {
         world.admit_all(&direct(), &[user("alice"), user("bob")]);
         world.create(&direct(), retention, world.now_ms()).await.expect("a head");
         Self {
-            append: Append::new(w(), w(), w(), w(), w(), Settings { retention, ..Settings::default() }),
+            append: Append::new(w(), w(), w(), w(), w(), w(), Settings { retention, ..Settings::default() }),
             read: Read::new(w(), w(), w(), w(), w(), retention),
             world,
             retention,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use poste_domain::ports::{Parcel, Wake};
-use poste_protocol::{Delivery, FromServer};
+use poste_protocol::{Delivery, Digest, FromServer, Link};
 use poste_sim::{
     Odds, Weather, World,
     contract::{FarEnd, Line, Ports},
@@ -29,6 +29,8 @@ fn ports(lanes_in_head: usize) -> Ports {
         mutes: world.clone(),
         wakes: world.clone(),
         pusher: world.clone(),
+        uploads: world.clone(),
+        files: world.clone(),
         far_end: Arc::new(Outside(world)),
     }
 }
@@ -50,6 +52,14 @@ impl FarEnd for Outside {
 
     async fn wakes(&self, _: usize) -> Vec<Wake> {
         self.0.wakes()
+    }
+
+    async fn put(&self, link: &Link, bytes: &[u8]) -> u16 {
+        self.0.uploads(link, bytes.len() as u64, Digest::of(bytes))
+    }
+
+    async fn get(&self, link: &Link) -> Option<(u64, Digest)> {
+        self.0.downloads(link)
     }
 
     async fn connect(&self) -> Box<dyn Line> {

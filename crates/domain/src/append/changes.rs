@@ -15,7 +15,7 @@ use poste_protocol::{Cell, Code, ConversationId, Envelope, Message, MessagePlace
 
 use super::{Append, Attempt, Decided};
 use crate::{
-    Failure, Membership, Trouble,
+    Failure, FileId, Membership, Trouble,
     ports::{Registered, Slot},
 };
 
@@ -26,8 +26,15 @@ const AT_ONCE: usize = 16;
 pub(super) struct Targets {
     /// Each change in it.
     changes: Vec<Change>,
-    /// Where the messages are, as long as the store has them: cell, and position in it.
-    there: BTreeMap<MessagePlace, (Seq, usize)>,
+    /// Where the messages are, as long as the store has them.
+    there: BTreeMap<MessagePlace, Target>,
+}
+
+struct Target {
+    cell: Seq,
+    index: usize,
+    /// The file that belongs to it.
+    file: Option<FileId>,
 }
 
 struct Change {
@@ -57,7 +64,8 @@ impl Append {
             let Some(place) = message.target() else { continue };
             let found = self.find(&envelope.conversation, place).await?;
             let author = found.and_then(|(cell, index)| {
-                targets.there.insert(place, (cell.seq, index));
+                let file = FileId::of(&envelope.conversation, &cell.by.user, &cell.messages[index]);
+                targets.there.insert(place, Target { cell: cell.seq, index, file });
                 let kept = self.settings.retention.keeps(cell.at, self.clock.now_ms());
                 (kept && cell.messages[index].is_text()).then_some(cell.by.user)
             });
@@ -85,7 +93,9 @@ impl Append {
             let Some(target) = message.edits else { continue };
             let registered = match targets.there.get(&target) {
                 _ if envelope.messages.iter().any(|other| other.deletes == Some(target)) => Registered::Redacted,
-                Some((cell, index)) => self.log.register(&envelope.conversation, *cell, *index, place).await?,
+                Some(Target { cell, index, .. }) => {
+                    self.log.register(&envelope.conversation, *cell, *index, place).await?
+                }
                 None => Registered::Gone,
             };
             match registered {
@@ -102,8 +112,12 @@ impl Append {
     pub(super) async fn redact(&self, attempt: &Attempt<'_>, cell: &Cell) -> Result<(), Failure> {
         let conversation = &attempt.envelope.conversation;
         for target in cell.messages.iter().filter_map(|message| message.deletes) {
-            let Some((first, index)) = attempt.targets.there.get(&target) else { continue };
-            let edits = self.log.redact(conversation, *first, *index).await?;
+            let Some(Target { cell, index, file }) = attempt.targets.there.get(&target) else { continue };
+            // First, as long as the message says which.
+            if let Some(file) = file {
+                self.files.remove(file).await?;
+            }
+            let edits = self.log.redact(conversation, *cell, *index).await?;
             stream::iter(edits.into_iter().map(Ok))
                 .try_for_each_concurrent(AT_ONCE, |place| self.redact_edits(conversation, target, place))
                 .await?;
