@@ -19,6 +19,7 @@ import socketserver
 import sys
 import threading
 import time
+from urllib.parse import parse_qsl
 
 PINNED_VERSION = "1.5.33"
 """The version that the patches were written against; requirements.txt installs it."""
@@ -242,6 +243,48 @@ def permit_batches_as_what_they_hold():
     iam_actions.extract_iam_action = action_of
 
 
+def tag_what_comes_in_parts():
+    """Gives a file that was uploaded in parts the tags that CreateMultipartUpload names; upstream drops them.
+
+    Symbols: ministack.services.s3._create_multipart_upload, _complete_multipart_upload and _object_tags.
+    """
+    from ministack.services import s3
+
+    symbol = "ministack.services.s3"
+    create = getattr(s3, "_create_multipart_upload", None)
+    complete = getattr(s3, "_complete_multipart_upload", None)
+    require(
+        create is not None
+        and list(inspect.signature(create).parameters) == ["bucket_name", "key", "headers"]
+        and "tagging" not in inspect.getsource(create),
+        f"{symbol}._create_multipart_upload",
+    )
+    require(
+        complete is not None
+        and list(inspect.signature(complete).parameters)[:4] == ["bucket_name", "key", "body", "query_params"],
+        f"{symbol}._complete_multipart_upload",
+    )
+    require(hasattr(s3, "_object_tags") and hasattr(s3, "_multipart_uploads"), f"{symbol}._object_tags")
+
+    def create_with_tags(bucket_name, key, headers):
+        before = set(s3._multipart_uploads)
+        answer = create(bucket_name, key, headers)
+        for upload in set(s3._multipart_uploads) - before:
+            s3._multipart_uploads[upload]["tags"] = dict(parse_qsl(headers.get("x-amz-tagging", "")))
+        return answer
+
+    def complete_with_tags(bucket_name, key, body, query_params, *args, **kwargs):
+        upload = s3._multipart_uploads.get(s3._qp(query_params, "uploadId"), {})
+        answer = complete(bucket_name, key, body, query_params, *args, **kwargs)
+        # Once: a second call for the same upload is answered as the first, and tags may have been changed since.
+        if answer[0] == 200 and upload.get("tags"):
+            s3._object_tags[(bucket_name, key, None)] = upload.pop("tags")
+        return answer
+
+    s3._create_multipart_upload = create_with_tags
+    s3._complete_multipart_upload = complete_with_tags
+
+
 def keep_the_functions_logs(folder):
     """Writes what a function prints to `folder`/NAME.log as well, at once.
 
@@ -318,6 +361,7 @@ def main():
     count_in_numbers()
     answer_as_api_gateway_does()
     permit_batches_as_what_they_hold()
+    tag_what_comes_in_parts()
     keep_the_functions_logs(os.environ["POSTE_FUNCTION_LOGS"])
     end_with_our_parent()
 

@@ -23,6 +23,8 @@ pub(crate) struct Addresses {
     pub(crate) socket: String,
     /// Where functions post to connections, as they see it. The template knows `{api}`, too.
     pub(crate) callback: String,
+    /// Where devices put and get files.
+    pub(crate) store: String,
 }
 
 impl Addresses {
@@ -38,11 +40,13 @@ impl Addresses {
         };
         let authority = authority.trim_end_matches('/');
         ensure!(!authority.contains('/'), "`{endpoint}` has a path");
+        let store = format!("{scheme}://{authority}");
         let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
         Ok(match flavour {
             Flavour::MiniStack => Self {
                 socket: format!("{socket_scheme}://{authority}/_aws/execute-api/{{api}}/{stage}"),
                 callback: format!("{scheme}://{authority}/_aws/execute-api/{{api}}/{stage}"),
+                store,
             },
             // From LocalStack's documentation; not tried, because its WebSocket API needs a paid plan. The options
             // --socket-url and --callback-url replace both. The name resolves to the emulator inside its functions'
@@ -53,6 +57,7 @@ impl Addresses {
                 Self {
                     socket: format!("{socket_scheme}://{{api}}.execute-api.{host}:{port}/{stage}"),
                     callback: format!("{scheme}://{host}:{port}/_aws/execute-api/{{api}}/{stage}"),
+                    store,
                 }
             }
         })
@@ -60,7 +65,7 @@ impl Addresses {
 
     /// Puts addresses that the user gave in place of the derived ones.
     pub(crate) fn replaced(self, socket: Option<String>, callback: Option<String>) -> Self {
-        Self { socket: socket.unwrap_or(self.socket), callback: callback.unwrap_or(self.callback) }
+        Self { socket: socket.unwrap_or(self.socket), callback: callback.unwrap_or(self.callback), ..self }
     }
 
     /// The socket's address, once the API's id is known.
@@ -98,6 +103,7 @@ mod tests {
         let addresses = Addresses::of(Flavour::MiniStack, "http://127.0.0.1:4000/", "prod").unwrap();
         assert_eq!(addresses.socket_url("a1"), "ws://127.0.0.1:4000/_aws/execute-api/a1/prod");
         assert_eq!(addresses.callback, "http://127.0.0.1:4000/_aws/execute-api/{api}/prod");
+        assert_eq!(addresses.store, "http://127.0.0.1:4000");
     }
 
     #[test]

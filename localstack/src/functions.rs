@@ -14,7 +14,7 @@ use crate::say;
 use crate::workspace::{Workspace, cargo};
 
 /// The packages of the functions.
-const PACKAGES: [&str; 4] = ["poste-connect", "poste-send", "poste-sync", "poste-push"];
+const PACKAGES: [&str; 5] = ["poste-connect", "poste-send", "poste-sync", "poste-push", "poste-media"];
 
 /// Which binaries are deployed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -91,7 +91,7 @@ Sync:
     #[test]
     fn the_template_of_this_project_can_be_packaged() {
         let template = include_str!("../../infra/template.yaml");
-        let all = ["authorize", "connect", "send", "sync", "deliver", "presence", "notify"];
+        let all = ["authorize", "connect", "send", "sync", "deliver", "presence", "notify", "media"];
         assert_eq!(functions(template).unwrap(), all);
     }
 }

@@ -42,6 +42,8 @@ pub struct Stack {
     pub tables: Tables,
     /// The queues.
     pub queues: Queues,
+    /// The bucket of media.
+    pub bucket: String,
     /// The names of the functions as deployed, by what the project calls them (`send`, `deliver`, ...).
     pub functions: BTreeMap<String, String>,
     /// How long a failed delivery stays hidden before it is tried again, in seconds.
@@ -104,6 +106,8 @@ pub struct Tables {
     pub devices: String,
     /// Whose each push token is.
     pub push_tokens: String,
+    /// Uploads that were begun.
+    pub media: String,
 }
 
 /// The addresses of the queues.
@@ -178,6 +182,7 @@ pub(crate) mod tests {
                 presence: text("p"),
                 devices: text("v"),
                 push_tokens: text("t"),
+                media: text("u"),
             },
             queues: Queues {
                 delivery: text("q"),
@@ -185,6 +190,7 @@ pub(crate) mod tests {
                 push: text("p"),
                 push_dead_letters: text("e"),
             },
+            bucket: text("b"),
             functions: BTreeMap::from([(text("send"), text("poste-local-send"))]),
             delivery_visibility_seconds: 5,
             delivery_max_receives: 5,

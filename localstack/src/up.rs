@@ -195,7 +195,7 @@ impl Running {
 async fn addresses_there(http: &reqwest::Client, endpoint: &str, options: &Options) -> anyhow::Result<Addresses> {
     // Who gives both addresses need not be asked.
     if let (Some(socket), Some(callback)) = (&options.socket_url, &options.callback_url) {
-        return Ok(Addresses { socket: socket.clone(), callback: callback.clone() });
+        return Ok(Addresses { socket: socket.clone(), callback: callback.clone(), store: endpoint.to_owned() });
     }
     let flavour = probe(http, endpoint).await?;
     say::line(&format!("· Using the {flavour:?} at {endpoint}"));
@@ -250,6 +250,7 @@ fn parameters(
         ("PushApnsArn", provider::application("APNS")),
         ("PushApnsSandboxArn", provider::application("APNS_SANDBOX")),
         ("PushFcmArn", provider::application("GCM")),
+        ("MediaEndpoint", addresses.store.clone()),
         ("PushEndpoint", provider.url().to_owned()),
         ("PushGraceSeconds", PUSH_GRACE_SECONDS.to_string()),
         ("PushIntervalSeconds", PUSH_INTERVAL_SECONDS.to_string()),
@@ -291,6 +292,7 @@ fn describe(deployed: &Deployed, addresses: &Addresses, issuer: &Issuer, place: 
             presence: output("TablePresence")?,
             devices: output("TableDevices")?,
             push_tokens: output("TablePushTokens")?,
+            media: output("TableMedia")?,
         },
         queues: Queues {
             delivery: output("QueueDelivery")?,
@@ -298,6 +300,7 @@ fn describe(deployed: &Deployed, addresses: &Addresses, issuer: &Issuer, place: 
             push: output("QueuePush")?,
             push_dead_letters: output("QueuePushDeadLetters")?,
         },
+        bucket: output("BucketMedia")?,
         // FunctionSend: poste-local-send
         functions: deployed
             .outputs

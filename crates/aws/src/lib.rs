@@ -4,6 +4,7 @@
 mod callback;
 mod connections;
 mod devices;
+mod files;
 pub mod gateway;
 mod heads;
 mod item;
@@ -15,11 +16,13 @@ mod presence;
 pub mod queue;
 mod sns;
 mod trouble;
+mod uploads;
 pub mod wake_queue;
 
 pub use callback::GatewayCallback;
 pub use connections::ConnectionsTable;
 pub use devices::DevicesTable;
+pub use files::S3Files;
 pub use heads::HeadsTable;
 pub use log::LogTable;
 pub use marks::MarksTable;
@@ -28,4 +31,5 @@ pub use parts::{MissingVariable, Parts, SystemClock, start_log, variable};
 pub use presence::PresenceTable;
 pub use queue::DeliveryQueue;
 pub use sns::SnsPusher;
+pub use uploads::UploadsTable;
 pub use wake_queue::WakeQueue;

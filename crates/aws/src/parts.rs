@@ -16,6 +16,7 @@ use poste_domain::{
     catch_up::CatchUp,
     fanout::Fanout,
     marks::Marking,
+    media::{self, Media},
     ports::Clock,
     presence::Presences,
     read::Read,
@@ -28,9 +29,9 @@ use poste_domain::{
 use poste_protocol::Platform;
 
 use crate::{
-    callback::GatewayCallback, connections::ConnectionsTable, devices::DevicesTable, heads::HeadsTable, log::LogTable,
-    marks::MarksTable, members::MembersTable, presence::PresenceTable, queue::DeliveryQueue, sns::SnsPusher,
-    wake_queue::WakeQueue,
+    callback::GatewayCallback, connections::ConnectionsTable, devices::DevicesTable, files::S3Files, heads::HeadsTable,
+    log::LogTable, marks::MarksTable, members::MembersTable, presence::PresenceTable, queue::DeliveryQueue,
+    sns::SnsPusher, uploads::UploadsTable, wake_queue::WakeQueue,
 };
 
 /// One attempt at a call: a hundred times what a healthy one takes.
@@ -40,6 +41,10 @@ const ATTEMPT: Duration = Duration::from_secs(1);
 /// unwritten in an epoch that is over, makes about ten calls one after the other; they all may take this long within the
 /// functions' 28 s, which is within the gateway's 29 s.
 const OPERATION: Duration = Duration::from_millis(2_800);
+
+/// One attempt at a call to the object store, and all of them: of the calls of one request two at most take long.
+const STORE_ATTEMPT: Duration = Duration::from_secs(5);
+const STORE_OPERATION: Duration = Duration::from_secs(10);
 
 /// Connecting.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -192,10 +197,54 @@ impl Parts {
             self.heads()?,
             self.log()?,
             self.members()?,
+            self.files()?,
             Arc::new(self.delivery_queue()?),
             self.clock(),
             Settings { acceptance_ms: days("ACCEPTANCE_DAYS")?, retention: retention()? },
         ))
+    }
+
+    /// The bucket. Calls take longer there than elsewhere: it puts files together, and copies nothing of ours.
+    fn files(&self) -> Result<Arc<S3Files>, MissingVariable> {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT)
+            .operation_attempt_timeout(STORE_ATTEMPT)
+            .operation_timeout(STORE_OPERATION)
+            .build();
+        let config = || {
+            let builder = aws_sdk_s3::config::Builder::from(&self.config).timeout_config(timeouts.clone());
+            // Only on AWS has each bucket a name of its own in the net.
+            builder.force_path_style(variable("MEDIA_ENDPOINT").is_ok())
+        };
+        let outside = match variable("MEDIA_ENDPOINT") {
+            Ok(endpoint) => config().endpoint_url(endpoint),
+            Err(_) => config(),
+        };
+        let client = aws_sdk_s3::Client::from_conf;
+        Ok(Arc::new(S3Files::new(client(config().build()), client(outside.build()), variable("BUCKET_MEDIA")?)))
+    }
+
+    /// What `media` is made of.
+    ///
+    /// # Errors
+    /// When the environment does not name a part.
+    pub fn media(&self) -> Result<Media, MissingVariable> {
+        const MIB: u64 = 1024 * 1024;
+        let unsent_days = whole("MEDIA_UNSENT_DAYS")?;
+        let (kept, kept_for) = (whole("RETENTION_DAYS")?, whole("MEDIA_RETENTION_DAYS")?);
+        // No file goes before its message, which may be sent as long as the file waits for it.
+        let outlive = if kept == 0 { kept_for == 0 } else { kept_for == 0 || kept_for >= kept + unsent_days };
+        if !outlive {
+            return Err(MissingVariable("MEDIA_RETENTION_DAYS"));
+        }
+        let uploads = UploadsTable::new(self.dynamodb(), variable("TABLE_MEDIA")?, unsent_days);
+        let settings = media::Settings {
+            most_bytes: whole("MEDIA_MOST_MIB")?.saturating_mul(MIB),
+            daily_bytes: whole("MEDIA_DAILY_MIB")?.saturating_mul(MIB),
+            kinds: variable("MEDIA_KINDS")?.split(',').map(|kind| kind.trim().to_owned()).collect(),
+        };
+        let roll = Roll::new(self.heads()?, self.log()?, self.members()?, self.clock(), retention()?);
+        Ok(Media::new(Arc::new(uploads), self.files()?, Arc::new(self.read()?), roll, self.clock(), settings))
     }
 
     /// What `sync` reads with.
