@@ -81,6 +81,18 @@ fn bytes(id: EnvelopeId) -> AttributeValue {
 }
 
 impl Admin {
+    /// The object store, by its own address.
+    pub fn s3(&self) -> aws_sdk_s3::Client {
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(self.stack.region.clone()))
+            .endpoint_url(&self.stack.endpoint)
+            .force_path_style(true)
+            .credentials_provider(self.credentials.clone())
+            .build();
+        aws_sdk_s3::Client::from_conf(config)
+    }
+
     pub(crate) fn new(stack: Arc<Stack>) -> Self {
         let keys = stack.admin.clone();
         let credentials =

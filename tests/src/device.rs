@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use futures::{SinkExt, StreamExt};
 use poste_protocol::{
     Author, Away, Cell, Code, ConversationId, DeliveryItem, DeviceId, Envelope, EnvelopeId, ErrorFrame, Event, Fetch,
-    FromServer, Hello, List, ListPage, Mark, MarkFrame, MarkResult, MarksFrame, MarksPage, MemberMark, MembersFrame,
-    MembersPage, MuteFrame, Outcome, Page, Pages, PresenceNews, PushFrame, PushStatus, PushToken, ReceiptsFrame,
-    Reference, Refusal, Request, SendFrame, Seq, Submission, SyncFrame, SyncRange, Typing, TypingNews, UserId, Verdict,
-    Watch, Watching, Welcome, WokenBy, limits,
+    FromServer, Hello, List, ListPage, Mark, MarkFrame, MarkResult, MarksFrame, MarksPage, MediaFrame, MediaId,
+    MediaState, MediaWish, MemberMark, MembersFrame, MembersPage, MuteFrame, Outcome, Page, Pages, PresenceNews,
+    PushFrame, PushStatus, PushToken, ReceiptsFrame, Reference, Refusal, Request, SendFrame, Seq, Submission,
+    SyncFrame, SyncRange, Typing, TypingNews, UserId, Verdict, Watch, Watching, Welcome, WokenBy, limits,
 };
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
@@ -393,6 +393,27 @@ impl Device {
         }
     }
 
+    /// Wants something of a file.
+    ///
+    /// # Errors
+    /// The refusal.
+    ///
+    /// # Panics
+    /// When the answer is another one.
+    pub async fn wants(
+        &mut self,
+        conversation: &ConversationId,
+        media: MediaId,
+        wish: MediaWish,
+    ) -> Result<MediaState, Refusal> {
+        let (reference, conversation) = (self.reference(), conversation.clone());
+        match self.ask(&Request::Media(MediaFrame { reference, media, conversation, wish })).await {
+            FromServer::Media(answer) => Ok(answer.state),
+            FromServer::Error(error) => Err(error.refusal),
+            other => panic!("media is answered with {other:?}"),
+        }
+    }
+
     /// Gives and gets read receipts from now on, or does neither.
     ///
     /// # Panics
@@ -661,6 +682,7 @@ fn reference_of(request: &Request) -> &Reference {
         Request::Mute(f) => &f.reference,
         Request::Marks(f) => &f.reference,
         Request::Receipts(f) => &f.reference,
+        Request::Media(f) => &f.reference,
     }
 }
 

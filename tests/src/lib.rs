@@ -15,6 +15,7 @@ mod mortal;
 mod ports;
 mod provider;
 mod replica;
+mod store;
 mod wait;
 
 pub use account::{account, open, settled};
@@ -25,4 +26,5 @@ pub use letters::{bodies, envelope, next_after, number, resent, seq, submission}
 pub use mortal::{Ended, Line, Mortal, Order, Told};
 pub use provider::{Provider, Published};
 pub use replica::{Replica, check_page};
+pub use store::{Store, checksum};
 pub use wait::{DEADLINE, eventually, now_ms};

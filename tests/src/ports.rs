@@ -19,15 +19,15 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use poste_aws::{
     ConnectionsTable, DeliveryQueue, DevicesTable, GatewayCallback, HeadsTable, LogTable, MarksTable, MembersTable,
-    PresenceTable, SnsPusher, WakeQueue,
+    PresenceTable, S3Files, SnsPusher, UploadsTable, WakeQueue,
 };
 use poste_domain::ports::{Parcel, Wake};
-use poste_protocol::{Delivery, Platform};
+use poste_protocol::{Delivery, Digest, Link, Platform};
 use poste_sim::contract::{FarEnd, Line, Ports};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use crate::{Admin, DEADLINE, Deployment, Device};
+use crate::{Admin, DEADLINE, Deployment, Device, Store, checksum};
 
 /// Messages that one look into the queue takes.
 const BATCH: i32 = 10;
@@ -87,6 +87,7 @@ impl Deployment {
             taken: Mutex::default(),
             wakes: wakes.clone(),
             woken: Mutex::default(),
+            store: Store::new(),
         };
         Ports {
             heads: Arc::new(HeadsTable::new(client(), tables.heads.clone(), tables.lanes.clone())),
@@ -106,6 +107,8 @@ impl Deployment {
             presence: Arc::new(PresenceTable::new(client(), tables.presence.clone())),
             courier: Arc::new(DeliveryQueue::new(admin.sqs.clone(), queue)),
             callback: Arc::new(GatewayCallback::new(aws_sdk_apigatewaymanagement::Client::from_conf(gateway))),
+            uploads: Arc::new(UploadsTable::new(client(), tables.media.clone(), 7)),
+            files: Arc::new(S3Files::new(admin.s3(), admin.s3(), admin.stack.bucket.clone())),
             far_end: Arc::new(outside),
         }
     }
@@ -164,6 +167,7 @@ struct Outside {
     taken: Mutex<BTreeMap<String, Parcel>>,
     wakes: String,
     woken: Mutex<BTreeMap<String, Wake>>,
+    store: Store,
 }
 
 impl Outside {
@@ -194,6 +198,15 @@ impl FarEnd for Outside {
 
     async fn wakes(&self, at_least: usize) -> Vec<Wake> {
         self.take(&self.wakes, &self.woken, at_least).await
+    }
+
+    async fn put(&self, link: &Link, bytes: &[u8]) -> u16 {
+        self.store.put(link, bytes.to_vec()).await
+    }
+
+    async fn get(&self, link: &Link) -> Option<(u64, Digest)> {
+        let bytes = self.store.get(link, None).await.ok()?;
+        Some((bytes.len() as u64, checksum(&bytes)))
     }
 
     async fn connect(&self) -> Box<dyn Line> {

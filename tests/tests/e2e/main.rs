@@ -17,6 +17,7 @@ mod library;
 mod list;
 mod many_writers;
 mod marks;
+mod media;
 mod order;
 mod permissions;
 mod presence;

@@ -71,6 +71,7 @@ async fn the_rules_store_once_whatever_answers_are_lost() {
         ports.heads.clone(),
         ports.log.clone(),
         ports.members.clone(),
+        ports.files.clone(),
         ports.courier.clone(),
         Arc::new(SystemClock),
         Settings { retention: Retention::of(60 * 24 * 3_600 * 1_000), ..Settings::default() },
