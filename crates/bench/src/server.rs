@@ -83,6 +83,7 @@ impl Server {
             | Request::Push(_)
             | Request::Mute(_) => bail!("nobody is idle here, or asleep, and nobody looks"),
             Request::Marks(_) | Request::Receipts(_) => bail!("nobody asks here"),
+            Request::Media(_) => bail!("nobody has files here"),
             Request::Members(_) => bail!("there are no groups here"),
             Request::Fetch(_) => bail!("nobody goes back here"),
         };

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use poste_client::State::{Failed, Pending, Received, Sent};
 use poste_domain::Class;
-use poste_protocol::{Code, Event, Resolved, Role};
+use poste_protocol::{Code, Event, MediaState, MediaWish, Resolved, Role};
 use poste_sim::scene::{
     After,
     Answer::{Accepted, Refused, Repeat},
