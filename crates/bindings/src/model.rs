@@ -796,13 +796,9 @@ impl From<lib::Event> for Event {
             lib::Event::Typing { conversation, user, typing } => {
                 Self::Typing { conversation: conversation.to_string(), user: user.to_string(), typing }
             }
-            lib::Event::Progress { conversation, id, up, done, size } => Self::Progress {
-                conversation: conversation.to_string(),
-                message: id.to_string(),
-                up,
-                done,
-                size,
-            },
+            lib::Event::Progress { conversation, id, up, done, size } => {
+                Self::Progress { conversation: conversation.to_string(), message: id.to_string(), up, done, size }
+            }
             lib::Event::Push { status } => Self::Push { status: status.into() },
             lib::Event::Connection { state } => Self::Connected { state: state.into() },
             lib::Event::Missed { count } => Self::Missed { count },

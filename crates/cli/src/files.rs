@@ -111,7 +111,8 @@ fn save(here: &Path, output: Option<&Path>, name: Option<&str>) -> anyhow::Resul
         None => PathBuf::new(),
     };
     let (mut file, path) = create(&folder, &name)?;
-    let copied = File::open(here).and_then(|mut from| std::io::copy(&mut from, &mut file)).and_then(|_| file.sync_all());
+    let copied =
+        File::open(here).and_then(|mut from| std::io::copy(&mut from, &mut file)).and_then(|_| file.sync_all());
     if let Err(wrong) = copied {
         let _ = fs::remove_file(&path);
         return Err(wrong).with_context(|| path.display().to_string());

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use poste_client::{
-    Attached, Change, ChangeKind, Connection, Conversation, Failure, Member, Message, OutboxEntry, OutboxState, Seen, State,
-    WaitingChange,
+    Attached, Change, ChangeKind, Connection, Conversation, Failure, Member, Message, OutboxEntry, OutboxState, Seen,
+    State, WaitingChange,
 };
 use poste_protocol::{Event as GroupEvent, PushStatus, Role, UserId};
 use serde::Serialize;

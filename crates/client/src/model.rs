@@ -1,8 +1,8 @@
 //! What applications see: owned values, without lifetimes or generics, fit to cross a language border.
 
 use poste_protocol::{
-    Attachment, Code, ConversationId, DeviceId, EnvelopeId, Event as GroupEvent, MessageId, Number, PushStatus, Refusal, Role, Seq,
-    UserId,
+    Attachment, Code, ConversationId, DeviceId, EnvelopeId, Event as GroupEvent, MessageId, Number, PushStatus,
+    Refusal, Role, Seq, UserId,
 };
 use serde::{Deserialize, Serialize};
 

@@ -14,10 +14,10 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use crate::clock::Clock;
 use crate::engine::{Engine, Input, News, Now, Output, Place, Transfer, Wanted};
 use crate::error::NoFile;
+use crate::files;
 use crate::socket::{self, Dial};
 use crate::store::{Doubt, Store};
 use crate::transfer::Transfers;
-use crate::files;
 use crate::{ClientConfig, Connection, Counters, Error, Event, OutboxEntry, Receipt, StoreError};
 
 /// Events that a listener may be behind before it misses some.

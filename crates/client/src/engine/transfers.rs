@@ -184,7 +184,6 @@ impl Transfers {
 }
 
 impl Rules {
-
     /// When to try again what has failed so often; the first time at once, if so asked.
     pub(super) fn patience(&mut self, now: u64, patience: &mut Patience, told: Option<u64>, first_at_once: bool) {
         patience.asking = false;
@@ -209,13 +208,16 @@ impl Rules {
     }
 
     /// An answer about a file.
-    pub(super) fn on_media(&mut self, turn: &mut Turn<'_>, about: About, answer: MediaAnswer) -> Result<(), StoreError> {
+    pub(super) fn on_media(
+        &mut self,
+        turn: &mut Turn<'_>,
+        about: About,
+        answer: MediaAnswer,
+    ) -> Result<(), StoreError> {
         match about {
             About::Upload(media) if media == answer.media => self.on_upload(turn, media, answer.state),
             About::Download(local) => self.on_download_link(turn, local, answer.state),
-            About::Upload(_) => {
-                self.media_refused(turn, about, None)
-            }
+            About::Upload(_) => self.media_refused(turn, about, None),
         }
     }
 

@@ -263,8 +263,7 @@ impl Rules {
             MediaState::Gone => return turn.tx.forget_upload(media),
             MediaState::Open { missing } if upload.step != Step::Abort => {
                 let last = part_count(upload.size);
-                upload.missing =
-                    missing.iter().flat_map(|(first, until)| *first.max(&1)..=*until.min(&last)).collect();
+                upload.missing = missing.iter().flat_map(|(first, until)| *first.max(&1)..=*until.min(&last)).collect();
                 if upload.step == Step::Complete {
                     // All had been sent: something is strange, and not to be tried at full speed.
                     self.patience(now, &mut upload.patience, None, true);

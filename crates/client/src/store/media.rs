@@ -114,14 +114,7 @@ impl Tx<'_> {
             .prepare_cached(
                 "INSERT INTO uploads (media, message, conversation, path, modified, parts) VALUES (?, ?, ?, ?, ?, ?)",
             )?
-            .execute(params![
-                media.0,
-                message,
-                conversation.as_str(),
-                source.path,
-                source.modified.map(int),
-                parts
-            ])?;
+            .execute(params![media.0, message, conversation.as_str(), source.path, source.modified.map(int), parts])?;
         Ok(())
     }
 
@@ -259,7 +252,9 @@ impl Tx<'_> {
 
     /// It is here as a whole.
     pub fn downloaded(&self, message: i64) -> Result<(), StoreError> {
-        self.sql.prepare_cached("UPDATE downloads SET state = 1 WHERE message = ? AND state = 0")?.execute([message])?;
+        self.sql
+            .prepare_cached("UPDATE downloads SET state = 1 WHERE message = ? AND state = 0")?
+            .execute([message])?;
         Ok(())
     }
 
@@ -301,7 +296,11 @@ impl Tx<'_> {
 
     /// Takes what is to be removed out of the books: the messages' local numbers, and the names in the cache's folder.
     pub fn take_removed(&self) -> Result<Vec<(i64, String)>, StoreError> {
-        if !self.sql.prepare_cached("SELECT 1 FROM downloads INDEXED BY downloads_to_remove WHERE state = 2")?.exists([])? {
+        if !self
+            .sql
+            .prepare_cached("SELECT 1 FROM downloads INDEXED BY downloads_to_remove WHERE state = 2")?
+            .exists([])?
+        {
             return Ok(Vec::new());
         }
         let mut gone = self.sql.prepare_cached("DELETE FROM downloads WHERE state = 2 RETURNING message, name")?;

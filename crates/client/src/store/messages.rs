@@ -217,7 +217,9 @@ impl Tx<'_> {
             Some((local, _, Some(before), _)) if before <= place => {
                 let redacted = self
                     .sql
-                    .prepare_cached("UPDATE messages SET deleted = 1, media = NULL WHERE local = ?1 AND ?2 AND deleted <> 1")?
+                    .prepare_cached(
+                        "UPDATE messages SET deleted = 1, media = NULL WHERE local = ?1 AND ?2 AND deleted <> 1",
+                    )?
                     .execute(params![local, message.deleted])?;
                 Ok(if redacted > 0 { Settled::Updated(local) } else { Settled::Known })
             }

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use poste_protocol::{
-    Attachment, Author, ConversationId, DeviceId, Envelope, EnvelopeId, MediaId, Message, MessageId, Resolved, Seq, UserId,
-    part_count,
+    Attachment, Author, ConversationId, DeviceId, Envelope, EnvelopeId, MediaId, Message, MessageId, Resolved, Seq,
+    UserId, part_count,
 };
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Row, params};
@@ -271,7 +271,8 @@ impl Salvaged {
     /// The uploads of the messages that were saved. A file that has none any more is not sent: its message is refused,
     /// and failed visibly.
     fn write_uploads(&self, tx: &Tx<'_>) -> Result<(), StoreError> {
-        let mut of = tx.sql.prepare_cached("SELECT local, conversation, media FROM messages WHERE media IS NOT NULL")?;
+        let mut of =
+            tx.sql.prepare_cached("SELECT local, conversation, media FROM messages WHERE media IS NOT NULL")?;
         let saved = of.query_map([], |row| {
             let file: Option<Attachment> = optional_json(row, "media")?;
             Ok((file, row.get::<_, i64>("local")?, row.get::<_, String>("conversation")?))
