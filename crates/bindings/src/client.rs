@@ -58,6 +58,32 @@ impl PosteClient {
         Ok(self.client.send(Target::Conversation(conversation_id(&conversation)?), body).await?.into())
     }
 
+    /// Sends a file, with a text or without (`caption` may be empty). The message is on the disk and shown when this
+    /// returns; the file goes when there is a network, also after a restart, and the message after it. The file stays
+    /// where it is and is not to be changed until then. Without a `kind` its media type is guessed.
+    pub async fn send_file(
+        &self,
+        conversation: String,
+        path: String,
+        caption: String,
+        kind: Option<String>,
+    ) -> Result<Message, PosteError> {
+        let to = Target::Conversation(conversation_id(&conversation)?);
+        Ok(self.client.send_file(to, path, caption, kind).await?.into())
+    }
+
+    /// The path of a message's file on this device; it is fetched if it is not here. What is in the cache may go again
+    /// when other files are fetched.
+    pub async fn download(&self, conversation: String, message: String) -> Result<String, PosteError> {
+        let path = self.client.download(conversation_id(&conversation)?, message_id(&message)?).await?;
+        path.into_os_string().into_string().map_err(|_| PosteError::invalid("the cache", "its path is not UTF-8"))
+    }
+
+    /// The file of a message is not wanted any more. What came of it is kept.
+    pub async fn stop_download(&self, conversation: String, message: String) -> Result<(), PosteError> {
+        Ok(self.client.stop_download(conversation_id(&conversation)?, message_id(&message)?).await?)
+    }
+
     /// Gives an own message another text, for everyone. It is on the disk, and shown, when this returns.
     pub async fn edit(&self, message: String, body: String) -> Result<Message, PosteError> {
         Ok(self.client.edit(message_id(&message)?, body).await?.into())

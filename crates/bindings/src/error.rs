@@ -30,6 +30,14 @@ pub enum PosteError {
         /// For people who read logs.
         reason: String,
     },
+    /// The file of a message cannot be had: it is not there any more, did not come in time, or was stopped.
+    #[error("{reason}")]
+    NoFile {
+        /// For people who read logs.
+        reason: String,
+        /// The next call may go on from what came.
+        again: bool,
+    },
     /// The server was to be asked, and there was no connection, or no answer in time.
     #[error("there was no answer from the server")]
     NoAnswer,
@@ -49,7 +57,7 @@ impl PosteError {
 
 impl From<Error> for PosteError {
     fn from(error: Error) -> Self {
-        use poste_client::StoreError;
+        use poste_client::{NoFile, StoreError};
         let reason = error.to_string();
         match error {
             Error::Store(wrong) => Self::Store {
@@ -57,9 +65,13 @@ impl From<Error> for PosteError {
                 open_elsewhere: matches!(wrong, StoreError::AlreadyOpen { .. }),
                 newer: matches!(wrong, StoreError::Newer { .. }),
             },
-            Error::EmptyBody | Error::BodyTooBig { .. } | Error::BadEvent(_) | Error::Address(_) => {
-                Self::Invalid { reason }
-            }
+            Error::EmptyBody
+            | Error::BodyTooBig { .. }
+            | Error::BadEvent(_)
+            | Error::File { .. }
+            | Error::BadFile(_)
+            | Error::Address(_) => Self::Invalid { reason },
+            Error::NoFile(why) => Self::NoFile { reason, again: !matches!(why, NoFile::Gone | NoFile::Wrong) },
             Error::NotInGroup => Self::NotInGroup,
             Error::NoAnswer => Self::NoAnswer,
             Error::UnknownConversation | Error::Message { .. } => Self::Unknown { reason },

@@ -298,6 +298,8 @@ pub struct Message {
     pub body: String,
     /// What happened to the group, if this is such a message.
     pub event: Option<GroupEvent>,
+    /// The file that belongs to it.
+    pub file: Option<Attached>,
     /// What the author's clock said, in Unix milliseconds. For display only.
     pub written_at: Option<u64>,
     /// How far it has come.
@@ -380,6 +382,7 @@ impl From<lib::Message> for Message {
             device: message.device.to_string(),
             body: message.body,
             event: message.event.map(Into::into),
+            file: message.file.map(|file| (*file).into()),
             written_at: message.written_at,
             state: message.state.into(),
             seq: message.seq.map(Seq::get),
@@ -389,6 +392,43 @@ impl From<lib::Message> for Message {
             deleted: message.deleted,
             waiting: message.waiting.map(|change| (*change).into()),
             change: message.change.map(Into::into),
+        }
+    }
+}
+
+/// The file of a message, and where it is.
+#[derive(Debug, Clone, uniffi::Record)]
+pub struct Attached {
+    /// Its length in bytes.
+    pub size: u64,
+    /// What it is, as a media type.
+    pub kind: String,
+    /// What it was called where it was sent. Whoever saves a file under it makes it safe first.
+    pub name: Option<String>,
+    /// Of a picture: its width, in pixels.
+    pub width: Option<u32>,
+    /// Of a picture: its height.
+    pub height: Option<u32>,
+    /// Of a picture: a small JPEG, in base64.
+    pub thumbnail: Option<String>,
+    /// Of an own file that is not stored as a whole yet: how many bytes of it are.
+    pub uploaded: Option<u64>,
+    /// It is, or was, on this device: `download` says where.
+    pub here: bool,
+}
+
+impl From<lib::Attached> for Attached {
+    fn from(attached: lib::Attached) -> Self {
+        let lib::Attached { file, uploaded, here } = attached;
+        Self {
+            size: file.size,
+            kind: file.kind,
+            name: file.name,
+            width: file.pixels.map(|(width, _)| width),
+            height: file.pixels.map(|(_, height)| height),
+            thumbnail: file.thumbnail,
+            uploaded,
+            here,
         }
     }
 }
@@ -711,6 +751,19 @@ pub enum Event {
         /// Whether they are writing.
         typing: bool,
     },
+    /// A file is on its way, and so far.
+    Progress {
+        /// Of which conversation.
+        conversation: String,
+        /// Of which message.
+        message: String,
+        /// Up to the server, or down from it.
+        up: bool,
+        /// Bytes that have gone.
+        done: u64,
+        /// Bytes of the whole file.
+        size: u64,
+    },
     /// The server has said whether this device is woken.
     Push {
         /// What the server says.
@@ -742,6 +795,9 @@ impl From<lib::Event> for Event {
             }
             lib::Event::Typing { conversation, user, typing } => {
                 Self::Typing { conversation: conversation.to_string(), user: user.to_string(), typing }
+            }
+            lib::Event::Progress { conversation, id, up, done, size } => {
+                Self::Progress { conversation: conversation.to_string(), message: id.to_string(), up, done, size }
             }
             lib::Event::Push { status } => Self::Push { status: status.into() },
             lib::Event::Connection { state } => Self::Connected { state: state.into() },

@@ -61,8 +61,26 @@ pub(crate) enum Command {
         /// Seconds to wait
         #[arg(long, default_value_t = 10)]
         wait: u64,
+        /// A file to send, with the text or without; waits as long as it moves. Ended, it goes on with the next command
+        #[arg(long)]
+        file: Option<PathBuf>,
+        /// What the file is, as a media type [default: guessed]
+        #[arg(long, requires = "file")]
+        kind: Option<String>,
         /// What to say; `-` reads it from the standard input
-        text: String,
+        #[arg(required_unless_present = "file")]
+        text: Option<String>,
+    },
+    /// Save the file of a message; what came of it is kept, and goes on from there
+    Download {
+        /// Seconds to wait without a byte
+        #[arg(long, default_value_t = 10)]
+        wait: u64,
+        /// Where to, a folder or a file [default: here, under the file's own name]
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+        /// The message's id, as `show --json` has it
+        id: uuid::Uuid,
     },
     /// Give one of your messages another text; wait for the acknowledgement
     Edit {
@@ -250,8 +268,15 @@ pub(crate) enum GroupCommand {
     Send {
         /// The group's id
         group: ConversationId,
+        /// A file to send, with the text or without
+        #[arg(long)]
+        file: Option<PathBuf>,
+        /// What the file is, as a media type [default: guessed]
+        #[arg(long, requires = "file")]
+        kind: Option<String>,
         /// What to say
-        text: String,
+        #[arg(required_unless_present = "file")]
+        text: Option<String>,
     },
     /// Show it
     Show {

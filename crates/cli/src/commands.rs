@@ -1,6 +1,7 @@
 //! What each command does.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::account::{Account, Unavailable};
 use crate::args::{Args, Command, Receipts, Which};
+use crate::files::{self, Bar};
 use crate::{groups, lines, print, screen, signals, time};
 
 /// Not acknowledged in time; nothing is lost.
@@ -40,7 +42,13 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut account = Account::find(&whose)?;
     match command {
         Command::Login => login(&account, json).await?,
-        Command::Send { to, wait, text } => return send(&account, to, text, wait, json).await,
+        Command::Send { to, wait, file, kind, text } => {
+            let text = text.map(typed).transpose()?.unwrap_or_default();
+            return send(&account, to, file, kind, text, wait, json).await;
+        }
+        Command::Download { wait, output, id } => {
+            return files::download(&account, MessageId(id), output, wait, json).await;
+        }
         Command::Edit { wait, id, text } => {
             let text = typed(text)?;
             return change(&account, MessageId(id), Some(text), wait, json).await;
@@ -132,11 +140,24 @@ fn typed(text: String) -> anyhow::Result<String> {
     if text == "-" { std::io::read_to_string(std::io::stdin()).context("the standard input") } else { Ok(text) }
 }
 
-async fn send(account: &Account, to: UserId, text: String, wait: u64, json: bool) -> anyhow::Result<ExitCode> {
-    let text = typed(text)?;
+async fn send(
+    account: &Account,
+    to: UserId,
+    file: Option<PathBuf>,
+    kind: Option<String>,
+    text: String,
+    wait: u64,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let client = account.open(!account.settings.offline).await?;
     let events = client.events();
-    let message = client.send(Target::User(to), text).await?;
+    let message = match files::write(&client, Target::User(to), file, kind, text).await {
+        Ok(message) => message,
+        Err(refused) => {
+            client.close().await;
+            return Err(refused.into());
+        }
+    };
     settle(account, client, events, message, wait, json).await
 }
 
@@ -150,15 +171,27 @@ pub(crate) async fn settle(
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     let online = !account.settings.offline;
-    let until = Instant::now() + Duration::from_secs(wait);
+    let wait_for = Duration::from_secs(wait);
+    let mut until = Instant::now() + wait_for;
+    let mut bar = Bar::new(json);
     while online && message.state == State::Pending {
         match timeout_at(until, events.next()).await {
+            Ok(Some(Event::Progress { conversation, id, up: true, done, size })) => {
+                // Its own file, or one that it waits behind.
+                if id == message.id {
+                    bar.show(done, size);
+                }
+                if conversation == message.conversation {
+                    until = Instant::now() + wait_for;
+                }
+            }
             Ok(Some(Event::Updated { message: new })) if new.id == message.id => message = new,
             Ok(Some(Event::Missed { .. })) => message = reread(&client, message).await?,
             Ok(Some(_)) => {}
             Ok(None) | Err(_) => break,
         }
     }
+    bar.end();
     let pending = online && message.state == State::Pending;
     let held = pending && holds_back(&client.outbox().await?, &message.conversation);
     client.close().await;
@@ -180,7 +213,7 @@ fn holds_back(outbox: &[OutboxEntry], conversation: &ConversationId) -> bool {
 fn done(state: State, online: bool, wait: u64, json: bool) -> ExitCode {
     match state {
         State::Failed => {
-            print::note(json, "the server refused it; see `poste outbox`");
+            print::note(json, "it was refused; see `poste outbox`");
             ExitCode::FAILURE
         }
         State::Pending if online => {
@@ -273,7 +306,7 @@ async fn watch(account: &Account, with: &[UserId], json: bool) -> anyhow::Result
             Event::Connection { state } => eprintln!("-- {}", print::connection(state)),
             Event::Push { status } => eprintln!("-- {}", print::push(Some(status))),
             Event::Missed { count } => eprintln!("-- {count} changes went by too fast; see `poste show`"),
-            Event::Conversation { .. } | Event::Typing { .. } => {}
+            Event::Conversation { .. } | Event::Typing { .. } | Event::Progress { .. } => {}
         }
     }
     client.close().await;
@@ -339,7 +372,7 @@ async fn fetch_older(
     let mut events = client.events();
     let all = timeout(wait, async {
         // A device that is new here learns first what there is.
-        quiet(&client, &mut events).await?;
+        quiet(&client, &mut events, wait).await?;
         while client.history(id.clone(), before, limit).await?.len() < limit {
             let Some(known) = client.conversation(id.clone()).await? else { break };
             if !client.older(id.clone()).await? {
@@ -527,8 +560,7 @@ async fn status(account: &Account, wait: Option<u64>, json: bool) -> anyhow::Res
 async fn catch_up(account: &Account, wait: u64, json: bool) -> anyhow::Result<ExitCode> {
     let client = account.open(true).await?;
     let mut events = client.events();
-    let until = Instant::now() + Duration::from_secs(wait);
-    let done = timeout_at(until, quiet(&client, &mut events)).await;
+    let done = quiet(&client, &mut events, Duration::from_secs(wait)).await?;
     let outbox = client.outbox().await?;
     let connection = client.connection().await?;
     let counters = client.counters().await?;
@@ -536,13 +568,9 @@ async fn catch_up(account: &Account, wait: u64, json: bool) -> anyhow::Result<Ex
     let waiting: usize = outbox.iter().map(|entry| entry.messages.len()).sum();
     let said = json!({"connection": connection, "waiting": waiting, "counters": counters});
     print::one(&said, json, |_| format!("{}; {waiting} messages wait", print::connection(connection)))?;
-    match done {
-        Ok(done) => done?,
-        Err(_) if connection == Connection::Online => {}
-        Err(_) => {
-            let said = format!("no connection within {wait} s; what waits is safe and goes with the next");
-            return Err(Unavailable::NoConnection(said).into());
-        }
+    if !done && connection != Connection::Online {
+        let said = format!("no connection within {wait} s; what waits is safe and goes with the next");
+        return Err(Unavailable::NoConnection(said).into());
     }
     let stuck = |state| matches!(state, OutboxState::Failed);
     Ok(match (waiting, outbox.iter().any(|entry| stuck(entry.state))) {
@@ -552,18 +580,33 @@ async fn catch_up(account: &Account, wait: u64, json: bool) -> anyhow::Result<Ex
     })
 }
 
-async fn quiet(client: &Client, events: &mut Events) -> anyhow::Result<()> {
-    loop {
+/// Waits until nothing is under way any more, at most so long; but for files, which are waited for while they move. Says
+/// whether it is so.
+async fn quiet(client: &Client, events: &mut Events, wait: Duration) -> anyhow::Result<bool> {
+    let mut until = Instant::now() + wait;
+    while Instant::now() < until {
         match timeout(QUIET, events.next()).await {
+            Ok(Some(Event::Progress { .. })) => until = Instant::now() + wait,
             Ok(Some(_)) => {}
             Ok(None) => bail!("the client has ended"),
             Err(_) => {
-                let sent = client.outbox().await?.iter().all(|entry| entry.state != OutboxState::UnderWay);
+                let sent = client.outbox().await?.iter().all(|entry| !is_on_its_way(entry));
                 let behind = client.conversations().await?.iter().any(|c| c.cursor < c.head);
                 if client.connection().await? == Connection::Online && sent && !behind {
-                    return Ok(());
+                    return Ok(true);
                 }
             }
         }
+    }
+    Ok(false)
+}
+
+/// Whether it is being sent, or a file of it is.
+fn is_on_its_way(entry: &OutboxEntry) -> bool {
+    let uploads = |message: &Message| message.file.as_ref().is_some_and(|file| file.uploaded.is_some());
+    match entry.state {
+        OutboxState::UnderWay => true,
+        OutboxState::Queued => entry.messages.iter().any(uploads),
+        OutboxState::Failed => false,
     }
 }

@@ -8,7 +8,7 @@ use poste_protocol::Role;
 use crate::account::Account;
 use crate::args::{GroupCommand, RoleName};
 use crate::commands::settle;
-use crate::print;
+use crate::{files, print};
 
 /// How long an acknowledgement is waited for, in seconds.
 const WAIT: u64 = 10;
@@ -61,7 +61,9 @@ async fn act(client: &Client, what: GroupCommand, json: bool) -> anyhow::Result<
             };
             client.set_role(group, member, role).await?
         }
-        GroupCommand::Send { group, text } => client.send(Target::Conversation(group), text).await?,
+        GroupCommand::Send { group, file, kind, text } => {
+            files::write(client, Target::Conversation(group), file, kind, text.unwrap_or_default()).await?
+        }
         GroupCommand::Show { .. } | GroupCommand::Members { .. } => return Err(Error::UnknownConversation.into()),
     })
 }

@@ -3,6 +3,7 @@
 mod account;
 mod args;
 mod commands;
+mod files;
 mod groups;
 mod harmless;
 mod lines;
@@ -15,7 +16,7 @@ mod token;
 use std::process::ExitCode;
 
 use clap::Parser;
-use poste_client::{Error, StoreError, TokenError};
+use poste_client::{Error, NoFile, StoreError, TokenError};
 
 use account::Unavailable;
 use args::Args;
@@ -74,6 +75,9 @@ fn kind(wrong: &anyhow::Error) -> &'static str {
         Some(Error::UnknownConversation) => "unknown_conversation",
         Some(Error::Message { .. }) => "message",
         Some(Error::EmptyBody | Error::BodyTooBig { .. } | Error::BadEvent(_)) => "body",
+        Some(Error::File { .. } | Error::BadFile(_)) => "file",
+        Some(Error::NoFile(NoFile::NoAnswer)) => "no_connection",
+        Some(Error::NoFile(_)) => "no_file",
         Some(Error::NoAnswer) => "no_connection",
         Some(Error::NotInGroup) => "not_in_group",
         _ if wrong.is::<StoreError>() => "store",

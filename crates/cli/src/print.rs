@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use poste_client::{
-    Change, ChangeKind, Connection, Conversation, Failure, Member, Message, OutboxEntry, OutboxState, Seen, State,
-    WaitingChange,
+    Attached, Change, ChangeKind, Connection, Conversation, Failure, Member, Message, OutboxEntry, OutboxState, Seen,
+    State, WaitingChange,
 };
 use poste_protocol::{Event as GroupEvent, PushStatus, Role, UserId};
 use serde::Serialize;
@@ -65,11 +65,48 @@ pub(crate) fn said(message: &Message) -> String {
     if let Some(happened) = &message.event {
         return event(happened);
     }
-    match message.edited_at {
+    let text = match message.edited_at {
         _ if message.deleted => "(deleted)".to_owned(),
         Some(_) => format!("{} (edited)", message.body),
         None => message.body.clone(),
+    };
+    match &message.file {
+        Some(attached) if text.is_empty() => file(attached, message.state),
+        Some(attached) => format!("{} {text}", file(attached, message.state)),
+        None => text,
     }
+}
+
+/// A file in brackets: its name, length and kind, and how far it is.
+pub(crate) fn file(attached: &Attached, state: State) -> String {
+    let Attached { file, uploaded, here } = attached;
+    let name = harmless::line(file.name.as_deref().unwrap_or("a file"));
+    let line = format!("[{name}, {}, {}", bytes(file.size), harmless::line(&file.kind));
+    match uploaded {
+        Some(_) if state == State::Failed => format!("{line}, not sent]"),
+        Some(sent) => format!("{line}, {} % sent]", percent(*sent, file.size)),
+        None if *here && state == State::Received => format!("{line}, here]"),
+        None => format!("{line}]"),
+    }
+}
+
+/// A length for people.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if count < 1024 {
+        return format!("{count} bytes");
+    }
+    // In tenths of a unit, which is as exact as a person wants it.
+    let (mut tenths, mut unit) = (count.saturating_mul(10) / 1024, 0);
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        (tenths, unit) = (tenths / 1024, unit + 1);
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+/// How much of it, in full percents.
+pub(crate) fn percent(part: u64, whole: u64) -> u64 {
+    u64::try_from(u128::from(part) * 100 / u128::from(whole.max(1))).unwrap_or(100).min(100)
 }
 
 /// The same in one line, harmless.
@@ -275,6 +312,7 @@ mod tests {
                 device: DeviceId::new("laptop").expect("a valid name"),
                 body: "two\nlines and \u{1b}[31mred".into(),
                 event: None,
+                file: None,
                 written_at: None,
                 state: State::Delivered,
                 seq: Some(Seq::ZERO.next()),

@@ -1,5 +1,6 @@
 //! The handle that applications use.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use poste_protocol::{
@@ -8,7 +9,8 @@ use poste_protocol::{
 use tokio::sync::{broadcast, oneshot};
 
 use crate::engine::{Engine, Input};
-use crate::runtime::{Driver, Runtime};
+use crate::files;
+use crate::runtime::{Download, Driver, Runtime};
 use crate::{
     ClientConfig, Connection, Conversation, Counters, Error, Event, Found, FoundPlace, Member, Message, OutboxEntry,
     Receipt, Recovery, Seen, Start, StoreError, Target, Window,
@@ -48,6 +50,60 @@ impl Client {
     pub async fn send(&self, to: Target, body: impl Into<String>) -> Result<Message, Error> {
         let body = body.into();
         self.call(move |driver| driver.command(|engine, now| engine.send(now, to, body))).await
+    }
+
+    /// Sends a file, with a text or without: `caption` may be empty. When this returns, the message is on the disk and
+    /// shown, with a thumbnail if the file is a picture; the network is not waited for. Before that the file is read
+    /// through once, which takes a while for a long one. Its bytes stay where they are: they are sent from there, when
+    /// there is a network, also after a restart, and the message after them. What was written after it in its
+    /// conversation waits behind it, and nothing else does. [`Event::Progress`] tells how far it is.
+    ///
+    /// A file that is moved or changed before it is sent is noticed: then the message has failed, and can be
+    /// [retried](Self::retry) or [dropped](Self::drop_message). `kind` is its media type; without one it is guessed.
+    ///
+    /// # Errors
+    /// [`Error::File`] and [`Error::BadFile`] for what cannot be sent, and as for [`Self::send`].
+    pub async fn send_file(
+        &self,
+        to: Target,
+        path: impl Into<PathBuf>,
+        caption: impl Into<String>,
+        kind: Option<String>,
+    ) -> Result<Message, Error> {
+        let (path, caption) = (path.into(), caption.into());
+        let (tell, answer) = oneshot::channel();
+        let read = move || {
+            // Nobody listens any more if the caller was cancelled: then nothing is sent.
+            let _ = tell.send(files::prepare(&path, kind));
+        };
+        std::thread::Builder::new()
+            .name("poste-file".into())
+            .spawn(read)
+            .map_err(|source| StoreError::File { path: "the thread that reads files".into(), source })?;
+        let file = answer.await.map_err(|_| Error::Closed)??;
+        self.call(move |driver| driver.command(|engine, now| engine.send_file(now, to, file, caption))).await
+    }
+
+    /// The file of a message, on this device. If it is not here it is fetched, into the cache ([`ClientConfig::cache`]),
+    /// from where it may go again when others are fetched: whoever wants to keep it copies it. What came of a download
+    /// that was cut off is kept, and the next one goes on from there. What is given is what the message says, by its
+    /// checksum. [`Event::Progress`] tells how far it is.
+    ///
+    /// Who is cancelled stops waiting, and the download goes on; [`Self::stop_download`] ends it.
+    ///
+    /// # Errors
+    /// [`Error::NoFile`] if it cannot be had; [`Error::Message`] for a message that has none.
+    pub async fn download(&self, conversation: ConversationId, message: MessageId) -> Result<PathBuf, Error> {
+        match self.call(move |driver| driver.download(&conversation, message)).await? {
+            Download::Here(path) => Ok(path),
+            Download::Coming(answer) => Ok(answer.await.map_err(|_| Error::Suspended)??),
+        }
+    }
+
+    /// The file of a message is not wanted any more: whoever waits for it is told [`NoFile::Stopped`](crate::NoFile).
+    /// What came of it is kept.
+    pub async fn stop_download(&self, conversation: ConversationId, message: MessageId) -> Result<(), Error> {
+        self.call(move |driver| driver.command(|engine, now| engine.stop_download(now, &conversation, message))).await
     }
 
     /// Gives an own message another text, for everyone. That is on the disk, and shown, when this returns; the network is
@@ -194,7 +250,7 @@ impl Client {
         self.call(move |driver| driver.command(|engine, now| engine.retry(now, id))).await
     }
 
-    /// Drops an own message or change that failed, or that waits and is not on its way yet.
+    /// Drops an own message or change that failed, or that waits and is not on its way yet; with the upload of its file.
     pub async fn drop_message(&self, id: MessageId) -> Result<(), Error> {
         self.call(move |driver| driver.command(|engine, now| engine.drop_message(now, id))).await
     }

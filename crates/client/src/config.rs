@@ -42,6 +42,9 @@ pub struct ClientConfig {
     pub visible: bool,
     /// Whether to connect at once. `false` leaves the network cut until `set_network(true)`.
     pub network: bool,
+    /// The folder for downloaded files, and for nothing else; one beside the account's file if there is none. The system
+    /// may remove what is in it.
+    pub cache: Option<PathBuf>,
     /// Waits and bounds; the defaults are meant for production.
     pub tuning: Tuning,
 }
@@ -63,8 +66,14 @@ impl ClientConfig {
             tokens,
             visible: true,
             network: true,
+            cache: None,
             tuning: Tuning::default(),
         }
+    }
+
+    /// Where downloaded files are.
+    pub(crate) fn cache_folder(&self) -> PathBuf {
+        self.cache.clone().unwrap_or_else(|| self.path.with_extension("files"))
     }
 }
 
@@ -118,6 +127,9 @@ pub struct Tuning {
     pub buffered_cells: usize,
     /// How long a device whose lane conflicts waits for a last number that was reserved and never written.
     pub conflict_patience: u64,
+    /// Bytes that downloaded files may take on this device; those that were not looked at for longest go first. A file
+    /// that is longer stays alone.
+    pub cache_bytes: u64,
 }
 
 impl Default for Tuning {
@@ -145,6 +157,7 @@ impl Default for Tuning {
             hold_back: true,
             buffered_cells: 64,
             conflict_patience: 10_000,
+            cache_bytes: 512 * 1024 * 1024,
         }
     }
 }

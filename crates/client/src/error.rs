@@ -67,6 +67,29 @@ impl StoreError {
     }
 }
 
+/// Why the file of a message cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoFile {
+    /// It is not there any more, or not for this person; or its message was never sent, and it was moved.
+    #[error("the file is not there any more")]
+    Gone,
+    /// There was no connection, or no answer in time. What came of it is kept: the next call goes on from there.
+    #[error("the file did not come in time; what came of it is kept")]
+    NoAnswer,
+    /// What came is not what the message says, twice.
+    #[error("what came is not the file that the message says")]
+    Wrong,
+    /// The cache cannot be written.
+    #[error("the cache cannot be written: {0}")]
+    NoRoom(String),
+    /// It was stopped.
+    #[error("the download was stopped")]
+    Stopped,
+    /// Too many are wanted at once.
+    #[error("too many files are wanted at once")]
+    TooMany,
+}
+
 /// Why a call was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -88,6 +111,20 @@ pub enum Error {
     /// or too long.
     #[error("a group's event cannot be so: {0}")]
     BadEvent(String),
+    /// A file cannot be sent.
+    #[error("{path}: {why}")]
+    File {
+        /// Which.
+        path: String,
+        /// What is the matter with it.
+        why: String,
+    },
+    /// What a message says of its file is more than the wire carries.
+    #[error("the file cannot be sent so: {0}")]
+    BadFile(String),
+    /// The file of a message cannot be had.
+    #[error(transparent)]
+    NoFile(#[from] NoFile),
     /// The person is not in this group any more.
     #[error("not in this group any more")]
     NotInGroup,

@@ -1,8 +1,8 @@
 //! What applications see: owned values, without lifetimes or generics, fit to cross a language border.
 
 use poste_protocol::{
-    Code, ConversationId, DeviceId, EnvelopeId, Event as GroupEvent, MessageId, Number, PushStatus, Refusal, Role, Seq,
-    UserId,
+    Attachment, Code, ConversationId, DeviceId, EnvelopeId, Event as GroupEvent, MessageId, Number, PushStatus,
+    Refusal, Role, Seq, UserId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,19 @@ impl From<&Refusal> for Failure {
     }
 }
 
+/// The file of a message, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Attached {
+    /// What the message says of it.
+    #[serde(flatten)]
+    pub file: Attachment,
+    /// Of an own file that is not stored as a whole yet: how many bytes of it are. While the message is
+    /// [`State::Pending`] the rest follows by itself; if it is [`State::Failed`], the failure says why.
+    pub uploaded: Option<u64>,
+    /// It is, or was, on this device: [`Client::download`](crate::Client::download) says where.
+    pub here: bool,
+}
+
 /// A message, with its place in the list and how far it has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Message {
@@ -55,6 +68,8 @@ pub struct Message {
     pub body: String,
     /// What happened to the group, if this is such a message.
     pub event: Option<GroupEvent>,
+    /// The file that belongs to it.
+    pub file: Option<Box<Attached>>,
     /// What the author's clock said, in Unix milliseconds. For display only.
     pub written_at: Option<u64>,
     /// How far it has come.
@@ -350,6 +365,19 @@ pub enum Event {
         user: UserId,
         /// Whether they are writing.
         typing: bool,
+    },
+    /// A file is on its way, and so far. Told some times a second at most; what is stored is in the message.
+    Progress {
+        /// Of which conversation.
+        conversation: ConversationId,
+        /// Of which message.
+        id: MessageId,
+        /// Up to the server, or down from it.
+        up: bool,
+        /// Bytes that have gone.
+        done: u64,
+        /// Bytes of the whole file.
+        size: u64,
     },
     /// The server has said whether this device is woken. [`PushStatus::Renew`] asks for a new token.
     Push {

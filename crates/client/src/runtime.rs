@@ -2,6 +2,7 @@
 //! runs the sockets. They speak through channels, so that nothing async ever waits for the disk.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -11,9 +12,12 @@ use poste_protocol::{Author, ConversationId, MessageId};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::engine::{Engine, Input, Now, Output};
+use crate::engine::{Engine, Input, News, Now, Output, Place, Transfer, Wanted};
+use crate::error::NoFile;
+use crate::files;
 use crate::socket::{self, Dial};
 use crate::store::{Doubt, Store};
+use crate::transfer::Transfers;
 use crate::{ClientConfig, Connection, Counters, Error, Event, OutboxEntry, Receipt, StoreError};
 
 /// Events that a listener may be behind before it misses some.
@@ -34,6 +38,8 @@ pub(crate) enum Told {
     Call(Call),
     /// By the socket with that number.
     Socket(u64, Input),
+    /// By the transfer with that number, of that life of the engine.
+    Transfer(u64, u64, News),
     /// To end.
     Close,
 }
@@ -98,6 +104,12 @@ impl Drop for Runtime {
     }
 }
 
+/// What a wish for a file comes to.
+pub(crate) enum Download {
+    Here(PathBuf),
+    Coming(oneshot::Receiver<Result<PathBuf, NoFile>>),
+}
+
 /// What the client is doing.
 #[expect(clippy::large_enum_variant, reason = "there is one of it")]
 enum Life {
@@ -133,14 +145,19 @@ pub(crate) struct Driver {
     watched: Vec<ConversationId>,
     /// Who waits to be told who has a message, by the number of the inquiry.
     asked: HashMap<u64, oneshot::Sender<Option<Vec<Receipt>>>>,
+    /// Who waits for a file, by the number of the inquiry.
+    fetching: HashMap<u64, oneshot::Sender<Result<PathBuf, NoFile>>>,
     clock: Clock,
     sockets: Sockets,
+    transfers: Transfers,
     events: broadcast::Sender<Event>,
 }
 
 impl Driver {
-    fn open(config: ClientConfig, sockets: Sockets, events: broadcast::Sender<Event>) -> Result<Self, StoreError> {
-        let engine = engine(&config, Doubt::None)?;
+    fn open(config: ClientConfig, mut sockets: Sockets, events: broadcast::Sender<Event>) -> Result<Self, StoreError> {
+        let mut engine = engine(&config, Doubt::None)?;
+        let transfers = sockets.transfers(config.cache_folder());
+        transfers.sweep(&engine.cached_names()?);
         let (network, visible) = (config.network, config.visible);
         Ok(Self {
             config,
@@ -153,8 +170,10 @@ impl Driver {
             visible,
             watched: Vec::new(),
             asked: HashMap::new(),
+            fetching: HashMap::new(),
             clock: Clock::new(),
             sockets,
+            transfers,
             events,
         })
     }
@@ -191,6 +210,27 @@ impl Driver {
         let (tell, answer) = oneshot::channel();
         self.asked.insert(inquiry, tell);
         Ok(answer)
+    }
+
+    /// Where the file of a message is, or who will say so.
+    pub(crate) fn download(&mut self, conversation: &ConversationId, id: MessageId) -> Result<Download, Error> {
+        let cache = self.config.cache_folder();
+        let path = |place: &Place| match place {
+            Place::Own { path, .. } => PathBuf::from(path),
+            Place::Cache { name } => cache.join(name),
+        };
+        let is_there = |place: &Place, size| match place {
+            Place::Own { modified, .. } => files::is_as_found(&path(place), size, *modified),
+            Place::Cache { .. } => std::fs::metadata(path(place)).is_ok_and(|found| found.len() == size),
+        };
+        Ok(match self.command(|engine, now| engine.download(now, conversation, id, is_there))? {
+            Wanted::Here(place) => Download::Here(path(&place)),
+            Wanted::Coming(inquiry) => {
+                let (tell, answer) = oneshot::channel();
+                self.fetching.insert(inquiry, tell);
+                Download::Coming(answer)
+            }
+        })
     }
 
     pub(crate) fn outbox(&mut self) -> Result<Vec<OutboxEntry>, Error> {
@@ -270,6 +310,7 @@ impl Driver {
     /// Ends the engine as a kill would, and lets go of the file.
     pub(crate) fn suspend(&mut self) -> Result<(), Error> {
         self.input(Input::Network(false));
+        self.transfers.stop();
         self.sockets.hang_up_and_wait();
         Ok(self.end(Life::Suspended).map_or(Ok(()), |engine| engine.into_store().close())?)
     }
@@ -286,6 +327,8 @@ impl Driver {
         self.counted = self.counters();
         // What the engine was asked it will not answer.
         self.asked.clear();
+        self.fetching.clear();
+        self.transfers = self.sockets.transfers(self.config.cache_folder());
         match std::mem::replace(&mut self.life, life) {
             Life::Awake(engine) => Some(engine),
             _ => None,
@@ -362,6 +405,13 @@ impl Driver {
                 Output::Disconnect => self.sockets.hang_up(),
                 Output::Frame(text) => self.sockets.send(text),
                 Output::Event(event) => self.tell(event),
+                Output::Transfer(Transfer::Downloaded { inquiry, found }) => {
+                    if let Some(asker) = self.fetching.remove(&inquiry) {
+                        // Nobody listens any more if the caller was cancelled.
+                        let _ = asker.send(found.map(|name| self.transfers.path_of(&name)));
+                    }
+                }
+                Output::Transfer(transfer) => self.transfers.carry_out(transfer),
                 Output::Receipts { inquiry, found } => {
                     if let Some(asker) = self.asked.remove(&inquiry) {
                         // Nobody listens any more if the caller was cancelled.
@@ -396,7 +446,10 @@ impl Driver {
             match next {
                 Ok(Told::Call(call)) => call(&mut self),
                 Ok(Told::Socket(number, input)) if self.sockets.is_current(number) => self.input(input),
-                Ok(Told::Socket(..)) => {}
+                Ok(Told::Transfer(life, number, news)) if self.sockets.lives == life => {
+                    self.input(Input::Transfer(number, news));
+                }
+                Ok(Told::Socket(..) | Told::Transfer(..)) => {}
                 Err(RecvTimeoutError::Timeout) => self.tick(),
                 Ok(Told::Close) | Err(RecvTimeoutError::Disconnected) => {
                     if self.front {
@@ -428,6 +481,8 @@ struct Sockets {
     socket: Option<tokio::task::JoinHandle<()>>,
     thread: Option<JoinHandle<()>>,
     number: u64,
+    /// How many engines have had their transfers here.
+    lives: u64,
     /// To the socket of that number. Dropped to close it.
     frames: Option<mpsc::UnboundedSender<String>>,
 }
@@ -459,8 +514,21 @@ impl Sockets {
             socket: None,
             thread: Some(thread),
             number: 0,
+            lives: 0,
             frames: None,
         })
+    }
+
+    /// Transfers on the same thread, for an engine that begins.
+    fn transfers(&mut self, cache: PathBuf) -> Transfers {
+        self.lives += 1;
+        let (life, tell) = (self.lives, Mutex::new(self.tell.clone()));
+        let report = move |number, news| {
+            let tell = tell.lock().unwrap_or_else(PoisonError::into_inner);
+            // The engine's thread has ended: nobody wants to know.
+            let _ = tell.send(Told::Transfer(life, number, news));
+        };
+        Transfers::new(cache, self.handle.clone(), Arc::new(report))
     }
 
     fn is_current(&self, number: u64) -> bool {

@@ -440,7 +440,7 @@ impl Life {
                     }
                 }
                 Output::Event(poste_client::Event::Updated { message }) => self.show(&message),
-                Output::Event(_) | Output::Receipts { .. } => {}
+                Output::Event(_) | Output::Receipts { .. } | Output::Transfer(_) => {}
             }
         }
     }

@@ -447,7 +447,7 @@ impl State {
                 self.connection = state;
                 self.fresh_outbox.due = true;
             }
-            Event::Push { .. } => {}
+            Event::Push { .. } | Event::Progress { .. } => {}
             Event::Missed { count } => {
                 (self.fresh_list.due, self.fresh_outbox.due) = (true, true);
                 if let Some(open) = &mut self.open {

@@ -66,14 +66,15 @@ impl Rules {
             (FromServer::Push(answer), Some(Question::Wake(wish @ Wish::Token(_)))) => {
                 self.on_woken(turn, &wish, Some(answer.status))
             }
+            (FromServer::Media(answer), Some(Question::Media(about))) => self.on_media(turn, about, answer),
+            (FromServer::Media(answer), None) => self.on_late_media(turn, &answer),
             (FromServer::Muted(_), Some(Question::Wake(wish @ Wish::Mute(..)))) => self.on_woken(turn, &wish, None),
             (FromServer::Error(error), question) => self.on_error(turn, &error, question),
             (FromServer::Welcome(_), Some(Question::Hello)) | (_, None) => Ok(()),
             (_, Some(question)) => {
                 self.counters.bad_frames += 1;
                 tracing::warn!("an answer does not go with its request");
-                self.ask_later(turn, question, None);
-                Ok(())
+                self.ask_later(turn, question, None)
             }
         }
     }
@@ -106,16 +107,9 @@ impl Rules {
                 tracing::warn!("the server will not take what it was told of waking");
                 self.on_woken(turn, &wish, None)
             }
-            Some(question) => {
-                self.ask_later(turn, question, Some(refusal));
-                Ok(())
-            }
-            None => {
-                if error.reference.is_none() {
-                    self.on_nameless_error(turn);
-                }
-                Ok(())
-            }
+            Some(question) => self.ask_later(turn, question, Some(refusal)),
+            None if error.reference.is_none() => self.on_nameless_error(turn),
+            None => Ok(()),
         }
     }
 
@@ -142,15 +136,18 @@ impl Rules {
 
     /// An error that does not say which request it means: everything that waits for an answer is asked again later.
     /// Should an answer come after all, it counts.
-    pub(super) fn on_nameless_error(&mut self, turn: &mut Turn<'_>) {
-        if let Some(session) = self.session_mut() {
-            for (_, asked) in std::mem::take(&mut session.requests) {
-                self.ask_later(turn, asked.question, None);
-            }
-        }
+    pub(super) fn on_nameless_error(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
+        let Some(session) = self.session_mut() else { return Ok(()) };
+        let asked = std::mem::take(&mut session.requests);
+        asked.into_values().try_for_each(|asked| self.ask_later(turn, asked.question, None))
     }
 
-    fn ask_later(&mut self, turn: &mut Turn<'_>, question: Question, refusal: Option<&Refusal>) {
+    pub(super) fn ask_later(
+        &mut self,
+        turn: &mut Turn<'_>,
+        question: Question,
+        refusal: Option<&Refusal>,
+    ) -> Result<(), StoreError> {
         match question {
             Question::Hello => {}
             Question::Send { envelopes, marks } => {
@@ -171,7 +168,9 @@ impl Rules {
             Question::Mark(_) => self.marks_later(turn, refusal),
             Question::Watch => self.watch_later(turn, refusal),
             Question::Wake(_) => self.wake_later(turn, refusal),
+            Question::Media(about) => return self.media_refused(turn, about, refusal),
         }
+        Ok(())
     }
 }
 

@@ -44,6 +44,13 @@ impl Rules {
         if let Err(refused) = check_message(&row, &change) {
             return Ok(Err(refused));
         }
+        if let Some(attached) = &message.file {
+            // Written anew in its place, it goes with its file.
+            let anew = Written::of_media(id, change.body.clone(), attached.file.clone());
+            if let Err(refused) = check_message(&row, &anew) {
+                return Ok(Err(refused));
+            }
+        }
         if message.state == State::Pending && envelope.is_none() {
             turn.tx.rewrite(local, &change.body)?;
         } else if let Some(waiting) = turn.tx.waiting_edit(&row.id, id)? {

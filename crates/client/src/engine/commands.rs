@@ -1,6 +1,6 @@
 //! What the application asks for. Each is one transaction, and on the disk when it returns.
 
-use poste_protocol::{ConversationId, MessageId, Seq};
+use poste_protocol::{Attachment, ConversationId, Message as Written, MessageId, Seq};
 
 use super::turn::Turn;
 use super::{Engine, Now, Output, Rules};
@@ -12,7 +12,7 @@ pub(super) type Done<T> = Result<(T, Vec<Output>), Error>;
 impl Engine {
     /// Writes a message. It is on the disk, pending, when this returns, and is sent as soon as it can be.
     pub fn send(&mut self, now: Now, to: Target, body: String) -> Done<Message> {
-        self.command(now, |rules, turn| rules.write(turn, to, body))
+        self.command(now, |rules, turn| rules.write(turn, to, body, None))
     }
 
     /// Sends a failed message again, with everything that was refused in the same envelope.
@@ -63,7 +63,13 @@ impl Engine {
 }
 
 impl Rules {
-    fn write(&mut self, turn: &mut Turn<'_>, to: Target, body: String) -> Result<Result<Message, Error>, StoreError> {
+    pub(super) fn write(
+        &mut self,
+        turn: &mut Turn<'_>,
+        to: Target,
+        body: String,
+        media: Option<Attachment>,
+    ) -> Result<Result<Message, Error>, StoreError> {
         let id = match to {
             Target::User(user) => {
                 let id = ConversationId::direct(&self.me.user, &user);
@@ -74,13 +80,17 @@ impl Rules {
             }
             Target::Conversation(id) => id,
         };
-        let message = self.fresh_message(turn, body);
+        let message = Written { media, ..self.fresh_message(turn, body) };
         self.write_message(turn, &id, &message)
     }
 
     fn retry(&mut self, turn: &mut Turn<'_>, id: MessageId) -> Result<Result<(), Error>, StoreError> {
         let refuse = |why| Ok(Err(Error::Message { id, why }));
-        let Some((_, message, envelope)) = turn.tx.own(&self.me.user, id)? else { return refuse("is not known") };
+        let Some((local, message, envelope)) = turn.tx.own(&self.me.user, id)? else { return refuse("is not known") };
+        if message.state == State::Failed && envelope.is_none() {
+            self.retry_upload(turn, local, &message)?;
+            return Ok(Ok(()));
+        }
         let (State::Failed, Some(envelope)) = (message.state, envelope) else { return refuse("has not failed") };
         turn.tx.put_under_way_again(envelope, turn.time)?;
         let locals = turn.tx.locals_of_envelope(envelope)?;
@@ -98,7 +108,8 @@ impl Rules {
         let Some((local, message, envelope)) = turn.tx.own(&self.me.user, id)? else { return refuse("is not known") };
         let about = turn.tx.about(local)?;
         match (message.state, envelope) {
-            (State::Pending, None) => {}
+            // A failed message without an envelope is one whose upload has failed.
+            (State::Pending | State::Failed, None) => {}
             // Each of what has waited too long is decided by itself: the others may be as unwelcome now.
             (State::Failed, Some(envelope)) if is_for_good(&message) => {
                 turn.tx.take_out(id)?;

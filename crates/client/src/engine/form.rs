@@ -12,7 +12,7 @@ use crate::store::{ConversationRow, OutboxRow};
 use crate::{Error, StoreError};
 
 /// The envelope of a direct conversation names the other user.
-fn addressee(row: &ConversationRow) -> Option<UserId> {
+pub(super) fn addressee(row: &ConversationRow) -> Option<UserId> {
     row.peer.clone().filter(|_| row.id.is_direct())
 }
 
@@ -39,7 +39,7 @@ pub(super) fn take_what_fits(mut envelope: Envelope, pending: Vec<Message>) -> E
 
 /// Refuses a message that no envelope could carry, while the person who wrote it is still there.
 pub(super) fn check_message(row: &ConversationRow, message: &Message) -> Result<(), Error> {
-    if message.body.is_empty() && message.event.is_none() {
+    if message.body.is_empty() && message.event.is_none() && message.media.is_none() {
         return Err(Error::EmptyBody);
     }
     let largest = Number::new(limits::INTEGER).expect("the largest integer of the wire is a number");
@@ -57,6 +57,9 @@ pub(super) fn check_message(row: &ConversationRow, message: &Message) -> Result<
     if message.event.is_some() {
         probe.check().map_err(|refusal| Error::BadEvent(refusal.message))?;
     }
+    if message.media.is_some() {
+        probe.check().map_err(|refusal| Error::BadFile(refusal.message))?;
+    }
     Ok(())
 }
 
@@ -65,7 +68,7 @@ fn as_json(envelope: &Envelope) -> Result<String, StoreError> {
 }
 
 impl Rules {
-    fn fresh_uuid(&mut self, turn: &Turn<'_>) -> Uuid {
+    pub(super) fn fresh_uuid(&mut self, turn: &Turn<'_>) -> Uuid {
         let mut random = [0_u8; 10];
         self.rng.fill_bytes(&mut random);
         Builder::from_unix_timestamp_millis(turn.now.wall, &random).into_uuid()

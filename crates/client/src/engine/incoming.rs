@@ -17,8 +17,7 @@ impl Rules {
             Ok(frame) => frame,
             Err(_) if is_gateway_error(text) => {
                 tracing::info!("the gateway reported an error");
-                self.on_nameless_error(turn);
-                return Ok(());
+                return self.on_nameless_error(turn);
             }
             Err(wrong) => {
                 self.counters.bad_frames += 1;

@@ -41,6 +41,11 @@ impl Rules {
         }
     }
 
+    /// Whether the network is cut.
+    pub(super) fn is_off(&self) -> bool {
+        matches!(self.link, Link::Off)
+    }
+
     pub(super) fn connection(&self) -> Connection {
         match &self.link {
             Link::Off => Connection::Off,
@@ -62,6 +67,7 @@ impl Rules {
         } else {
             self.go_away(turn);
             self.hang_up(turn);
+            self.stop_transfers(turn);
             self.link = Link::Off;
         }
     }
@@ -70,6 +76,7 @@ impl Rules {
     /// as it does when the device sleeps, is asked whether it lives.
     pub(super) fn on_foreground(&mut self, turn: &mut Turn<'_>) {
         self.replaced = 0;
+        self.end_media_backoffs();
         match &mut self.link {
             Link::Waiting { .. } => self.on_network(turn, true),
             Link::Up(session) => {
@@ -89,6 +96,7 @@ impl Rules {
         let renew_at = now + self.rng.random_range(soonest..=latest.max(soonest));
         self.forget_older_under_way();
         self.inquiries.forget_under_way();
+        self.forget_media_asked();
         self.link = Link::Up(Box::new(Session::new(now, renew_at, fresh_token)));
         self.refused_tokens = 0;
         self.counters.connections += 1;
@@ -175,9 +183,9 @@ impl Rules {
         self.link = Link::Waiting { until: turn.now.mono + wait, fresh_token, replaced: false };
     }
 
-    pub(super) fn link_timers(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn link_timers(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
         let now = turn.now.mono;
-        self.give_up_watching(turn);
+        self.give_up_what_may_fail(turn)?;
         match &self.link {
             Link::Off => {}
             Link::Waiting { until, fresh_token, .. } => {
@@ -200,17 +208,17 @@ impl Rules {
                 }
             }
         }
+        Ok(())
     }
 
-    /// Presence that is not answered says nothing of the connection: its function is one of its own.
-    fn give_up_watching(&mut self, turn: &Turn<'_>) {
+    /// Presence or media that is not answered says nothing of the connection: their functions are their own.
+    fn give_up_what_may_fail(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
         let now = turn.now.mono;
-        let Some(session) = self.session_mut() else { return };
-        let before = session.requests.len();
-        session.requests.retain(|_, asked| !matches!(asked.question, Question::Watch) || now < asked.deadline);
-        if session.requests.len() < before {
-            self.watch_later(turn, None);
-        }
+        let Some(session) = self.session_mut() else { return Ok(()) };
+        let may_fail = |question: &Question| matches!(question, Question::Watch | Question::Media(_));
+        let over = session.requests.extract_if(.., |_, asked| may_fail(&asked.question) && now >= asked.deadline);
+        let over: Vec<Question> = over.map(|(_, asked)| asked.question).collect();
+        over.into_iter().try_for_each(|question| self.ask_later(turn, question, None))
     }
 
     pub(super) fn pump_keep_alive(&mut self, turn: &mut Turn<'_>) {

@@ -16,6 +16,7 @@ mod changes;
 mod clock;
 mod commands;
 mod conflict;
+mod downloads;
 mod form;
 mod groups;
 mod incoming;
@@ -27,7 +28,9 @@ mod receipts;
 mod sends;
 mod session;
 mod sync;
+mod transfers;
 mod turn;
+mod uploads;
 mod waking;
 
 #[cfg(test)]
@@ -43,7 +46,9 @@ use uuid::Uuid;
 
 use crate::store::{Store, Tx};
 use crate::{Connection, Counters, Event, OutboxEntry, OutboxState, Receipt, Seen, StoreError, Tuning};
+pub use downloads::{Place, Wanted};
 use link::Link;
+pub use transfers::{News, Transfer};
 use turn::Turn;
 
 /// What the clocks of a device say.
@@ -84,6 +89,8 @@ pub enum Input {
     Typing(ConversationId),
     /// A person looks at this conversation, or at none any more.
     Open(Option<ConversationId>),
+    /// What became of the transfer with this number.
+    Transfer(u64, News),
 }
 
 /// Why there is no connection.
@@ -119,6 +126,8 @@ pub enum Output {
         /// Who has it; nothing if there was no answer.
         found: Option<Vec<Receipt>>,
     },
+    /// Something about a file.
+    Transfer(Transfer),
 }
 
 /// The rules over a store.
@@ -139,6 +148,7 @@ struct Rules {
     older: BTreeMap<ConversationId, older::Wish>,
     presence: presence::Presence,
     inquiries: receipts::Inquiries,
+    transfers: transfers::Transfers,
     /// Failed connections in a row.
     failures: u32,
     /// Tokens refused in a row.
@@ -170,6 +180,7 @@ impl Engine {
             older: BTreeMap::new(),
             presence: presence::Presence::default(),
             inquiries: receipts::Inquiries::default(),
+            transfers: transfers::Transfers::default(),
             failures: 0,
             refused_tokens: 0,
             replaced: 0,
@@ -317,15 +328,17 @@ impl Rules {
             Input::Watch(conversations) => self.on_watch(turn, conversations),
             Input::Typing(conversation) => self.on_typing(turn, conversation),
             Input::Open(id) => self.open = id,
+            Input::Transfer(number, news) => return self.on_transfer(turn, number, &news),
         }
         Ok(())
     }
 
     /// Does everything whose time has come, and notes when to look again.
     fn do_what_is_due(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
-        self.link_timers(turn);
+        self.link_timers(turn)?;
         self.end_signs(turn);
         self.pump_inquiries(turn);
+        self.pump_transfers(turn)?;
         if self.session().is_some() {
             self.pump_list(turn);
             self.pump_setting(turn)?;
@@ -346,6 +359,7 @@ impl Rules {
         }
         let now = turn.now.mono;
         let others = self.presence_wake(now).into_iter().chain(self.inquiries.wake(now));
+        let others = others.chain(self.transfers_wake(now));
         self.wake = self.find_wake(turn)?.into_iter().chain(others).min();
         Ok(())
     }

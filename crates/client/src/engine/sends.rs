@@ -217,6 +217,14 @@ impl Rules {
             }
             // Transient unless the server has judged this very envelope.
             (Code::LaneConflict | Code::UnknownAction, _) => self.send_later(turn, id, refusal.retry_after_ms),
+            (Code::NoMedia, _) if !turn.tx.is_settled(row.envelope)? && self.upload_again(turn, row)? => {
+                turn.conversation_changed(id);
+                if row.is_under_way() {
+                    self.forget_sending(id);
+                    // The refusal stands in the lane, and the next envelope goes on from there.
+                    turn.tx.set_resolved(id, None)?;
+                }
+            }
             _ if refusal.may_pass() => self.send_later(turn, id, refusal.retry_after_ms),
             _ => {
                 tracing::warn!(code = ?refusal.code, conversation = %id, "an envelope was refused");

@@ -7,10 +7,14 @@ use poste_protocol::{Cell, ConversationId, EnvelopeId, LanePlace, Reference, Ref
 use super::groups::Asking;
 use super::presence::Lease;
 use super::receipts::Setting;
+use super::transfers::About;
 use super::turn::Turn;
 use super::waking::{Telling, Wish};
 use super::{Output, Rules};
 use crate::store::MarkToSend;
+
+/// To put a long file together takes its time; after 29 seconds the gateway gives up.
+const MEDIA_DEADLINE: u64 = 30_000;
 
 /// A request that waits for its answer.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ pub(super) enum Question {
     /// Best effort: no connection is given up for want of its answer.
     Watch,
     Wake(Wish),
+    /// Best effort, too.
+    Media(About),
 }
 
 /// What was asked for with a `sync`.
@@ -279,7 +285,11 @@ impl Rules {
         self.last_reference += 1;
         let number = self.last_reference;
         let reference = Reference::new(number.to_string()).expect("a decimal number has 1 to 20 characters");
-        let deadline = turn.now.mono + self.tuning.request_deadline;
+        let patience = match question {
+            Question::Media(_) => MEDIA_DEADLINE.max(self.tuning.request_deadline),
+            _ => self.tuning.request_deadline,
+        };
+        let deadline = turn.now.mono + patience;
         if self.put_out(turn, write(reference))
             && let Some(session) = self.session_mut()
         {

@@ -41,8 +41,8 @@ pub(super) fn change_of(message: &Written) -> Option<(ChangeKind, MessagePlace)>
 pub(super) fn on_the_wire(row: &Row<'_>) -> rusqlite::Result<Written> {
     let id = MessageId(row.get::<_, Uuid>("id")?);
     let written_at = optional_uint(row, "written_at")?;
-    let event = optional_json(row, "event")?;
-    let message = Written { event, written_at, ..Written::new(id, row.get::<_, String>("body")?) };
+    let (event, media) = (optional_json(row, "event")?, optional_json(row, "media")?);
+    let message = Written { event, media, written_at, ..Written::new(id, row.get::<_, String>("body")?) };
     let Some(kind) = kind(row, "change")? else { return Ok(message) };
     let missing = || rusqlite::Error::InvalidColumnType(0, "target_seq".into(), Type::Null);
     let seq = optional_seq(row, "target_seq")?.ok_or_else(missing)?;
@@ -249,7 +249,8 @@ impl Tx<'_> {
         }
         self.sql
             .prepare_cached(
-                "UPDATE messages SET body = ?2, original = ?3, edited_at = ?4, deleted = ?5 WHERE local = ?1",
+                "UPDATE messages SET body = ?2, original = ?3, edited_at = ?4, deleted = ?5,
+                    media = iif(?5 = 1, NULL, media) WHERE local = ?1",
             )?
             .execute(params![
                 message.local,

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::Tx;
 use super::changes::{change_of, kind, kind_code, on_the_wire};
 use super::columns::{int, json, optional_json, optional_seq, optional_uint, seq, state, state_code, text};
-use crate::{Change, Failure, Message, Start, State, StoreError, WaitingChange, Window};
+use crate::{Attached, Change, Failure, Message, Start, State, StoreError, WaitingChange, Window};
 
 /// What became of a message of a cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +40,12 @@ impl Place {
 }
 
 const COLUMNS: &str = "m.local, m.conversation, m.user, m.device, m.id, m.body, m.event, m.written_at, m.state, m.seq,
-    m.at, m.edited_at, m.deleted, m.change, m.target,
-    (SELECT failure FROM outbox o WHERE o.envelope = m.envelope) AS failure,
+    m.at, m.edited_at, m.deleted, m.change, m.target, m.media,
+    iif(m.media IS NULL, NULL, (SELECT u.sent FROM uploads u WHERE u.message = m.local AND u.state <> 1)) AS uploaded,
+    m.media IS NOT NULL AND (EXISTS (SELECT 1 FROM uploads u WHERE u.message = m.local)
+        OR EXISTS (SELECT 1 FROM downloads d WHERE d.message = m.local AND d.state = 1)) AS here,
+    coalesce((SELECT failure FROM outbox o WHERE o.envelope = m.envelope),
+        iif(m.media IS NULL, NULL, (SELECT failure FROM uploads u WHERE u.message = m.local))) AS failure,
     w.id AS waiting, w.change AS waiting_change, w.state AS waiting_state,
     (SELECT failure FROM outbox o WHERE o.envelope = w.envelope) AS waiting_failure";
 
@@ -69,6 +73,9 @@ fn view(row: &rusqlite::Row<'_>) -> rusqlite::Result<Message> {
         (Some(kind), Some(message)) => Some(Change { kind, message: MessageId(message) }),
         _ => None,
     };
+    let deleted = change.is_none() && row.get::<_, i64>("deleted")? != 0;
+    let file = optional_json(row, "media")?.filter(|_| !deleted);
+    let (uploaded, here) = (optional_uint(row, "uploaded")?, row.get("here")?);
     Ok(Message {
         id: MessageId(row.get::<_, Uuid>("id")?),
         conversation: text(row, "conversation")?,
@@ -76,13 +83,14 @@ fn view(row: &rusqlite::Row<'_>) -> rusqlite::Result<Message> {
         device: text(row, "device")?,
         body: row.get("body")?,
         event: optional_json(row, "event")?,
+        file: file.map(|file| Box::new(Attached { file, uploaded, here })),
         written_at: optional_uint(row, "written_at")?,
         state,
         seq: optional_seq(row, "seq")?,
         at: optional_uint(row, "at")?,
         failure: failure("failure", state)?,
         edited_at: optional_uint(row, "edited_at")?,
-        deleted: change.is_none() && row.get::<_, i64>("deleted")? != 0,
+        deleted,
         waiting,
         change,
     })
@@ -100,8 +108,8 @@ impl Tx<'_> {
     ) -> Result<i64, StoreError> {
         self.sql
             .prepare_cached(
-                "INSERT INTO messages (conversation, user, device, id, body, event, written_at, queued_at, state)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)",
+                "INSERT INTO messages (conversation, user, device, id, body, event, media, written_at, queued_at, state)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)",
             )?
             .execute(params![
                 conversation.as_str(),
@@ -110,6 +118,7 @@ impl Tx<'_> {
                 message.id.0,
                 message.body,
                 json(message.event.as_ref())?,
+                json(message.media.as_ref())?,
                 message.written_at.map(int),
                 int(time)
             ])?;
@@ -121,10 +130,13 @@ impl Tx<'_> {
 
     /// What goes into the next envelope: own messages that wait and are in none, oldest first, up to the next change; or
     /// one change, so that nothing else is refused with it. A change whose message has no place yet is waited for, unless
-    /// that message has failed. Messages go as they were written; what changes them comes after them.
+    /// that message has failed. A message whose file is not stored yet is waited for, and so is what is behind it. Messages
+    /// go as they were written; what changes them comes after them.
     pub fn pending(&self, conversation: &ConversationId, limit: usize) -> Result<Vec<Written>, StoreError> {
         let mut found = self.sql.prepare_cached(
-            "SELECT id, coalesce(original, body) AS body, event, written_at, change, target, target_seq,
+            "SELECT id, coalesce(original, body) AS body, event, media, written_at, change, target, target_seq,
+                media IS NOT NULL AND EXISTS (SELECT 1 FROM uploads u WHERE u.message = m.local AND u.state <> 1)
+                    AS uploading,
                 (SELECT state FROM messages t WHERE t.conversation = m.conversation AND t.user = m.user
                     AND t.id = m.target) = 0 AS stuck
              FROM messages m
@@ -133,6 +145,9 @@ impl Tx<'_> {
         let mut rows = found.query([conversation.as_str()])?;
         let mut pending = Vec::new();
         while let Some(row) = rows.next()?.filter(|_| pending.len() < limit) {
+            if row.get("uploading")? {
+                break;
+            }
             if kind(row, "change")?.is_none() {
                 pending.push(on_the_wire(row)?);
             } else if optional_seq(row, "target_seq")?.is_some() {
@@ -176,9 +191,9 @@ impl Tx<'_> {
                 self.sql
                     .prepare_cached(
                         "INSERT INTO messages
-                         (conversation, user, device, id, body, event, written_at, state, seq, at, change, target,
+                         (conversation, user, device, id, body, event, media, written_at, state, seq, at, change, target,
                           target_seq, deleted)
-                         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     )?
                     .execute(params![
                         conversation.as_str(),
@@ -187,6 +202,7 @@ impl Tx<'_> {
                         message.id.0,
                         message.body,
                         json(message.event.as_ref())?,
+                        json(message.media.as_ref())?,
                         message.written_at.map(int),
                         state_code(state),
                         int(place.get()),
@@ -201,7 +217,9 @@ impl Tx<'_> {
             Some((local, _, Some(before), _)) if before <= place => {
                 let redacted = self
                     .sql
-                    .prepare_cached("UPDATE messages SET deleted = 1 WHERE local = ?1 AND ?2 AND deleted <> 1")?
+                    .prepare_cached(
+                        "UPDATE messages SET deleted = 1, media = NULL WHERE local = ?1 AND ?2 AND deleted <> 1",
+                    )?
                     .execute(params![local, message.deleted])?;
                 Ok(if redacted > 0 { Settled::Updated(local) } else { Settled::Known })
             }
@@ -211,7 +229,8 @@ impl Tx<'_> {
                 self.sql
                     .prepare_cached(
                         "UPDATE messages SET seq = ?2, at = ?3, state = ?4, body = ?5, device = ?6, target_seq = ?7,
-                            original = NULL, edited_at = NULL, deleted = max(?8, deleted % 2), event = ?9
+                            original = NULL, edited_at = NULL, deleted = max(?8, deleted % 2), event = ?9,
+                            media = ?10
                          WHERE local = ?1",
                     )?
                     .execute(params![
@@ -223,8 +242,13 @@ impl Tx<'_> {
                         cell.by.device.as_str(),
                         target.map(|target| int(target.seq.get())),
                         message.deleted,
-                        json(message.event.as_ref())?
+                        json(message.event.as_ref())?,
+                        json(message.media.as_ref())?
                     ])?;
+                // What the log has is stored.
+                self.sql
+                    .prepare_cached("UPDATE uploads SET state = 1 WHERE message = ? AND state IN (0, 2)")?
+                    .execute([local])?;
                 let waited = matches!(before, State::Pending | State::Failed);
                 if waited && change.is_none() && !message.deleted && text != message.body {
                     return Ok(Settled::Rewritten(local, text));

@@ -8,6 +8,7 @@ mod clock;
 mod columns;
 mod conversations;
 mod groups;
+mod media;
 mod messages;
 mod outbox;
 mod receipts;
@@ -28,6 +29,7 @@ use rusqlite_migration::{M, Migrations};
 pub use clock::Reading;
 pub use conversations::{MarkToSend, Row as ConversationRow};
 pub use groups::{Group, Happened};
+pub use media::{Cached, Holder, Source, Upload, UploadState};
 pub use messages::Settled;
 pub use outbox::Row as OutboxRow;
 pub use receipts::Receipts;
@@ -47,6 +49,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("schema_8.sql")),
     M::up(include_str!("schema_9.sql")),
     M::up(include_str!("schema_10.sql")),
+    M::up(include_str!("schema_11.sql")),
 ];
 
 /// The format that this version writes: the number of migrations.

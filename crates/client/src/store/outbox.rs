@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Tx;
 use super::columns::{int, number, optional_uint, text, uint};
-use crate::{Message, OutboxEntry, OutboxState, StoreError};
+use crate::{Message, OutboxEntry, OutboxState, State, StoreError};
 
 /// An envelope of the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -269,19 +269,23 @@ impl Tx<'_> {
                     messages: take(Some(row.envelope)),
                 });
             }
-            let queued = take(None);
-            if !queued.is_empty() {
+            // In no envelope and failed is only what has a file that could not be uploaded.
+            let (failed, queued): (Vec<_>, Vec<_>) =
+                take(None).into_iter().partition(|message| message.state == State::Failed);
+            let failed = failed.into_iter().map(|message| (OutboxState::Failed, vec![message]));
+            let queued = (!queued.is_empty()).then_some((OutboxState::Queued, queued));
+            for (state, messages) in failed.chain(queued) {
                 entries.push(OutboxEntry {
-                    conversation: conversation.id,
-                    peer: conversation.peer,
+                    conversation: conversation.id.clone(),
+                    peer: conversation.peer.clone(),
                     envelope: None,
                     number: None,
                     attempts: 0,
                     first_try: None,
                     next_try: None,
-                    state: OutboxState::Queued,
-                    failure: None,
-                    messages: queued,
+                    state,
+                    failure: messages.iter().find_map(|message| message.failure.clone()),
+                    messages,
                 });
             }
         }

@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use poste_protocol::{
-    Author, ConversationId, DeviceId, Envelope, EnvelopeId, Message, MessageId, Resolved, Seq, UserId,
+    Attachment, Author, ConversationId, DeviceId, Envelope, EnvelopeId, MediaId, Message, MessageId, Resolved, Seq,
+    UserId, part_count,
 };
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Row, params};
@@ -29,6 +30,7 @@ pub(super) struct Salvaged {
     conversations: Vec<Known>,
     envelopes: Vec<Enclosing>,
     messages: Vec<Own>,
+    uploads: Vec<Uploading>,
     /// By which the messages wait.
     clock: Option<Reading>,
     /// Whether the user gives and gets read receipts.
@@ -71,9 +73,21 @@ struct Own {
     body: String,
     /// As JSON.
     event: Option<String>,
+    /// Its file, as JSON.
+    media: Option<String>,
     written_at: Option<u64>,
     queued_at: Option<u64>,
     change: Option<OwnChange>,
+}
+
+/// An own file, as it was found when its message was written. How far it is the server knows.
+#[derive(Debug)]
+struct Uploading {
+    media: MediaId,
+    path: String,
+    modified: Option<u64>,
+    parts: Vec<u8>,
+    complete: bool,
 }
 
 /// What it changes, if it is a change.
@@ -92,6 +106,7 @@ impl Own {
             id: message.id,
             body: message.body.clone(),
             event: message.event.as_ref().and_then(|event| serde_json::to_string(event).ok()),
+            media: message.media.as_ref().and_then(|media| serde_json::to_string(media).ok()),
             written_at: message.written_at,
             queued_at,
             change: change_of(message).map(|(kind, target)| OwnChange {
@@ -139,12 +154,18 @@ impl Salvaged {
         let conversations = conversations.into_iter().filter(|known| seen.insert(known.id.clone())).collect();
         let mut seen = BTreeSet::new();
         let envelopes = envelopes.into_iter().filter(|found| seen.insert(found.envelope.id.0)).collect();
-        let incomplete = !(all_conversations && all_envelopes && all_messages);
+        // A file of an earlier format has none.
+        let (uploads, all_uploads) = if sql.prepare("SELECT 1 FROM uploads").is_ok() {
+            rows(sql, "SELECT * FROM uploads WHERE message IS NOT NULL", &uploading)
+        } else {
+            (Vec::new(), true)
+        };
+        let incomplete = !(all_conversations && all_envelopes && all_messages && all_uploads);
         // A file from before there was one has none.
         let (clocks, _) = rows(sql, "SELECT * FROM clock", &reading);
         let (settings, _) = rows(sql, "SELECT * FROM receipts", &receipts);
         let (clock, receipts) = (clocks.into_iter().next(), settings.into_iter().next());
-        Ok(Self { conversations, envelopes, messages, clock, receipts, incomplete })
+        Ok(Self { conversations, envelopes, messages, uploads, clock, receipts, incomplete })
     }
 
     /// Writes it into a new file, and says what it was.
@@ -227,6 +248,7 @@ impl Salvaged {
             tx.know_conversation(&own.conversation, None)?;
             saved += add(tx, me, own, None)?;
         }
+        self.write_uploads(tx)?;
         let mut changes = tx.sql.prepare_cached("SELECT local FROM messages WHERE change IS NOT NULL")?;
         for change in changes.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()? {
             tx.refresh(change)?;
@@ -244,6 +266,38 @@ impl Salvaged {
         let json = serde_json::to_string(&recovery).map_err(|wrong| StoreError::Damaged(wrong.to_string()))?;
         tx.sql.execute("UPDATE account SET recovery = ?", [json])?;
         Ok(recovery)
+    }
+
+    /// The uploads of the messages that were saved. A file that has none any more is not sent: its message is refused,
+    /// and failed visibly.
+    fn write_uploads(&self, tx: &Tx<'_>) -> Result<(), StoreError> {
+        let mut of =
+            tx.sql.prepare_cached("SELECT local, conversation, media FROM messages WHERE media IS NOT NULL")?;
+        let saved = of.query_map([], |row| {
+            let file: Option<Attachment> = optional_json(row, "media")?;
+            Ok((file, row.get::<_, i64>("local")?, row.get::<_, String>("conversation")?))
+        })?;
+        for message in saved {
+            let (Some(file), local, conversation) = message? else { continue };
+            let whole = 32 * part_count(file.size) as usize;
+            let is_its = |found: &&Uploading| found.media == file.id && found.parts.len() == whole;
+            let Some(found) = self.uploads.iter().find(is_its) else { continue };
+            tx.sql
+                .prepare_cached(
+                    "INSERT INTO uploads (media, message, conversation, path, modified, parts, state)
+                     VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                )?
+                .execute(params![
+                    found.media.0,
+                    local,
+                    conversation,
+                    found.path,
+                    found.modified.map(int),
+                    found.parts,
+                    i64::from(found.complete)
+                ])?;
+        }
+        Ok(())
     }
 
     /// What an envelope goes on from after a conflict belongs to that envelope.
@@ -348,6 +402,16 @@ fn enclosing(row: &Row<'_>) -> rusqlite::Result<Enclosing> {
     })
 }
 
+fn uploading(row: &Row<'_>) -> rusqlite::Result<Uploading> {
+    Ok(Uploading {
+        media: MediaId(row.get::<_, Uuid>("media")?),
+        path: row.get("path")?,
+        modified: optional_uint(row, "modified")?,
+        parts: row.get("parts")?,
+        complete: row.get::<_, i64>("state")? == 1,
+    })
+}
+
 fn own(row: &Row<'_>, me: &Author) -> rusqlite::Result<Option<Own>> {
     if text::<UserId>(row, "user")? != me.user || text::<DeviceId>(row, "device")? != me.device {
         return Ok(None);
@@ -360,6 +424,7 @@ fn own(row: &Row<'_>, me: &Author) -> rusqlite::Result<Option<Own>> {
         body: row.get("original").unwrap_or(None).map_or_else(|| row.get("body"), Ok)?,
         // In a file of an earlier format there are none.
         event: row.get("event").unwrap_or_default(),
+        media: row.get("media").unwrap_or_default(),
         written_at: optional_uint(row, "written_at")?,
         queued_at: optional_uint(row, "queued_at")?,
         change: change(row)?,
@@ -406,9 +471,9 @@ fn add(tx: &Tx<'_>, me: &Author, own: &Own, envelope: Option<(EnvelopeId, bool)>
         .sql
         .prepare_cached(
             "INSERT INTO messages
-             (conversation, user, device, id, body, event, written_at, queued_at, state, envelope, change, target,
-              target_seq)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+             (conversation, user, device, id, body, event, media, written_at, queued_at, state, envelope, change,
+              target, target_seq)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         )?
         .execute(params![
             own.conversation.as_str(),
@@ -417,6 +482,7 @@ fn add(tx: &Tx<'_>, me: &Author, own: &Own, envelope: Option<(EnvelopeId, bool)>
             own.id.0,
             own.body,
             own.event,
+            own.media,
             own.written_at.map(int),
             own.queued_at.map(int),
             state,

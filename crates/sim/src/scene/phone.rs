@@ -177,7 +177,7 @@ impl Phone {
                     None
                 }
                 Some(Output::Frame(text)) => self.is_answered(text),
-                Some(Output::Event(_)) => None,
+                Some(Output::Event(_) | Output::Transfer(_)) => None,
                 Some(Output::Receipts { found, .. }) => {
                     self.told = found;
                     None

@@ -131,6 +131,7 @@ impl World {
             device: DeviceId::new("phone").expect("a valid name"),
             body: body.into(),
             event: None,
+            file: None,
             written_at: Some(at),
             state,
             seq: placed.then_some(log.head),

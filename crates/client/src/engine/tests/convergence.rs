@@ -54,6 +54,7 @@ impl Server {
             Request::Members(_) => unreachable!("there are no groups"),
             Request::Push(_) | Request::Mute(_) => unreachable!("nobody sleeps"),
             Request::Marks(_) | Request::Receipts(_) => unreachable!("nobody asks"),
+            Request::Media(_) => unreachable!("there are no files"),
             Request::Hello(hello) => (
                 json!({"type": "welcome", "ref": hello.reference, "user": by.user, "device": by.device, "now": 1}),
                 Vec::new(),
@@ -229,7 +230,7 @@ impl Device {
                 Output::Connect { .. } => self.wants_connection = true,
                 Output::Disconnect => self.cut(),
                 Output::Frame(text) => self.up.push_back(text),
-                Output::Event(_) | Output::Receipts { .. } => {}
+                Output::Event(_) | Output::Receipts { .. } | Output::Transfer(_) => {}
             }
         }
     }

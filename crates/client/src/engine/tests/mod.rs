@@ -5,6 +5,7 @@ mod clocks;
 mod conflict;
 mod convergence;
 mod disk;
+mod downloads;
 mod groups;
 mod link;
 mod marks;
@@ -13,6 +14,7 @@ mod outbox;
 mod presence;
 mod receipts;
 mod sync;
+mod uploads;
 mod waking;
 
 use std::collections::HashMap;
@@ -22,7 +24,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::{Engine, Input, Lost, Now, Output};
+use super::{Engine, Input, Lost, Now, Output, Transfer};
 use crate::store::Store;
 use crate::{Event, Message, OutboxEntry, Receipt, State, Target, Tuning};
 
@@ -89,6 +91,8 @@ struct Rig {
     events: Vec<Event>,
     /// What inquiries came to.
     told: Vec<(u64, Option<Vec<Receipt>>)>,
+    /// What is to be done with files and was not looked at yet.
+    transfers: Vec<Transfer>,
     /// The handshakes that were asked for: whether with a fresh token.
     connects: Vec<bool>,
     hung_up: usize,
@@ -119,6 +123,7 @@ impl Rig {
             syncs: Syncs::default(),
             events: Vec::new(),
             told: Vec::new(),
+            transfers: Vec::new(),
             connects: Vec::new(),
             hung_up: 0,
             seed: 7,
@@ -141,6 +146,7 @@ impl Rig {
     fn restart(&mut self) {
         self.engine = None;
         self.sent.clear();
+        self.transfers.clear();
         self.open();
     }
 
@@ -198,6 +204,7 @@ impl Rig {
                 }
                 Output::Event(event) => self.events.push(event),
                 Output::Receipts { inquiry, found } => self.told.push((inquiry, found)),
+                Output::Transfer(transfer) => self.transfers.push(transfer),
             }
         }
     }
