@@ -516,6 +516,30 @@ impl From<lib::Found> for Found {
     }
 }
 
+/// The last message of a conversation as the server's list told it, while the message itself is not here yet.
+#[derive(Debug, Clone, uniffi::Record)]
+pub struct Preview {
+    /// Its place in the log.
+    pub seq: u64,
+    /// Who wrote it.
+    pub user: String,
+    /// When the server stored it, in Unix milliseconds.
+    pub at: u64,
+    /// As it was first written. Empty where something happened to a group, and if it is deleted.
+    pub body: String,
+    /// What happened to the group, if this is such a message.
+    pub event: Option<GroupEvent>,
+    /// It is deleted, for everyone.
+    pub deleted: bool,
+}
+
+impl From<lib::Preview> for Preview {
+    fn from(preview: lib::Preview) -> Self {
+        let lib::Preview { seq, user, at, body, event, deleted } = preview;
+        Self { seq: seq.get(), user: user.to_string(), at, body, event: event.map(Into::into), deleted }
+    }
+}
+
 /// A conversation at a glance.
 #[derive(Debug, Clone, uniffi::Record)]
 pub struct Conversation {
@@ -533,7 +557,7 @@ pub struct Conversation {
     pub head: u64,
     /// Everything up to here is gone from the log; what this device had fetched it keeps.
     pub floor: u64,
-    /// Messages of others beyond what was read.
+    /// Messages of others beyond what was read; while not all of them are here, about.
     pub unread: u64,
     /// How far the person has read.
     pub read: u64,
@@ -541,6 +565,8 @@ pub struct Conversation {
     pub unsettled: u64,
     /// When somebody last wrote, in Unix milliseconds.
     pub active_at: u64,
+    /// The last message, while it is known from the server's list only: it is in no history yet.
+    pub preview: Option<Preview>,
     /// Until when nobody is woken for it, in Unix milliseconds, as it was said on this device.
     pub muted_until: Option<u64>,
 }
@@ -559,6 +585,7 @@ impl From<lib::Conversation> for Conversation {
             read: conversation.read.get(),
             unsettled: conversation.unsettled,
             active_at: conversation.active_at,
+            preview: conversation.preview.map(Into::into),
             muted_until: conversation.muted_until,
         }
     }

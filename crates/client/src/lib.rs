@@ -29,5 +29,6 @@ pub use config::{ClientConfig, TokenError, TokenProvider, Tuning};
 pub use error::{Error, StoreError};
 pub use model::{
     Change, ChangeKind, Connection, Conversation, Counters, Event, Failure, Found, FoundPlace, GroupView, Hit, Member,
-    Message, OutboxEntry, OutboxState, Piece, Receipt, Recovery, Seen, Start, State, Target, WaitingChange, Window,
+    Message, OutboxEntry, OutboxState, Piece, Preview, Receipt, Recovery, Seen, Start, State, Target, WaitingChange,
+    Window,
 };

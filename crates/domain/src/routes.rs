@@ -78,12 +78,12 @@ pub async fn sync(catch_up: &CatchUp, caller: &Caller, now_ms: u64, text: &str) 
 }
 
 /// `list`: the user's conversations.
-pub async fn list(read: &Read, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
+pub async fn list(catch_up: &CatchUp, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
     answer(
         caller,
         now_ms,
         text,
-        |frame: List| async move { Ok(FromServer::List(read.list(&caller.author, &frame).await?)) },
+        |frame: List| async move { Ok(FromServer::List(catch_up.list(caller, &frame).await?)) },
     )
     .await
 }

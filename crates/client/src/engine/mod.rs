@@ -327,7 +327,7 @@ impl Rules {
         self.end_signs(turn);
         self.pump_inquiries(turn);
         if self.session().is_some() {
-            self.pump_list(turn);
+            self.pump_list(turn)?;
             self.pump_setting(turn)?;
             self.pump_conflicts(turn)?;
             self.pump_syncs(turn)?;

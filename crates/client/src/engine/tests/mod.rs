@@ -7,6 +7,7 @@ mod convergence;
 mod disk;
 mod groups;
 mod link;
+mod list;
 mod marks;
 mod older;
 mod outbox;
