@@ -591,6 +591,28 @@ impl From<lib::Conversation> for Conversation {
     }
 }
 
+/// How far behind a device is, in both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, uniffi::Record)]
+pub struct Backlog {
+    /// Own messages and changes that wait for an acknowledgement.
+    pub waiting: u64,
+    /// For how long the oldest of them has waited, in milliseconds.
+    pub oldest_ms: Option<u64>,
+    /// Own messages and changes that were refused, and wait for a person.
+    pub failed: u64,
+    /// Numbers that are known to be on the server, after what is here.
+    pub behind: u64,
+    /// Conversations in which there are such.
+    pub behind_in: u64,
+}
+
+impl From<lib::Backlog> for Backlog {
+    fn from(backlog: lib::Backlog) -> Self {
+        let lib::Backlog { waiting, oldest_ms, failed, behind, behind_in } = backlog;
+        Self { waiting, oldest_ms, failed, behind, behind_in }
+    }
+}
+
 /// What an envelope of the outbox is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, uniffi::Enum)]
 pub enum OutboxState {

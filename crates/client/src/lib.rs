@@ -28,7 +28,7 @@ pub use client::{Client, Events};
 pub use config::{ClientConfig, TokenError, TokenProvider, Tuning};
 pub use error::{Error, StoreError};
 pub use model::{
-    Change, ChangeKind, Connection, Conversation, Counters, Event, Failure, Found, FoundPlace, GroupView, Hit, Member,
-    Message, OutboxEntry, OutboxState, Piece, Preview, Receipt, Recovery, Seen, Start, State, Target, WaitingChange,
-    Window,
+    Backlog, Change, ChangeKind, Connection, Conversation, Counters, Event, Failure, Found, FoundPlace, GroupView, Hit,
+    Member, Message, OutboxEntry, OutboxState, Piece, Preview, Receipt, Recovery, Seen, Start, State, Target,
+    WaitingChange, Window,
 };

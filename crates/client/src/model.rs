@@ -421,6 +421,22 @@ pub enum Target {
     Conversation(ConversationId),
 }
 
+/// How far behind a device is, in both directions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Backlog {
+    /// Own messages and changes that wait for an acknowledgement.
+    pub waiting: u64,
+    /// For how long the oldest of them has waited, in milliseconds by the device's own time, which no setting of a clock
+    /// changes.
+    pub oldest_ms: Option<u64>,
+    /// Own messages and changes that were refused, and wait for a person.
+    pub failed: u64,
+    /// Numbers that are known to be on the server, after what is here. As of the last connection; there may be more.
+    pub behind: u64,
+    /// Conversations in which there are such.
+    pub behind_in: u64,
+}
+
 /// What the engine has counted since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::engine::{Engine, Input, Now, Output};
 use crate::socket::{self, Dial};
 use crate::store::{Doubt, Store};
-use crate::{ClientConfig, Connection, Counters, Error, Event, OutboxEntry, Receipt, StoreError};
+use crate::{Backlog, ClientConfig, Connection, Counters, Error, Event, OutboxEntry, Receipt, StoreError};
 
 /// Events that a listener may be behind before it misses some.
 const EVENTS: usize = 4096;
@@ -191,6 +191,11 @@ impl Driver {
         let (tell, answer) = oneshot::channel();
         self.asked.insert(inquiry, tell);
         Ok(answer)
+    }
+
+    pub(crate) fn backlog(&mut self) -> Result<Backlog, Error> {
+        let now = self.clock.now();
+        self.read(|engine| engine.backlog(now))
     }
 
     pub(crate) fn outbox(&mut self) -> Result<Vec<OutboxEntry>, Error> {

@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::{
     Failure, Trouble,
     ports::{Callback, Clock, Posted},
-    read::Read,
+    read::{Read, Told},
     routes::Caller,
 };
 
@@ -40,6 +40,25 @@ pub struct CatchUp {
     read: Arc<Read>,
     callback: Arc<dyn Callback>,
     clock: Arc<dyn Clock>,
+}
+
+/// How far behind a device is, as an operator is told.
+#[derive(Default)]
+struct Backlog {
+    /// Conversations in which it is.
+    behind_in: u64,
+    /// By so many numbers.
+    behind: u64,
+    /// When the oldest of what others wrote was stored, in Unix milliseconds.
+    oldest_at: Option<u64>,
+}
+
+impl Backlog {
+    fn add(&mut self, behind: u64, oldest_at: Option<u64>) {
+        self.behind_in += u64::from(behind > 0);
+        self.behind += behind;
+        self.oldest_at = self.oldest_at.into_iter().chain(oldest_at).min();
+    }
 }
 
 /// Why no more pages are made.
@@ -84,11 +103,14 @@ impl CatchUp {
         };
         let reads: Vec<_> = listing.listed.chunks(SUMMARIES).enumerate().map(read).collect();
         let mut reads = stream::iter(reads).buffered(READ_AT_ONCE);
-        let mut told = 0;
+        let (mut told, mut backlog) = (0, Backlog::default());
         'frames: while let Some(summaries) = reads.next().await {
-            for summary in summaries? {
+            for Told { summary, behind } in summaries? {
                 match self.put(caller, &mut out, summary).await {
-                    Ok(()) => told += 1,
+                    Ok(()) => {
+                        told += 1;
+                        backlog.add(behind, None);
+                    }
                     Err(End::Over) => break 'frames,
                     Err(End::Failed(trouble)) => return Err(trouble.into()),
                 }
@@ -97,6 +119,8 @@ impl CatchUp {
                 break;
             }
         }
+        let (Author { user, device }, Backlog { behind_in, behind, .. }) = (&caller.author, backlog);
+        tracing::info!(metric = "backlog", %user, %device, conversations = told, behind_in, behind, "listed");
         Ok(ListPage { next: listing.next(told), ..out.rest })
     }
 
@@ -115,14 +139,28 @@ impl CatchUp {
         };
         let firsts: Vec<_> = frame.ranges.iter().map(first).collect();
         let mut firsts = stream::iter(firsts).buffered(READ_AT_ONCE);
+        let mut backlog = Backlog::default();
+        let mut failed = None;
         while let Some((range, first)) = firsts.next().await {
+            if let (Some(after), Ok(page)) = (range.after, &first) {
+                let oldest = page.cells.iter().find(|cell| cell.by != caller.author).map(|cell| cell.at);
+                backlog.add(page.head.get().saturating_sub(after.get()), oldest);
+            }
             match self.run(caller, range, first, &mut out, until_ms).await {
                 Ok(()) if self.clock.now_ms() < until_ms => {}
                 Ok(()) | Err(End::Over) => break,
-                Err(End::Failed(trouble)) => return Err(trouble.into()),
+                Err(End::Failed(trouble)) => {
+                    failed = Some(trouble);
+                    break;
+                }
             }
         }
-        Ok(out.rest)
+        if backlog.behind > 0 {
+            let (Author { user, device }, Backlog { behind_in, behind, oldest_at }) = (&caller.author, backlog);
+            let oldest_ms = oldest_at.map(|at| self.clock.now_ms().saturating_sub(at));
+            tracing::info!(metric = "missed", %user, %device, behind_in, behind, oldest_ms, "caught up");
+        }
+        failed.map_or(Ok(out.rest), |trouble| Err(trouble.into()))
     }
 
     /// One conversation, from its first page on.

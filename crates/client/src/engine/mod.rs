@@ -11,6 +11,7 @@
 //! fetched from the cursor.
 
 mod answers;
+mod backlog;
 mod backoff;
 mod changes;
 mod clock;
@@ -43,6 +44,7 @@ use uuid::Uuid;
 
 use crate::store::{Store, Tx};
 use crate::{Connection, Counters, Event, OutboxEntry, OutboxState, Receipt, Seen, StoreError, Tuning};
+pub use backlog::backlog;
 use link::Link;
 use turn::Turn;
 
@@ -57,6 +59,13 @@ pub struct Now {
     pub boot: Uuid,
     /// Milliseconds since then, sleep included. For the age of messages.
     pub since_boot: u64,
+}
+
+impl Now {
+    /// What the clocks of this device say, `mono` from now on. For who looks at a store and drives no engine.
+    pub fn here() -> Self {
+        crate::clock::Clock::new().now()
+    }
 }
 
 /// What happened.

@@ -52,6 +52,13 @@ pub(crate) struct Listed {
     group: Option<(Group, Member)>,
 }
 
+/// What is told of a conversation.
+pub(crate) struct Told {
+    pub(crate) summary: Summary,
+    /// How many numbers the device has not marked as stored. Those that the user wrote themselves may be among them.
+    pub(crate) behind: u64,
+}
+
 impl Listing {
     /// Where the list goes on after so many of these.
     pub(crate) fn next(&self, told: usize) -> Option<ListPlace> {
@@ -78,14 +85,17 @@ impl Listed {
         (Reverse(self.active_at()), &self.belonging.conversation)
     }
 
-    fn summary(&self, marks: Vec<MemberMark>, read: Seq, now_ms: u64) -> Summary {
-        let head = self.last_seen();
-        let floor = self.head.floor(now_ms).min(head);
-        let after = read.max(floor);
-        let unread = match &self.group {
+    /// How many numbers the user sees after this one and after the floor.
+    fn seen_after(&self, after: Seq, floor: Seq) -> u64 {
+        let (after, head) = (after.max(floor), self.last_seen());
+        match &self.group {
             Some((_, member)) => member.membership.seen_between(after, head),
             None => head.get().saturating_sub(after.get()),
-        };
+        }
+    }
+
+    fn summary(&self, marks: Vec<MemberMark>, unread: u64, floor: Seq) -> Summary {
+        let head = self.last_seen();
         Summary {
             conversation: self.belonging.conversation.clone(),
             peer: self.belonging.peer.clone(),
@@ -150,7 +160,7 @@ impl Read {
         listed: &[Listed],
         receipts_off: bool,
         previews: usize,
-    ) -> Result<Vec<Summary>, Failure> {
+    ) -> Result<Vec<Told>, Failure> {
         let key = |listed: &Listed| {
             let Belonging { conversation, peer } = &listed.belonging;
             let users = std::iter::once(&author.user).chain(peer.as_ref().filter(|peer| **peer != author.user));
@@ -170,10 +180,13 @@ impl Read {
                 marks if receipts_off => marks.unread(),
                 marks => marks.told.clone(),
             };
-            let summary =
-                listed.summary(marks.iter().map(told).collect(), own.map_or(Seq::ZERO, |own| own.read), now_ms);
-            let last = last.remove(&summary.conversation).filter(|last| last.seq > summary.floor);
-            Summary { last, ..summary }
+            let floor = listed.head.floor(now_ms).min(listed.last_seen());
+            let stored = own.and_then(|own| own.devices.get(&author.device)).copied();
+            let behind = listed.seen_after(stored.unwrap_or(Seq::ZERO), floor);
+            let unread = listed.seen_after(own.map_or(Seq::ZERO, |own| own.read), floor);
+            let summary = listed.summary(marks.iter().map(told).collect(), unread, floor);
+            let last = last.remove(&summary.conversation).filter(|last| last.seq > floor);
+            Told { summary: Summary { last, ..summary }, behind }
         };
         Ok(listed.iter().map(summary).collect())
     }

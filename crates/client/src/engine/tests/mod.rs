@@ -1,5 +1,6 @@
 //! The engine, driven by scripted frames over a store on a real file.
 
+mod backlog;
 mod changes;
 mod clocks;
 mod conflict;
