@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use futures::{SinkExt, StreamExt};
 use poste_protocol::{
     Author, Away, Cell, Code, ConversationId, DeliveryItem, DeviceId, Envelope, EnvelopeId, ErrorFrame, Event, Fetch,
-    FromServer, Hello, List, ListPage, Mark, MarkFrame, MarkResult, MarksFrame, MarksPage, MediaFrame, MediaId,
-    MediaState, MediaWish, MemberMark, MembersFrame, MembersPage, MuteFrame, Outcome, Page, Pages, PresenceNews,
-    PushFrame, PushStatus, PushToken, ReceiptsFrame, Reference, Refusal, Request, SendFrame, Seq, Submission,
-    SyncFrame, SyncRange, Typing, TypingNews, UserId, Verdict, Watch, Watching, Welcome, WokenBy, limits,
+    FromServer, Hello, List, ListPage, ListPlace, Mark, MarkFrame, MarkResult, MarksFrame, MarksPage, MediaFrame,
+    MediaId, MediaState, MediaWish, MemberMark, MembersFrame, MembersPage, MuteFrame, Outcome, Page, Pages,
+    PresenceNews, PushFrame, PushStatus, PushToken, ReceiptsFrame, Reference, Refusal, Request, SendFrame, Seq,
+    Submission, SyncFrame, SyncRange, Typing, TypingNews, UserId, Verdict, Watch, Watching, Welcome, WokenBy, limits,
 };
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
@@ -30,6 +30,8 @@ pub struct Device {
     heard: Vec<DeliveryItem>,
     /// What came of a `sync` before its answer.
     posted: Vec<Pages>,
+    /// What came of a `list` before its answer.
+    listed: Vec<ListPage>,
     replaced: bool,
     presence: Vec<PresenceNews>,
     typing: Vec<TypingNews>,
@@ -57,6 +59,7 @@ impl Device {
             answers: HashMap::new(),
             heard: Vec::new(),
             posted: Vec::new(),
+            listed: Vec::new(),
             replaced: false,
             presence: Vec::new(),
             typing: Vec::new(),
@@ -205,6 +208,7 @@ impl Device {
         match frame {
             FromServer::Delivery(delivery) => self.heard.extend(delivery.items),
             FromServer::Pages(pages) if pages.follows => self.posted.push(pages),
+            FromServer::List(list) if list.follows => self.listed.push(list),
             FromServer::Replaced(_) => self.replaced = true,
             FromServer::Presence(news) => self.presence.push(news),
             FromServer::Typing(news) => self.typing.push(news),
@@ -483,14 +487,30 @@ impl Device {
         replica.cells()
     }
 
-    /// A page of the list of conversations.
+    /// A frame of the list of conversations.
     ///
     /// # Panics
     /// When it is refused.
-    pub async fn list(&mut self, after: Option<ConversationId>) -> ListPage {
+    pub async fn list(&mut self, after: Option<ListPlace>) -> ListPage {
         let reference = self.reference();
-        match self.ask(&Request::List(List { reference, after })).await {
+        match self.ask(&Request::List(List { reference, after, frames: Some(1), previews: None })).await {
             FromServer::List(page) => page,
+            other => panic!("list is answered with {other:?}"),
+        }
+    }
+
+    /// All frames of a list, in their order.
+    ///
+    /// # Panics
+    /// When it is refused, or a frame is missing.
+    pub async fn lists(&mut self, request: &Request) -> Vec<ListPage> {
+        match self.ask(request).await {
+            FromServer::List(last) => {
+                let mut came = std::mem::take(&mut self.listed);
+                came.push(last);
+                assert!((0..).zip(&came).all(|(place, frame)| frame.before == place), "each in its place");
+                came
+            }
             other => panic!("list is answered with {other:?}"),
         }
     }

@@ -1,6 +1,8 @@
 //! The table `marks`: per conversation and user, `read`, `kept` for what was read while the user gave no
 //! read receipts, and one `d:DEVICE` for each device's `delivered`.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use aws_sdk_dynamodb::{
     Client,
@@ -138,18 +140,21 @@ fn to_marks(user: UserId, device: Option<&DeviceId>, item: &Item) -> Result<User
     let (read, kept) = (maybe(READ)?, maybe(KEPT)?);
     let mut delivered = read;
     let mut furthest = None;
+    let mut devices = BTreeMap::new();
     for name in item.keys() {
         if let Some(device) = name.strip_prefix(DELIVERED) {
             let seq = fields.seq(name)?;
+            let device = DeviceId::new(device).ok();
+            devices.extend(device.clone().map(|device| (device, seq)));
             if furthest.is_none() || seq > delivered {
-                furthest = DeviceId::new(device).ok();
+                furthest = device;
             }
             delivered = delivered.max(seq);
         }
     }
     let device = device.cloned().or(furthest);
     let device = device.ok_or_else(|| poste_domain::Trouble::broken("marks.get", "marks of no device"))?;
-    Ok(UserMarks { told: MemberMark { user, device, delivered, read }, read: read.max(kept) })
+    Ok(UserMarks { told: MemberMark { user, device, delivered, read }, read: read.max(kept), devices })
 }
 
 #[cfg(test)]
@@ -170,5 +175,6 @@ mod tests {
         let told = &marks.told;
         assert_eq!((told.device.as_str(), told.delivered.get(), told.read.get()), ("tablet", 9, 4));
         assert_eq!(marks.own().read.get(), 6, "what others are not told");
+        assert_eq!(marks.devices.values().map(|seq| seq.get()).collect::<Vec<_>>(), [7, 9]);
     }
 }

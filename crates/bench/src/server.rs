@@ -37,6 +37,8 @@ impl Server {
             Request::List(list) => FromServer::List(ListPage {
                 reference: list.reference,
                 conversations: self.pages.front().map(|(id, _)| self.summary(id)).into_iter().collect(),
+                before: 0,
+                follows: false,
                 next: None,
                 receipts_off: false,
             }),
@@ -102,6 +104,8 @@ impl Server {
             floor: Seq::ZERO,
             active_at: head.get(),
             marks: Vec::new(),
+            unread: 0,
+            last: None,
         }
     }
 }

@@ -9,8 +9,8 @@ use tokio::sync::Mutex;
 use crate::model::{list, message_id, number};
 use crate::tokens::Tokens;
 use crate::{
-    Config, Connection, Conversation, Event, Found, FoundPlace, Member, Message, OutboxEntry, PosteError, PushStatus,
-    PushToken, Receipt, Recovery, Role, Seen, Start, TokenSource, Window,
+    Backlog, Config, Connection, Conversation, Event, Found, FoundPlace, Member, Message, OutboxEntry, PosteError,
+    PushStatus, PushToken, Receipt, Recovery, Role, Seen, Start, TokenSource, Window,
 };
 
 /// An account on this device.
@@ -183,6 +183,11 @@ impl PosteClient {
     /// What is not acknowledged yet.
     pub async fn outbox(&self) -> Result<Vec<OutboxEntry>, PosteError> {
         Ok(list(self.client.outbox().await?))
+    }
+
+    /// How much waits to be sent and for how long, and how much is known to be on the server and is not here.
+    pub async fn backlog(&self) -> Result<Backlog, PosteError> {
+        Ok(self.client.backlog().await?.into())
     }
 
     /// Sends a failed message or change again, with everything that was refused in the same envelope.

@@ -23,9 +23,9 @@ mod tokens;
 pub use client::{PosteClient, PosteEvents};
 pub use error::PosteError;
 pub use model::{
-    Change, ChangeKind, Config, Connection, Conversation, Event, Failure, Found, FoundPlace, Group, GroupEvent, Hit,
-    Member, Message, OutboxEntry, OutboxState, Piece, PushPlatform, PushStatus, PushToken, Receipt, Recovery, Role,
-    Seen, Start, State, WaitingChange, Window,
+    Backlog, Change, ChangeKind, Config, Connection, Conversation, Event, Failure, Found, FoundPlace, Group,
+    GroupEvent, Hit, Member, Message, OutboxEntry, OutboxState, Piece, Preview, PushPlatform, PushStatus, PushToken,
+    Receipt, Recovery, Role, Seen, Start, State, WaitingChange, Window,
 };
 pub use tokens::{TokenFailure, TokenSource};
 

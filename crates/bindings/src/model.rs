@@ -556,6 +556,30 @@ impl From<lib::Found> for Found {
     }
 }
 
+/// The last message of a conversation as the server's list told it, while the message itself is not here yet.
+#[derive(Debug, Clone, uniffi::Record)]
+pub struct Preview {
+    /// Its place in the log.
+    pub seq: u64,
+    /// Who wrote it.
+    pub user: String,
+    /// When the server stored it, in Unix milliseconds.
+    pub at: u64,
+    /// As it was first written. Empty where something happened to a group, and if it is deleted.
+    pub body: String,
+    /// What happened to the group, if this is such a message.
+    pub event: Option<GroupEvent>,
+    /// It is deleted, for everyone.
+    pub deleted: bool,
+}
+
+impl From<lib::Preview> for Preview {
+    fn from(preview: lib::Preview) -> Self {
+        let lib::Preview { seq, user, at, body, event, deleted } = preview;
+        Self { seq: seq.get(), user: user.to_string(), at, body, event: event.map(Into::into), deleted }
+    }
+}
+
 /// A conversation at a glance.
 #[derive(Debug, Clone, uniffi::Record)]
 pub struct Conversation {
@@ -573,7 +597,7 @@ pub struct Conversation {
     pub head: u64,
     /// Everything up to here is gone from the log; what this device had fetched it keeps.
     pub floor: u64,
-    /// Messages of others beyond what was read.
+    /// Messages of others beyond what was read; while not all of them are here, about.
     pub unread: u64,
     /// How far the person has read.
     pub read: u64,
@@ -581,6 +605,8 @@ pub struct Conversation {
     pub unsettled: u64,
     /// When somebody last wrote, in Unix milliseconds.
     pub active_at: u64,
+    /// The last message, while it is known from the server's list only: it is in no history yet.
+    pub preview: Option<Preview>,
     /// Until when nobody is woken for it, in Unix milliseconds, as it was said on this device.
     pub muted_until: Option<u64>,
 }
@@ -599,8 +625,31 @@ impl From<lib::Conversation> for Conversation {
             read: conversation.read.get(),
             unsettled: conversation.unsettled,
             active_at: conversation.active_at,
+            preview: conversation.preview.map(Into::into),
             muted_until: conversation.muted_until,
         }
+    }
+}
+
+/// How far behind a device is, in both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, uniffi::Record)]
+pub struct Backlog {
+    /// Own messages and changes that wait for an acknowledgement.
+    pub waiting: u64,
+    /// For how long the oldest of them has waited, in milliseconds.
+    pub oldest_ms: Option<u64>,
+    /// Own messages and changes that were refused, and wait for a person.
+    pub failed: u64,
+    /// Numbers that are known to be on the server, after what is here.
+    pub behind: u64,
+    /// Conversations in which there are such.
+    pub behind_in: u64,
+}
+
+impl From<lib::Backlog> for Backlog {
+    fn from(backlog: lib::Backlog) -> Self {
+        let lib::Backlog { waiting, oldest_ms, failed, behind, behind_in } = backlog;
+        Self { waiting, oldest_ms, failed, behind, behind_in }
     }
 }
 

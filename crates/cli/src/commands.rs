@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use poste_client::{
-    Client, Connection, Counters, Error, Event, Events, Message, OutboxEntry, OutboxState, State, Target, TokenProvider,
+    Backlog, Client, Connection, Counters, Error, Event, Events, Message, OutboxEntry, OutboxState, State, Target,
+    TokenProvider, engine,
 };
 use poste_protocol::{ConversationId, DeviceId, MessageId, PushStyle, PushToken, Seq, UserId, limits};
 use serde::Serialize;
@@ -492,6 +493,7 @@ struct Status {
     /// Messages without an acknowledgement, failed ones included.
     waiting: usize,
     failed: usize,
+    backlog: Backlog,
     /// Only where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     connection: Option<Connection>,
@@ -516,12 +518,12 @@ async fn status(account: &Account, wait: Option<u64>, json: bool) -> anyhow::Res
             (Some(seen.0), Some(seen.1))
         }
     };
-    let (conversations, outbox) = match account.read()? {
+    let (conversations, outbox, backlog) = match account.read()? {
         Some(mut store) => {
             let store = store.read()?;
-            (store.conversations()?, store.outbox_entries()?)
+            (store.conversations()?, store.outbox_entries()?, engine::backlog(&store, engine::Now::here())?)
         }
-        None => (Vec::new(), Vec::new()),
+        None => (Vec::new(), Vec::new(), Backlog::default()),
     };
     let messages = |which: &dyn Fn(&&OutboxEntry) -> bool| {
         outbox.iter().filter(which).map(|entry| entry.messages.len()).sum::<usize>()
@@ -536,6 +538,7 @@ async fn status(account: &Account, wait: Option<u64>, json: bool) -> anyhow::Res
         unread: conversations.iter().map(|conversation| conversation.unread).sum(),
         waiting: messages(&|_| true),
         failed: messages(&|entry| entry.state == OutboxState::Failed),
+        backlog,
         connection,
         counters,
     };
@@ -543,8 +546,14 @@ async fn status(account: &Account, wait: Option<u64>, json: bool) -> anyhow::Res
         let Status { user, device, conversations, unread, waiting, failed, .. } = status;
         let mut line =
             format!("{user} on {device}: {conversations} conversations, {unread} unread, {waiting} not sent");
+        if let Some(oldest) = status.backlog.oldest_ms {
+            line = format!("{line} (the oldest for {} s)", oldest / 1000);
+        }
         if *failed > 0 {
             line = format!("{line}, {failed} of them failed (poste outbox)");
+        }
+        if status.backlog.behind > 0 {
+            line = format!("{line}, {} numbers to fetch", status.backlog.behind);
         }
         match status.connection {
             Some(connection) => format!("{line}; {}", print::connection(connection)),

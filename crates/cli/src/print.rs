@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use poste_client::{
-    Attached, Change, ChangeKind, Connection, Conversation, Failure, Member, Message, OutboxEntry, OutboxState, Seen,
-    State, WaitingChange,
+    Attached, Change, ChangeKind, Connection, Conversation, Failure, Member, Message, OutboxEntry, OutboxState,
+    Preview, Seen, State, WaitingChange,
 };
 use poste_protocol::{Event as GroupEvent, PushStatus, Role, UserId};
 use serde::Serialize;
@@ -228,7 +228,20 @@ pub(crate) fn conversation(conversation: &Conversation) -> String {
     if conversation.muted_until.is_some_and(|until| until > time::now()) {
         line = format!("{line}, muted");
     }
+    if let Some(preview) = &conversation.preview {
+        line = format!("{line}, last {}", self::preview(preview));
+    }
     line
+}
+
+/// The last message of a conversation of which no page is here yet, in one line, harmless.
+pub(crate) fn preview(preview: &Preview) -> String {
+    let said = match &preview.event {
+        Some(happened) => event(happened),
+        None if preview.deleted => "(deleted)".to_owned(),
+        None => preview.body.clone(),
+    };
+    format!("{}: {}", preview.user, harmless::line(&said))
 }
 
 /// An entry of the outbox, and its messages.
@@ -336,5 +349,22 @@ mod tests {
         let failure = Some(Failure { code: poste_protocol::Code::NoTarget, message: "it is gone".into() });
         let failed = WaitingChange { kind: ChangeKind::Delete, state: State::Failed, failure, ..waits };
         assert_eq!(change(&failed), "✗ delete failed (no_target: it is gone)");
+    }
+
+    #[test]
+    fn a_preview_is_one_harmless_line() {
+        let preview = |body: &str, deleted| Preview {
+            seq: Seq::ZERO.next(),
+            user: UserId::new("bob").expect("valid"),
+            at: 0,
+            body: body.to_owned(),
+            event: None,
+            deleted,
+        };
+        let line = super::preview(&preview("one\ntwo \u{1b}[2J", false));
+        assert!(line.starts_with("bob: one") && !line.contains(['\n', '\u{1b}']), "{line:?}");
+        assert_eq!(super::preview(&preview("", true)), "bob: (deleted)");
+        let left = Preview { event: Some(GroupEvent::Left), ..preview("", false) };
+        assert_eq!(super::preview(&left), "bob: * left");
     }
 }

@@ -12,8 +12,8 @@ use crate::engine::{Engine, Input};
 use crate::files;
 use crate::runtime::{Download, Driver, Runtime};
 use crate::{
-    ClientConfig, Connection, Conversation, Counters, Error, Event, Found, FoundPlace, Member, Message, OutboxEntry,
-    Receipt, Recovery, Seen, Start, StoreError, Target, Window,
+    Backlog, ClientConfig, Connection, Conversation, Counters, Error, Event, Found, FoundPlace, Member, Message,
+    OutboxEntry, Receipt, Recovery, Seen, Start, StoreError, Target, Window,
 };
 
 /// Messages that a window holds at most.
@@ -242,6 +242,11 @@ impl Client {
     /// What is not acknowledged yet: per conversation the envelopes by their numbers, then what is in none yet.
     pub async fn outbox(&self) -> Result<Vec<OutboxEntry>, Error> {
         self.call(Driver::outbox).await
+    }
+
+    /// How much waits to be sent and for how long, and how much is known to be on the server and is not here.
+    pub async fn backlog(&self) -> Result<Backlog, Error> {
+        self.call(Driver::backlog).await
     }
 
     /// Sends a failed message or change again, with everything that was refused in the same envelope. If later messages have gone

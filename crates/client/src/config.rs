@@ -109,6 +109,11 @@ pub struct Tuning {
     /// when the application asks for it ([`Client::older`](crate::Client::older)). If not, every conversation is read
     /// from its beginning, without being asked. What has begun one way goes on that way.
     pub lazy_history: bool,
+    /// Last messages that a device asks for with its first list, at most 50: so many conversations are on the screen with
+    /// something to read before a page of them is here. One that has anything of a log does not ask.
+    pub previews: u32,
+    /// Frames that a list of conversations is answered with at most, 1 to 16.
+    pub list_frames: u32,
     /// Messages that a page of history is asked for, about.
     pub history_page: u32,
     /// Requests for pages under way at a time, each of many conversations.
@@ -149,6 +154,8 @@ impl Default for Tuning {
             watch_interval: 1_000,
             gap_wait: 50,
             lazy_history: true,
+            previews: 50,
+            list_frames: 16,
             history_page: 100,
             syncs: 2,
             sync_frames: 8,

@@ -32,7 +32,7 @@ pub use config::{ClientConfig, TokenError, TokenProvider, Tuning};
 pub use error::{Error, NoFile, StoreError};
 pub use files::Prepared;
 pub use model::{
-    Attached, Change, ChangeKind, Connection, Conversation, Counters, Event, Failure, Found, FoundPlace, GroupView,
-    Hit, Member, Message, OutboxEntry, OutboxState, Piece, Receipt, Recovery, Seen, Start, State, Target,
-    WaitingChange, Window,
+    Attached, Backlog, Change, ChangeKind, Connection, Conversation, Counters, Event, Failure, Found, FoundPlace,
+    GroupView, Hit, Member, Message, OutboxEntry, OutboxState, Piece, Preview, Receipt, Recovery, Seen, Start, State,
+    Target, WaitingChange, Window,
 };

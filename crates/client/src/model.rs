@@ -1,8 +1,8 @@
 //! What applications see: owned values, without lifetimes or generics, fit to cross a language border.
 
 use poste_protocol::{
-    Attachment, Code, ConversationId, DeviceId, EnvelopeId, Event as GroupEvent, MessageId, Number, PushStatus,
-    Refusal, Role, Seq, UserId,
+    Attachment, Code, ConversationId, DeviceId, EnvelopeId, Event as GroupEvent, MessageId, Number, Preview as Told,
+    PushStatus, Refusal, Role, Seq, UserId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -217,6 +217,31 @@ pub struct GroupView {
     pub members: Option<u64>,
 }
 
+/// The last message of a conversation as the server's list told it, while the message itself is not here yet. It is in no
+/// history and no window.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Preview {
+    /// Its place in the log.
+    pub seq: Seq,
+    /// Who wrote it.
+    pub user: UserId,
+    /// When the server stored it, in Unix milliseconds.
+    pub at: u64,
+    /// As it was first written. Empty where something happened to a group, and if it is deleted.
+    pub body: String,
+    /// What happened to the group, if this is such a message.
+    pub event: Option<GroupEvent>,
+    /// It is deleted, for everyone.
+    pub deleted: bool,
+}
+
+impl From<Told> for Preview {
+    fn from(told: Told) -> Self {
+        let Told { seq, by, at, message } = told;
+        Self { seq, user: by.user, at, body: message.body, event: message.event, deleted: message.deleted }
+    }
+}
+
 /// A conversation at a glance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Conversation {
@@ -236,8 +261,8 @@ pub struct Conversation {
     pub head: Seq,
     /// Everything up to here is gone from the log. What this device had fetched it keeps; the rest it will not get.
     pub floor: Seq,
-    /// Messages of others beyond what was read, of those that are here. While `read` is less than `oldest`, or `cursor`
-    /// less than `head`, there may be more.
+    /// Messages of others beyond what was read. Exact when all of them are here; while `read` is less than `oldest`, or
+    /// `cursor` less than `head`, what the server's list said is counted in, which may be too much: numbers, not messages.
     pub unread: u64,
     /// How far the person has read.
     pub read: Seq,
@@ -245,6 +270,8 @@ pub struct Conversation {
     pub unsettled: u64,
     /// When somebody last wrote, in Unix milliseconds, as far as this device knows.
     pub active_at: u64,
+    /// The last message, while it is known from the list only.
+    pub preview: Option<Preview>,
     /// Until when nobody is woken for it, in Unix milliseconds, as it was said on this device. Nothing if it was not, or
     /// was taken back.
     pub muted_until: Option<u64>,
@@ -420,6 +447,22 @@ pub enum Target {
     User(UserId),
     /// To a conversation that this device knows.
     Conversation(ConversationId),
+}
+
+/// How far behind a device is, in both directions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Backlog {
+    /// Own messages and changes that wait for an acknowledgement.
+    pub waiting: u64,
+    /// For how long the oldest of them has waited, in milliseconds by the device's own time, which no setting of a clock
+    /// changes.
+    pub oldest_ms: Option<u64>,
+    /// Own messages and changes that were refused, and wait for a person.
+    pub failed: u64,
+    /// Numbers that are known to be on the server, after what is here. As of the last connection; there may be more.
+    pub behind: u64,
+    /// Conversations in which there are such.
+    pub behind_in: u64,
 }
 
 /// What the engine has counted since it was made.

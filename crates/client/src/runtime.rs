@@ -18,7 +18,7 @@ use crate::files;
 use crate::socket::{self, Dial};
 use crate::store::{Doubt, Store};
 use crate::transfer::Transfers;
-use crate::{ClientConfig, Connection, Counters, Error, Event, OutboxEntry, Receipt, StoreError};
+use crate::{Backlog, ClientConfig, Connection, Counters, Error, Event, OutboxEntry, Receipt, StoreError};
 
 /// Events that a listener may be behind before it misses some.
 const EVENTS: usize = 4096;
@@ -231,6 +231,11 @@ impl Driver {
                 Download::Coming(answer)
             }
         })
+    }
+
+    pub(crate) fn backlog(&mut self) -> Result<Backlog, Error> {
+        let now = self.clock.now();
+        self.read(|engine| engine.backlog(now))
     }
 
     pub(crate) fn outbox(&mut self) -> Result<Vec<OutboxEntry>, Error> {

@@ -1,4 +1,4 @@
-//! Catching up: pages of many conversations, posted to the connection as they are read.
+//! Catching up: the list of conversations, and pages of many of them, posted to the connection as they are read.
 //!
 //! A request is bounded by the frames that the device asks for, so that no more is under way than it can take in; what
 //! does not fit it asks for again when it has stored these. Every page is a promise by itself: whatever is lost of a
@@ -8,34 +8,57 @@ use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 use poste_protocol::{
-    Author, Fetch, FromServer, Page, Pages, RangeRefused, Reference, Seq, SyncFrame, SyncRange, limits,
+    Author, Fetch, FromServer, List, ListPage, Page, Pages, RangeRefused, Reference, Seq, Summary, SyncFrame,
+    SyncRange, limits,
 };
+use serde::Serialize;
 
 use crate::{
     Failure, Trouble,
     ports::{Callback, Clock, Posted},
-    read::Read,
+    read::{Read, Told},
     routes::Caller,
 };
 
 /// Frames if the device does not say.
 const FRAMES: u32 = 4;
 
-/// Conversations that are read at once: one page of each waits in memory at most.
+/// Conversations of a list of which more than the head is read in one go.
+const SUMMARIES: usize = 50;
+
+/// Conversations that are read at once: one page of each waits in memory at most. Of a list, so many goes.
 const READ_AT_ONCE: usize = 4;
 
 /// No page is begun later than this after the request, in milliseconds: well within the device's patience.
 const LONGEST_MS: u64 = 5_000;
 
-/// Bytes of a frame that its pages do not fill: `{"type":"pages","ref":"","pages":[],"refused":[],"follows":true}` and
-/// a `ref` at its longest, with room.
-const FRAME_OVERHEAD: usize = 96 + 6 * limits::REFERENCE;
+/// Bytes of a frame that its items do not fill: names, a `ref` at its longest and, in a list, two ids, with room.
+const FRAME_OVERHEAD: usize = 256 + 6 * limits::REFERENCE + 2 * limits::CONVERSATION_ID;
 
 /// Catches devices up.
 pub struct CatchUp {
     read: Arc<Read>,
     callback: Arc<dyn Callback>,
     clock: Arc<dyn Clock>,
+}
+
+/// How far behind a device is, as an operator is told.
+#[derive(Default)]
+struct Backlog {
+    /// Conversations in which it is.
+    behind_in: u64,
+    /// By so many numbers.
+    behind: u64,
+    /// When the oldest of what others wrote was stored, in Unix milliseconds.
+    oldest_at: Option<u64>,
+}
+
+impl Backlog {
+    fn add(&mut self, behind: u64, oldest_at: Option<u64>) {
+        self.behind_in += u64::from(behind > 0);
+        self.behind += behind;
+        self.oldest_at = self.oldest_at.into_iter().chain(oldest_at).min();
+    }
 }
 
 /// Why no more pages are made.
@@ -52,6 +75,55 @@ impl CatchUp {
         Self { read, callback, clock }
     }
 
+    /// The user's conversations, the one in which somebody wrote last first. Posts full frames, and returns the last one,
+    /// which is the answer.
+    ///
+    /// # Errors
+    /// Trouble with a part, or when a frame cannot be posted. What was posted is as good as any.
+    pub async fn list(&self, caller: &Caller, request: &List) -> Result<ListPage, Failure> {
+        let until_ms = self.clock.now_ms() + LONGEST_MS;
+        let listing = self.read.listing(&caller.author, request.after.as_ref()).await?;
+        let receipts_off = listing.receipts_off;
+        let mut out = Packing::new(
+            ListPage {
+                reference: request.reference.clone(),
+                conversations: Vec::new(),
+                before: 0,
+                follows: false,
+                next: None,
+                receipts_off,
+            },
+            request.frames,
+        );
+        let previews = request.previews.and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+        let previews = previews.min(limits::PREVIEWS);
+        let read = |(n, listed)| {
+            let previews = previews.saturating_sub(n * SUMMARIES);
+            self.read.summaries(&caller.author, listed, receipts_off, previews)
+        };
+        let reads: Vec<_> = listing.listed.chunks(SUMMARIES).enumerate().map(read).collect();
+        let mut reads = stream::iter(reads).buffered(READ_AT_ONCE);
+        let (mut told, mut backlog) = (0, Backlog::default());
+        'frames: while let Some(summaries) = reads.next().await {
+            for Told { summary, behind } in summaries? {
+                match self.put(caller, &mut out, summary).await {
+                    Ok(()) => {
+                        told += 1;
+                        backlog.add(behind, None);
+                    }
+                    Err(End::Over) => break 'frames,
+                    Err(End::Failed(trouble)) => return Err(trouble.into()),
+                }
+            }
+            if self.clock.now_ms() >= until_ms {
+                break;
+            }
+        }
+        let (Author { user, device }, Backlog { behind_in, behind, .. }) = (&caller.author, backlog);
+        tracing::info!(metric = "backlog", %user, %device, conversations = told, behind_in, behind, "listed");
+        Ok(ListPage { next: listing.next(told), ..out.rest })
+    }
+
     /// Reads the ranges in their order, each page after page to the end of its log, and posts full frames. Returns the
     /// last one, which is the answer.
     ///
@@ -59,22 +131,36 @@ impl CatchUp {
     /// When a frame cannot be posted. What is wrong with one range is said of that one.
     pub async fn sync(&self, caller: &Caller, frame: &SyncFrame) -> Result<Pages, Failure> {
         let until_ms = self.clock.now_ms() + LONGEST_MS;
-        let frames = frame.frames.unwrap_or(FRAMES).clamp(1, limits::FRAMES);
-        let mut out = Packing::new(&frame.reference, frames);
+        let rest = Pages { reference: frame.reference.clone(), pages: Vec::new(), refused: Vec::new(), follows: false };
+        let mut out = Packing::new(rest, frame.frames);
         let first = |range| async move {
             let first = self.page(&caller.author, &frame.reference, range, range.after).await;
             (range, first)
         };
         let firsts: Vec<_> = frame.ranges.iter().map(first).collect();
         let mut firsts = stream::iter(firsts).buffered(READ_AT_ONCE);
+        let mut backlog = Backlog::default();
+        let mut failed = None;
         while let Some((range, first)) = firsts.next().await {
+            if let (Some(after), Ok(page)) = (range.after, &first) {
+                let oldest = page.cells.iter().find(|cell| cell.by != caller.author).map(|cell| cell.at);
+                backlog.add(page.head.get().saturating_sub(after.get()), oldest);
+            }
             match self.run(caller, range, first, &mut out, until_ms).await {
                 Ok(()) if self.clock.now_ms() < until_ms => {}
                 Ok(()) | Err(End::Over) => break,
-                Err(End::Failed(trouble)) => return Err(trouble.into()),
+                Err(End::Failed(trouble)) => {
+                    failed = Some(trouble);
+                    break;
+                }
             }
         }
-        Ok(out.rest)
+        if backlog.behind > 0 {
+            let (Author { user, device }, Backlog { behind_in, behind, oldest_at }) = (&caller.author, backlog);
+            let oldest_ms = oldest_at.map(|at| self.clock.now_ms().saturating_sub(at));
+            tracing::info!(metric = "missed", %user, %device, behind_in, behind, oldest_ms, "caught up");
+        }
+        failed.map_or(Ok(out.rest), |trouble| Err(trouble.into()))
     }
 
     /// One conversation, from its first page on.
@@ -83,7 +169,7 @@ impl CatchUp {
         caller: &Caller,
         range: &SyncRange,
         first: Result<Page, Failure>,
-        out: &mut Packing,
+        out: &mut Packing<Pages>,
         until_ms: u64,
     ) -> Result<(), End> {
         let mut next = first;
@@ -129,73 +215,119 @@ impl CatchUp {
     }
 
     /// Puts an item into the frame, which is posted first if there is no room left.
-    async fn put(&self, caller: &Caller, out: &mut Packing, item: Item) -> Result<(), End> {
-        let bytes = item.bytes();
+    async fn put<F: Frame>(&self, caller: &Caller, out: &mut Packing<F>, item: F::Item) -> Result<(), End> {
+        // With the comma after it.
+        let bytes = serde_json::to_string(&item).expect("a frame has only plain fields").len() + 1;
         if !out.has_room(bytes) {
             if out.frames_left <= 1 {
                 return Err(End::Over);
             }
-            let full = FromServer::Pages(out.next_frame());
-            let text = serde_json::to_string(&full).expect("a frame has only plain fields");
+            let text = serde_json::to_string(&out.next_frame()).expect("a frame has only plain fields");
             match self.callback.post(&caller.connection, &text).await {
                 Ok(Posted::Taken) => {}
                 Ok(Posted::Gone) => return Err(End::Over),
                 Err(trouble) => return Err(End::Failed(trouble)),
             }
         }
-        out.take(item, bytes);
+        out.bytes += bytes;
+        out.rest.add(item);
         Ok(())
     }
 }
 
-/// What goes into a frame.
+/// One of the frames of an answer.
+trait Frame {
+    /// What it holds.
+    type Item: Serialize;
+
+    fn is_empty(&self) -> bool;
+
+    fn add(&mut self, item: Self::Item);
+
+    /// The frame after this one, with nothing in it.
+    fn after(&self) -> Self;
+
+    /// This frame, where another follows.
+    fn followed(self) -> FromServer;
+}
+
+/// What goes into a frame of pages.
+#[derive(Serialize)]
+#[serde(untagged)]
 enum Item {
     Page(Page),
     Refused(RangeRefused),
 }
 
-impl Item {
-    /// With the comma after it.
-    fn bytes(&self) -> usize {
-        let json = match self {
-            Self::Page(page) => serde_json::to_string(page),
-            Self::Refused(refused) => serde_json::to_string(refused),
-        };
-        json.expect("a frame has only plain fields").len() + 1
+impl Frame for Pages {
+    type Item = Item;
+
+    fn is_empty(&self) -> bool {
+        self.pages.is_empty() && self.refused.is_empty()
+    }
+
+    fn add(&mut self, item: Item) {
+        match item {
+            Item::Page(page) => self.pages.push(page),
+            Item::Refused(refused) => self.refused.push(refused),
+        }
+    }
+
+    fn after(&self) -> Self {
+        Self { reference: self.reference.clone(), pages: Vec::new(), refused: Vec::new(), follows: false }
+    }
+
+    fn followed(self) -> FromServer {
+        FromServer::Pages(Self { follows: true, ..self })
+    }
+}
+
+impl Frame for ListPage {
+    type Item = Summary;
+
+    fn is_empty(&self) -> bool {
+        self.conversations.is_empty()
+    }
+
+    fn add(&mut self, summary: Summary) {
+        self.conversations.push(summary);
+    }
+
+    fn after(&self) -> Self {
+        let (reference, conversations) = (self.reference.clone(), Vec::new());
+        Self { reference, conversations, before: self.before + 1, follows: false, next: None, ..*self }
+    }
+
+    fn followed(self) -> FromServer {
+        FromServer::List(Self { follows: true, ..self })
     }
 }
 
 /// The frame in the making.
-struct Packing {
-    rest: Pages,
+struct Packing<F> {
+    rest: F,
     bytes: usize,
     /// This one included.
     frames_left: u32,
 }
 
-impl Packing {
-    fn new(reference: &Reference, frames: u32) -> Self {
-        let rest = Pages { reference: reference.clone(), pages: Vec::new(), refused: Vec::new(), follows: false };
-        Self { rest, bytes: FRAME_OVERHEAD, frames_left: frames }
+impl<F: Frame> Packing<F> {
+    /// So many frames at most.
+    fn new(first: F, frames: Option<u32>) -> Self {
+        let frames_left = frames.unwrap_or(FRAMES).clamp(1, limits::FRAMES);
+        Self { rest: first, bytes: FRAME_OVERHEAD, frames_left }
     }
 
-    /// An empty frame takes any item: a page by itself always fits.
+    /// An empty frame takes any item: each by itself always fits.
     fn has_room(&self, bytes: usize) -> bool {
-        let empty = self.rest.pages.is_empty() && self.rest.refused.is_empty();
-        empty || self.bytes + bytes <= limits::FRAME_BYTES
-    }
-
-    fn take(&mut self, item: Item, bytes: usize) {
-        self.bytes += bytes;
-        match item {
-            Item::Page(page) => self.rest.pages.push(page),
-            Item::Refused(refused) => self.rest.refused.push(refused),
-        }
+        self.rest.is_empty() || self.bytes + bytes <= limits::FRAME_BYTES
     }
 
     /// The full frame; the next one is empty.
-    fn next_frame(&mut self) -> Pages {
-        let next = Self::new(&self.rest.reference, self.frames_left - 1);
-        Pages { follows: true, ..std::mem::replace(self, next).rest }
+    fn next_frame(&mut self) -> FromServer {
+        let next = self.rest.after();
+        self.bytes = FRAME_OVERHEAD;
+        self.frames_left -= 1;
+        std::mem::replace(&mut self.rest, next).followed()
     }
 }

@@ -313,6 +313,8 @@ pub struct UserMarks {
     pub told: MemberMark,
     /// How far the user has read; further than others are told, if that was while the user gave no read receipts.
     pub read: Seq,
+    /// How far each device has stored.
+    pub devices: BTreeMap<DeviceId, Seq>,
 }
 
 impl UserMarks {

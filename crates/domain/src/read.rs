@@ -16,6 +16,8 @@
 mod backwards;
 mod summaries;
 
+pub(crate) use summaries::Told;
+
 use std::sync::Arc;
 
 use poste_protocol::{

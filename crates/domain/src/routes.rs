@@ -6,7 +6,7 @@ use futures::future;
 use poste_protocol::{
     Author, Code, ErrorFrame, Fetch, FromServer, Hello, List, MarkFrame, Marked, MarksFrame, MediaAnswer, MediaFrame,
     MembersFrame, MuteFrame, Muted, Outcome, PushAnswer, PushFrame, ReceiptsFrame, ReceiptsSet, Reference, Refusal,
-    SendFrame, Sent, SyncFrame, Typing, Verdict, Watch, limits, parse,
+    SendFrame, Sent, Submission, SyncFrame, Typing, Verdict, Watch, limits, parse,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -42,6 +42,7 @@ pub async fn send(append: &Append, marking: &Marking, caller: &Caller, now_ms: u
         if frame.marks.len() > limits::MARKS {
             return Err(Refusal::new(Code::TooMany, "a frame holds at most 50 marks").into());
         }
+        note_waiting(&caller.author, &frame.submissions);
         let verdicts = future::join_all(frame.submissions.iter().map(|submission| async {
             let outcome = append.append(&caller.author, submission).await;
             let outcome = outcome.unwrap_or_else(|failure| Outcome::Refused { error: failure.into_refusal() });
@@ -51,6 +52,19 @@ pub async fn send(append: &Append, marking: &Marking, caller: &Caller, now_ms: u
         Ok(FromServer::Sent(Sent { reference: frame.reference, verdicts, marks }))
     })
     .await
+}
+
+/// What has waited on its device for longer than this, in milliseconds, is told to the operator: longer than a request
+/// takes to be given up, so it was written without a connection, or sent in vain.
+const WAITED_MS: u64 = 10_000;
+
+/// A line for the metric of how long messages wait in outboxes.
+fn note_waiting(author: &Author, submissions: &[Submission]) {
+    let late: Vec<_> = submissions.iter().filter(|submission| submission.age_ms > WAITED_MS).collect();
+    let Some(oldest_ms) = late.iter().map(|submission| submission.age_ms).max() else { return };
+    let attempts = late.iter().map(|submission| submission.attempt).max();
+    let Author { user, device } = author;
+    tracing::info!(metric = "waited", %user, %device, envelopes = late.len(), oldest_ms, attempts, "came late");
 }
 
 /// `fetch`: a page.
@@ -78,12 +92,12 @@ pub async fn sync(catch_up: &CatchUp, caller: &Caller, now_ms: u64, text: &str) 
 }
 
 /// `list`: the user's conversations.
-pub async fn list(read: &Read, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
+pub async fn list(catch_up: &CatchUp, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
     answer(
         caller,
         now_ms,
         text,
-        |frame: List| async move { Ok(FromServer::List(read.list(&caller.author, &frame).await?)) },
+        |frame: List| async move { Ok(FromServer::List(catch_up.list(caller, &frame).await?)) },
     )
     .await
 }

@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    Away, Cell, Code, ConversationId, DeviceId, EnvelopeId, GroupSummary, InvalidId, Mark, MarksFrame, MarksPage,
-    MediaAnswer, MediaFrame, MemberMark, MembersFrame, MembersPage, MuteFrame, Muted, Page, PresenceNews, PushAnswer,
-    PushFrame, PushStatus, ReceiptsFrame, ReceiptsSet, Refusal, Seq, Submission, Typing, TypingNews, UserId, Watch,
-    Watching, WokenBy, limits,
+    Author, Away, Cell, Code, ConversationId, DeviceId, EnvelopeId, GroupSummary, InvalidId, Mark, MarksFrame,
+    MarksPage, MediaAnswer, MediaFrame, MemberMark, MembersFrame, MembersPage, Message, MuteFrame, Muted, Page,
+    PresenceNews, PushAnswer, PushFrame, PushStatus, ReceiptsFrame, ReceiptsSet, Refusal, Seq, Submission, Typing,
+    TypingNews, UserId, Watch, Watching, WokenBy, limits,
 };
 
 /// What ties an answer to its request: 1 to 64 characters of the device's choice.
@@ -65,7 +65,7 @@ pub enum Request {
     Fetch(Fetch),
     /// What comes after these cursors? Answer: one or several [`Pages`].
     Sync(SyncFrame),
-    /// Which conversations are there? Answer: [`ListPage`].
+    /// Which conversations are there? Answer: one or several [`ListPage`]s.
     List(List),
     /// How far this device and its person are. Answer: [`Marked`].
     Mark(MarkFrame),
@@ -108,6 +108,10 @@ pub struct Hello {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_false(flag: &bool) -> bool {
     !*flag
+}
+
+fn is_nothing<T: Default + PartialEq>(count: &T) -> bool {
+    *count == T::default()
 }
 
 impl Hello {
@@ -182,9 +186,28 @@ pub struct List {
     /// Comes back in the answer.
     #[serde(rename = "ref")]
     pub reference: Reference,
-    /// `next` of the page before; nothing for the first page.
+    /// `next` of the answer before; nothing for what is newest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<ConversationId>,
+    pub after: Option<ListPlace>,
+    /// So many frames at most, 1 to 16; 4 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frames: Option<u32>,
+    /// The last message of so many conversations, the first ones of the answer; at most 50, and none if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previews: Option<u32>,
+}
+
+/// Where a list goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ListPlace {
+    /// When somebody last wrote in the conversation that came last.
+    pub active_at: u64,
+    /// Which that was.
+    pub conversation: ConversationId,
+    /// Of a user with more than 2,000 conversations, who are listed in parts by their ids: the last id of the part
+    /// before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<ConversationId>,
 }
 
 /// See [`Request::Mark`].
@@ -350,17 +373,23 @@ pub struct RangeRefused {
     pub error: Refusal,
 }
 
-/// A user's conversations, a page of them.
+/// A user's conversations, as many as fit in a frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ListPage {
     /// The request's.
     #[serde(rename = "ref")]
     pub reference: Reference,
-    /// In the order of their ids.
+    /// The one in which somebody wrote last comes first.
     pub conversations: Vec<Summary>,
-    /// Ask again with `after` set to this for the rest.
+    /// So many frames of this answer were sent before this one.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub before: u32,
+    /// Another frame follows. Without it this is the last one; the request is answered when all before it are here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follows: bool,
+    /// In the last frame: what is after this did not fit, or there may be more; ask again with `after` set to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next: Option<ConversationId>,
+    pub next: Option<ListPlace>,
     /// The user gives no read receipts and gets none.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub receipts_off: bool,
@@ -387,6 +416,27 @@ pub struct Summary {
     /// How far each member is, where known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<MemberMark>,
+    /// How many numbers up to `head` the user sees and has not read. What they wrote themselves, changes, and numbers that
+    /// hold nothing count, too: there are never more unread messages.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub unread: u64,
+    /// The last message, if that was asked for, and was found in a short look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Preview>,
+}
+
+/// The last message of a conversation that a user sees, to show before there is a page. No promise about anything else:
+/// no cursor moves by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Preview {
+    /// Its place.
+    pub seq: Seq,
+    /// Who wrote it.
+    pub by: Author,
+    /// When it was stored, in Unix milliseconds.
+    pub at: u64,
+    /// As the log has it: as it was written, or deleted.
+    pub message: Message,
 }
 
 /// What became of each mark, in the same order.

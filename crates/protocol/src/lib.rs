@@ -24,9 +24,9 @@ pub use cell::{Author, Cell, Page};
 pub use envelope::{Envelope, Message, MessagePlace, Resolved, Submission};
 pub use error::{Code, LanePlace, Refusal};
 pub use frames::{
-    Delivery, DeliveryItem, ErrorFrame, Fetch, FromServer, Hello, List, ListPage, MarkFrame, MarkResult, Marked,
-    Outcome, Pages, RangeRefused, Reference, Replaced, Request, SendFrame, Sent, Summary, SyncFrame, SyncRange,
-    Verdict, Welcome, parse,
+    Delivery, DeliveryItem, ErrorFrame, Fetch, FromServer, Hello, List, ListPage, ListPlace, MarkFrame, MarkResult,
+    Marked, Outcome, Pages, Preview, RangeRefused, Reference, Replaced, Request, SendFrame, Sent, Summary, SyncFrame,
+    SyncRange, Verdict, Welcome, parse,
 };
 pub use group::{Event, GroupMember, GroupSummary, MembersFrame, MembersPage, Role};
 pub use ids::{ConversationId, DeviceId, EnvelopeId, InvalidId, MediaId, MessageId, Number, PushId, Seq, UserId};

@@ -15,8 +15,14 @@ pub const SUBMISSIONS: usize = 16;
 /// Marks in one `mark` frame.
 pub const MARKS: usize = 50;
 
-/// Conversations in one `list` page.
-pub const LIST: usize = 50;
+/// Conversations of a user that are listed by when somebody last wrote. Who has more is listed in parts of so many.
+pub const LISTED: usize = 2_000;
+
+/// Last messages that one `list` shows at most.
+pub const PREVIEWS: usize = 50;
+
+/// Bytes of a message, as JSON, that is still shown as the last one in a list.
+pub const PREVIEW_BYTES: usize = 2 * 1024;
 
 /// Messages in one page, whatever the device asks for. A page also ends before [`FRAME_BYTES`].
 pub const PAGE_MESSAGES: usize = 500;
@@ -24,7 +30,7 @@ pub const PAGE_MESSAGES: usize = 500;
 /// Conversations in one `sync` frame.
 pub const RANGES: usize = 50;
 
-/// Frames that one `sync` is answered with at most.
+/// Frames that one `sync`, or one `list`, is answered with at most.
 pub const FRAMES: u32 = 16;
 
 /// Members of a group to all of whom each mark is relayed. In a larger one each mark would cost as much as a message to

@@ -2,12 +2,12 @@
 
 use poste_protocol::{
     Author, Away, Cell, Code, ConversationId, Delivery, DeliveryItem, DeviceId, Envelope, EnvelopeId, ErrorFrame,
-    Event, Fetch, FromServer, GroupMember, GroupSummary, Hello, LanePlace, List, ListPage, Mark, MarkFrame, MarkResult,
-    Marked, MarksFrame, MarksPage, MemberMark, MembersFrame, MembersPage, Message, MessageId, MessagePlace, MuteFrame,
-    Muted, Number, Outcome, Page, Pages, Platform, PresenceNews, ProviderToken, PushAnswer, PushFrame, PushId,
-    PushStatus, PushStyle, PushToken, RangeRefused, ReceiptsFrame, ReceiptsSet, Reference, Refusal, Replaced, Request,
-    Resolved, Role, SendFrame, Sent, Seq, Submission, Summary, SyncFrame, SyncRange, Typing, TypingNews, UserId,
-    UserMark, UserPresence, Verdict, Watch, Watching, Welcome, WokenBy, limits, parse,
+    Event, Fetch, FromServer, GroupMember, GroupSummary, Hello, LanePlace, List, ListPage, ListPlace, Mark, MarkFrame,
+    MarkResult, Marked, MarksFrame, MarksPage, MemberMark, MembersFrame, MembersPage, Message, MessageId, MessagePlace,
+    MuteFrame, Muted, Number, Outcome, Page, Pages, Platform, PresenceNews, Preview, ProviderToken, PushAnswer,
+    PushFrame, PushId, PushStatus, PushStyle, PushToken, RangeRefused, ReceiptsFrame, ReceiptsSet, Reference, Refusal,
+    Replaced, Request, Resolved, Role, SendFrame, Sent, Seq, Submission, Summary, SyncFrame, SyncRange, Typing,
+    TypingNews, UserId, UserMark, UserPresence, Verdict, Watch, Watching, Welcome, WokenBy, limits, parse,
 };
 use uuid::Uuid;
 
@@ -146,7 +146,17 @@ fn requests() {
             ],
             frames: Some(8),
         }),
-        Request::List(List { reference: reference(), after: Some(conversation.clone()) }),
+        Request::List(List { reference: reference(), after: None, frames: Some(8), previews: Some(50) }),
+        Request::List(List {
+            reference: reference(),
+            after: Some(ListPlace {
+                active_at: 1_790_000_000_123,
+                conversation: conversation.clone(),
+                part: Some(conversation.clone()),
+            }),
+            frames: None,
+            previews: None,
+        }),
         Request::Mark(MarkFrame {
             reference: reference(),
             marks: vec![Mark { conversation: conversation.clone(), delivered: Some(seq(13)), read: None }],
@@ -234,8 +244,17 @@ fn answers_and_news() {
                 floor: seq(7),
                 active_at: 1_790_000_000_123,
                 marks: vec![member_mark()],
+                unread: 3,
+                last: Some(Preview {
+                    seq: seq(20),
+                    by: cell().by,
+                    at: 1_790_000_000_123,
+                    message: Message { deleted: true, ..Message::new(MessageId(Uuid::from_u128(2)), "") },
+                }),
             }],
-            next: Some(conversation()),
+            before: 1,
+            follows: true,
+            next: Some(ListPlace { active_at: 1_790_000_000_123, conversation: conversation(), part: None }),
             receipts_off: false,
         }),
         FromServer::Marked(Marked {
@@ -480,7 +499,14 @@ fn receipts() {
     };
     let off = Request::Receipts(ReceiptsFrame { reference: reference(), on: false });
     let set = FromServer::Receipts(ReceiptsSet { reference: reference(), on: false });
-    let list = ListPage { reference: reference(), conversations: Vec::new(), next: None, receipts_off: true };
+    let list = ListPage {
+        reference: reference(),
+        conversations: Vec::new(),
+        before: 0,
+        follows: false,
+        next: None,
+        receipts_off: true,
+    };
     insta::assert_json_snapshot!((Request::Marks(frame), FromServer::Marks(page), off, set, FromServer::List(list)));
 }
 

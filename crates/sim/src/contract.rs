@@ -881,6 +881,8 @@ pub async fn marks_are_read_together(ports: &Ports) {
         ports.marks.advance(&author, &mark, true).await.expect("an advance");
     }
     let found = ports.marks.of(&keys).await.expect("marks");
+    let stored = |marks: &UserMarks| marks.devices.get(&device("phone")).copied();
+    assert!(found.iter().all(|(_, marks)| stored(marks) == Some(marks.told.delivered)), "of each device");
     let found: BTreeSet<_> =
         found.into_iter().map(|(c, marks)| (c, marks.told.user, marks.told.delivered.get())).collect();
     let expected = keys.into_iter().enumerate().step_by(3).map(|(n, (c, user))| (c, user, n as u64 + 1)).collect();

@@ -78,7 +78,7 @@ impl Functions {
             Some("send") => routes::send(&self.append, &self.marking, caller, now_ms, text).await,
             Some("fetch") => routes::fetch(&self.read, caller, now_ms, text).await,
             Some("sync") => routes::sync(&self.catch_up, caller, now_ms, text).await,
-            Some("list") => routes::list(&self.read, caller, now_ms, text).await,
+            Some("list") => routes::list(&self.catch_up, caller, now_ms, text).await,
             Some("members") => routes::members(&self.read, caller, now_ms, text).await,
             Some("marks") => routes::marks(&self.receipts, caller, now_ms, text).await,
             Some("receipts") => routes::receipts(&self.marking, caller, now_ms, text).await,

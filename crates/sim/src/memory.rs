@@ -880,7 +880,8 @@ fn marks_of(state: &State, key: &(ConversationId, UserId), device: &DeviceId) ->
     let furthest = state.delivered.get(key).and_then(|devices| devices.values().max().copied());
     let delivered = furthest.unwrap_or(Seq::ZERO).max(read);
     let told = MemberMark { user: key.1.clone(), device: device.clone(), delivered, read };
-    UserMarks { told, read: read.max(kept) }
+    let devices = state.delivered.get(key).cloned().unwrap_or_default();
+    UserMarks { told, read: read.max(kept), devices }
 }
 
 #[async_trait]

@@ -25,10 +25,10 @@ use poste_domain::{
     routes::Caller,
 };
 use poste_protocol::{
-    Author, Cell, Code, ConversationId, DeviceId, Envelope, EnvelopeId, Event, Fetch, FromServer, List, Mark,
-    MarkFrame, MarksFrame, MemberMark, MembersFrame, Message, MessageId, MessagePlace, Number, Outcome, Page, Pages,
-    ReceiptsFrame, Reference, Refusal, Request, Role, SendFrame, Seq, Submission, Summary, SyncFrame, SyncRange,
-    UserId, UserMark,
+    Author, Cell, Code, ConversationId, DeviceId, Envelope, EnvelopeId, Event, Fetch, FromServer, List, ListPage,
+    ListPlace, Mark, MarkFrame, MarksFrame, MemberMark, MembersFrame, Message, MessageId, MessagePlace, Number,
+    Outcome, Page, Pages, ReceiptsFrame, Reference, Refusal, Request, Role, SendFrame, Seq, Submission, Summary,
+    SyncFrame, SyncRange, UserId, UserMark,
 };
 use tokio::{runtime::Runtime, sync::mpsc::UnboundedReceiver};
 use uuid::Uuid;
@@ -518,20 +518,12 @@ impl Device {
         };
         let ranges = wanted.iter().map(range).collect();
         let request = Request::Sync(SyncFrame { reference: self.reference(), ranges, frames: Some(frames) });
-        let (caller, mut line) = self.stage.connects(&self.author);
-        let text = serde_json::to_string(&request).expect("a frame has only plain fields");
-        let answer = self.stage.runtime.block_on(self.stage.answers(caller, text)).expect("it is answered");
-        let mut came = Vec::new();
-        while let Ok(frame) = line.try_recv() {
-            came.push(serde_json::from_str(&frame).expect("a frame"));
-        }
-        came.push(answer);
         let pages = |frame| match frame {
             FromServer::Pages(pages) => Ok(pages),
             FromServer::Error(error) => Err(error.refusal),
             other => panic!("{other:?}"),
         };
-        came.into_iter().map(pages).collect()
+        self.streams(&request).into_iter().map(pages).collect()
     }
 
     /// Fetches the newest page, or the one that ends right before a number, of about so many messages.
@@ -614,11 +606,35 @@ impl Device {
 
     /// The user's conversations.
     pub fn lists(&self) -> Vec<Summary> {
-        let list = Request::List(List { reference: self.reference(), after: None });
-        match self.stage.runtime.block_on(self.asks(&list)) {
+        let list = List { reference: self.reference(), after: None, frames: Some(1), previews: None };
+        match self.stage.runtime.block_on(self.asks(&Request::List(list))) {
             FromServer::List(list) => list.conversations,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// A list on a new connection, from a place on: what comes, frame by frame. With the last messages of so many.
+    pub fn lists_from(&self, after: Option<ListPlace>, frames: u32, previews: u32) -> Vec<ListPage> {
+        let (frames, previews) = (Some(frames), Some(previews));
+        let request = Request::List(List { reference: self.reference(), after, frames, previews });
+        let list = |frame| match frame {
+            FromServer::List(list) => list,
+            other => panic!("{other:?}"),
+        };
+        self.streams(&request).into_iter().map(list).collect()
+    }
+
+    /// All frames of an answer, on a new connection.
+    fn streams(&self, request: &Request) -> Vec<FromServer> {
+        let (caller, mut line) = self.stage.connects(&self.author);
+        let text = serde_json::to_string(request).expect("a frame has only plain fields");
+        let answer = self.stage.runtime.block_on(self.stage.answers(caller, text)).expect("it is answered");
+        let mut came = Vec::new();
+        while let Ok(frame) = line.try_recv() {
+            came.push(serde_json::from_str(&frame).expect("a frame"));
+        }
+        came.push(answer);
+        came
     }
 
     /// Tells how far the device has stored, and its person has read.

@@ -22,7 +22,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             let frame = match route.as_str() {
                 "fetch" => routes::fetch(&read, &caller, now, &text).await,
                 "sync" => routes::sync(&catch_up, &caller, now, &text).await,
-                "list" => routes::list(&read, &caller, now, &text).await,
+                "list" => routes::list(&catch_up, &caller, now, &text).await,
                 "members" => routes::members(&read, &caller, now, &text).await,
                 "marks" => routes::marks(&receipts, &caller, now, &text).await,
                 "receipts" => routes::receipts(&marking, &caller, now, &text).await,

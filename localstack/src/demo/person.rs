@@ -195,6 +195,7 @@ async fn collect(mut events: Events, seen: Arc<Seen>) {
             | Event::Conversation { .. }
             | Event::Presence { .. }
             | Event::Typing { .. }
+            | Event::Progress { .. }
             | Event::Push { .. } => {}
         }
         drop(told);

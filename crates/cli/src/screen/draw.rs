@@ -179,6 +179,12 @@ fn messages(state: &State, open: &Open, area: Rect, buffer: &mut Buffer) {
     let measure = Measure { lines: &lines, height: usize::from(area.height) };
     let (first, line) = open.window.first(&measure);
     let list = open.window.messages();
+    let known = state.conversations.iter().find(|known| known.id == open.id);
+    if let Some(preview) = known.and_then(|known| known.preview.as_ref()).filter(|_| list.is_empty()) {
+        // The list tells it before there is a page.
+        let told = format!("{} …", print::preview(preview));
+        put(area.x, area.y, area.width, &Line::styled(cut(&told, area.width), FAINT), buffer);
+    }
     let lines = (first..list.len()).flat_map(|index| paper.lines(list, index)).skip(line).take(measure.height);
     for (y, line) in (area.y..).zip(lines) {
         put(area.x, y, area.width, &line, buffer);

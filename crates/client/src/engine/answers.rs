@@ -30,10 +30,12 @@ impl Rules {
                 self.on_older_page(turn, &page)
             }
             (FromServer::Page(page), None) => self.on_page(turn, &page, false),
-            (FromServer::List(page), Some(Question::List)) => {
+            (FromServer::List(page), Some(Question::List(asked))) => {
                 self.on_receipts_listed(turn, !page.receipts_off)?;
-                self.on_list(turn, page)
+                self.on_list(turn, page, asked)
             }
+            // Late, after its request was given up: what it says is true all the same.
+            (FromServer::List(page), None) => page.conversations.iter().try_for_each(|its| self.on_summary(turn, its)),
             (FromServer::Receipts(set), Some(Question::Receipts(asked))) => self.on_receipts_set(turn, asked, set.on),
             (FromServer::Members(page), Some(Question::Members(id))) if page.conversation == id => {
                 self.on_members(turn, page)
@@ -161,7 +163,7 @@ impl Rules {
             }
             Question::Sync(asked) => self.sync_refused(turn, &asked, refusal),
             Question::Older(conversation) => self.older_refused(turn, &conversation, refusal),
-            Question::List => self.list_refused(turn, refusal),
+            Question::List(_) => self.list_refused(turn, refusal),
             Question::Members(conversation) => self.members_refused(turn, &conversation, refusal),
             Question::Receipts(_) => self.setting_later(turn, refusal),
             Question::Marks(number) => self.marks_refused(turn, number, refusal),

@@ -11,6 +11,7 @@
 //! fetched from the cursor.
 
 mod answers;
+mod backlog;
 mod backoff;
 mod changes;
 mod clock;
@@ -46,6 +47,7 @@ use uuid::Uuid;
 
 use crate::store::{Store, Tx};
 use crate::{Connection, Counters, Event, OutboxEntry, OutboxState, Receipt, Seen, StoreError, Tuning};
+pub use backlog::backlog;
 pub use downloads::{Place, Wanted};
 use link::Link;
 pub use transfers::{News, Transfer};
@@ -62,6 +64,13 @@ pub struct Now {
     pub boot: Uuid,
     /// Milliseconds since then, sleep included. For the age of messages.
     pub since_boot: u64,
+}
+
+impl Now {
+    /// What the clocks of this device say, `mono` from now on. For who looks at a store and drives no engine.
+    pub fn here() -> Self {
+        crate::clock::Clock::new().now()
+    }
 }
 
 /// What happened.
@@ -340,7 +349,7 @@ impl Rules {
         self.pump_inquiries(turn);
         self.pump_transfers(turn)?;
         if self.session().is_some() {
-            self.pump_list(turn);
+            self.pump_list(turn)?;
             self.pump_setting(turn)?;
             self.pump_conflicts(turn)?;
             self.pump_syncs(turn)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use poste_protocol::{Cell, ConversationId, EnvelopeId, LanePlace, Reference, Refusal, Request, Seq};
+use poste_protocol::{Cell, ConversationId, EnvelopeId, LanePlace, ListPlace, Reference, Refusal, Request, Seq};
 
 use super::groups::Asking;
 use super::presence::Lease;
@@ -34,7 +34,7 @@ pub(super) enum Question {
     Sync(Box<Syncing>),
     /// The page before what is here.
     Older(ConversationId),
-    List,
+    List(Listed),
     Members(ConversationId),
     /// Who has a message, for the inquiry with this number.
     Marks(u64),
@@ -66,12 +66,30 @@ pub(super) struct Range {
     pub(super) entering: bool,
 }
 
+/// What came of a request for the list.
+#[derive(Debug)]
+pub(super) struct Listed {
+    /// The request's number.
+    pub(super) number: u64,
+    /// Frames that came.
+    pub(super) came: u32,
+    /// How many there are, once the last one has come.
+    pub(super) all: Option<u32>,
+    /// Where the list goes on, said by the last one.
+    pub(super) next: Option<ListPlace>,
+}
+
 /// How far the list of conversations is.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub(super) struct Listing {
     pub(super) done: bool,
     pub(super) in_flight: bool,
-    pub(super) after: Option<ConversationId>,
+    pub(super) after: Option<ListPlace>,
+    /// Requests that were answered.
+    pub(super) answered: u32,
+    /// The whole of it came in several: now its beginning is asked for once more.
+    pub(super) closing: bool,
     pub(super) not_before: u64,
     /// The server said how long to wait.
     pub(super) told: bool,
@@ -225,7 +243,16 @@ impl Session {
             renew_at,
             fresh_token,
             answered: false,
-            list: Listing { done: false, in_flight: false, after: None, not_before: now, told: false, failures: 0 },
+            list: Listing {
+                done: false,
+                in_flight: false,
+                after: None,
+                answered: 0,
+                closing: false,
+                not_before: now,
+                told: false,
+                failures: 0,
+            },
             sync: BTreeMap::new(),
             sending: BTreeMap::new(),
             marking: Marking::default(),

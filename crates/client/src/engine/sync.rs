@@ -9,34 +9,65 @@ use poste_protocol::{
 };
 
 use super::Rules;
-use super::session::{Asked, Question, Range, Syncing};
+use super::session::{Asked, Listed, Question, Range, Syncing};
 use super::turn::Turn;
 use crate::StoreError;
 use crate::store::{OutboxRow, Settled};
 
+/// Requests for the list on one connection at most: more conversations than anybody has.
+const LISTS: u32 = 100;
+
 impl Rules {
-    pub(super) fn pump_list(&mut self, turn: &mut Turn<'_>) {
-        let Some(session) = self.session_mut() else { return };
+    /// Asks for the list. A device that has nothing yet asks for last messages, too, to have something to show.
+    pub(super) fn pump_list(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
+        let number = self.next_reference();
+        let (frames, previews) = (self.tuning.list_frames, self.tuning.previews);
+        let Some(session) = self.session_mut() else { return Ok(()) };
         let list = &mut session.list;
         if list.done || list.in_flight || list.not_before > turn.now.mono {
-            return;
+            return Ok(());
         }
         list.in_flight = true;
         let after = list.after.clone();
-        self.ask(turn, Question::List, |reference| Request::List(List { reference, after }));
+        let previews = (list.answered == 0 && previews > 0 && turn.tx.is_fresh()?).then_some(previews);
+        let asked = Listed { number, came: 0, all: None, next: None };
+        self.ask(turn, Question::List(asked), |reference| {
+            Request::List(List { reference, after, frames: Some(frames), previews })
+        });
+        Ok(())
     }
 
-    pub(super) fn on_list(&mut self, turn: &mut Turn<'_>, page: ListPage) -> Result<(), StoreError> {
+    /// Takes in a frame of the list. The request is over when all its frames are here.
+    pub(super) fn on_list(&mut self, turn: &mut Turn<'_>, page: ListPage, mut asked: Listed) -> Result<(), StoreError> {
         for summary in &page.conversations {
             self.on_summary(turn, summary)?;
+        }
+        asked.came += 1;
+        if !page.follows {
+            (asked.all, asked.next) = (Some(page.before.saturating_add(1)), page.next);
+        }
+        if asked.all.is_none_or(|all| asked.came < all) && asked.came < self.tuning.list_frames {
+            let deadline = turn.now.mono + self.tuning.request_deadline;
+            if let Some(session) = self.session_mut() {
+                session.requests.insert(asked.number, Asked { deadline, question: Question::List(asked) });
+            }
+            return Ok(());
         }
         let Some(session) = self.session_mut() else { return Ok(()) };
         let list = &mut session.list;
         list.in_flight = false;
         list.failures = 0;
+        list.answered += 1;
         // A list that points back to where it was would never end.
-        list.done = page.next.is_none() || page.next <= list.after;
-        list.after = page.next;
+        let goes_on = asked.next.is_some() && asked.next != list.after && list.answered < LISTS;
+        if goes_on && !list.closing {
+            list.after = asked.next;
+        } else if list.answered > 1 && !list.closing {
+            // Where somebody wrote between the requests the conversation has moved to the front, and was in none of them.
+            (list.after, list.closing) = (None, true);
+        } else {
+            list.done = true;
+        }
         Ok(())
     }
 
@@ -52,12 +83,13 @@ impl Rules {
         }
     }
 
-    fn on_summary(&mut self, turn: &mut Turn<'_>, summary: &Summary) -> Result<(), StoreError> {
+    pub(super) fn on_summary(&mut self, turn: &mut Turn<'_>, summary: &Summary) -> Result<(), StoreError> {
         let id = &summary.conversation;
         let known = turn.tx.know_conversation(id, summary.peer.as_ref())?;
         let raised = turn.tx.raise_head(id, summary.head, summary.active_at)?;
         let removed = turn.tx.raise_floor(id, summary.floor)?;
-        if known || raised || removed {
+        let told = turn.tx.set_told(summary)?;
+        if known || raised || removed || told {
             turn.conversation_changed(id);
         }
         if let Some(group) = &summary.group {

@@ -1,11 +1,11 @@
 //! Conversations: cursors, the number of the next envelope, and marks.
 
-use poste_protocol::{ConversationId, Mark, MemberMark, Number, Resolved, Seq, UserId};
+use poste_protocol::{ConversationId, Mark, MemberMark, Number, Preview as Told, Resolved, Seq, Summary, UserId};
 use rusqlite::{OptionalExtension, named_params, params};
 
 use super::Tx;
-use super::columns::{int, number, optional_json, optional_seq, optional_text, optional_uint, seq, text, uint};
-use crate::{Conversation, GroupView, StoreError};
+use super::columns::{int, json, number, optional_json, optional_seq, optional_text, optional_uint, seq, text, uint};
+use crate::{Conversation, GroupView, Preview, StoreError};
 
 /// What the rules need to know of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,14 @@ fn group(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<GroupView>> {
     }))
 }
 
+/// Counts the messages of others that are here and come after a number.
+fn unread_after(seq: &str) -> String {
+    format!(
+        "(SELECT count(*) FROM messages m WHERE m.conversation = c.id AND m.seq > {seq} AND m.seq <= c.cursor
+            AND m.state = 9 AND m.change IS NULL)"
+    )
+}
+
 impl Tx<'_> {
     /// A conversation, if this device knows it.
     pub fn conversation(&self, id: &ConversationId) -> Result<Option<Row>, StoreError> {
@@ -108,12 +116,19 @@ impl Tx<'_> {
     }
 
     fn views(&self, which: &str, id: &str) -> Result<Vec<Conversation>, StoreError> {
+        // Exact, if everything that is unread is here. Otherwise what the server said counts, without what was read since
+        // and with what came since.
+        let unread = format!(
+            "CASE WHEN cursor >= told_head AND coalesce(oldest, 0) <= read THEN {here}
+                ELSE max({here}, min(told_unread, max(told_head - read, 0)) + {later}) END",
+            here = unread_after("c.read"),
+            later = unread_after("max(c.read, c.told_head)"),
+        );
         // `:id` is bound in both cases, so that one mapping serves them.
         let text_of = format!(
             "SELECT id, peer, title, role, roster, cursor, coalesce(oldest, 0) AS oldest, head, floor, read, active_at,
                     muted_until, (SELECT count(*) FROM members g WHERE g.conversation = c.id) AS members,
-                    (SELECT count(*) FROM messages m WHERE m.conversation = c.id AND m.seq > c.read AND m.seq <= c.cursor
-                        AND m.state = 9 AND m.change IS NULL) AS unread,
+                    iif(preview_seq > cursor, preview, NULL) AS preview, {unread} AS unread,
                     (SELECT count(*) FROM messages m INDEXED BY messages_waiting
                         WHERE m.conversation = c.id AND m.seq IS NULL) AS unsettled
              FROM conversations c WHERE :id IS NOT NULL {which}"
@@ -132,6 +147,7 @@ impl Tx<'_> {
                 read: seq(row, "read")?,
                 unsettled: uint(row, "unsettled")?,
                 active_at: uint(row, "active_at")?,
+                preview: optional_json::<Told>(row, "preview")?.map(Preview::from),
                 muted_until: optional_uint(row, "muted_until")?,
             })
         })?;
@@ -148,6 +164,32 @@ impl Tx<'_> {
             )?
             .execute(params![id.as_str(), int(head.get()), int(active_at)])?;
         Ok(changed > 0)
+    }
+
+    /// Takes in what the list says of what is not here yet: how much is unread, and the last message, which never counts
+    /// as a message of the log. Says whether it is news.
+    pub fn set_told(&self, told: &Summary) -> Result<bool, StoreError> {
+        let changed = self
+            .sql
+            .prepare_cached(
+                "UPDATE conversations SET told_unread = ?2, told_head = ?3, preview = iif(?5 > cursor, ?4, NULL),
+                    preview_seq = iif(?5 > cursor, ?5, NULL)
+                 WHERE id = ?1 AND cursor < ?3
+                    AND (told_unread, told_head, preview) IS NOT (?2, ?3, iif(?5 > cursor, ?4, NULL))",
+            )?
+            .execute(params![
+                told.conversation.as_str(),
+                int(told.unread),
+                int(told.head.get()),
+                json(told.last.as_ref())?,
+                told.last.as_ref().map(|last| int(last.seq.get()))
+            ])?;
+        Ok(changed > 0)
+    }
+
+    /// Whether nothing of any log is here.
+    pub fn is_fresh(&self) -> Result<bool, StoreError> {
+        Ok(!self.sql.prepare_cached("SELECT 1 FROM conversations WHERE cursor > 0 LIMIT 1")?.exists([])?)
     }
 
     /// Takes in what the server says is gone; that never comes back. Says whether it is news.
@@ -174,7 +216,8 @@ impl Tx<'_> {
     pub fn enter(&self, id: &ConversationId, oldest: Seq, cursor: Seq) -> Result<(), StoreError> {
         self.sql
             .prepare_cached(
-                "UPDATE conversations SET oldest = ?2, cursor = ?3, head = max(head, ?3)
+                "UPDATE conversations SET oldest = ?2, cursor = ?3, head = max(head, ?3),
+                    preview = iif(preview_seq > ?3, preview, NULL)
                  WHERE id = ?1 AND oldest IS NULL AND cursor = 0",
             )?
             .execute(params![id.as_str(), int(oldest.get()), int(cursor.get())])?;
@@ -193,7 +236,8 @@ impl Tx<'_> {
     pub fn raise_cursor(&self, id: &ConversationId, cursor: Seq) -> Result<(), StoreError> {
         self.sql
             .prepare_cached(
-                "UPDATE conversations SET cursor = ?2, oldest = coalesce(oldest, 0), head = max(head, ?2)
+                "UPDATE conversations SET cursor = ?2, oldest = coalesce(oldest, 0), head = max(head, ?2),
+                    preview = iif(preview_seq > ?2, preview, NULL)
                  WHERE id = ?1 AND cursor < ?2",
             )?
             .execute(params![id.as_str(), int(cursor.get())])?;

@@ -50,6 +50,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("schema_9.sql")),
     M::up(include_str!("schema_10.sql")),
     M::up(include_str!("schema_11.sql")),
+    M::up(include_str!("schema_12.sql")),
 ];
 
 /// The format that this version writes: the number of migrations.

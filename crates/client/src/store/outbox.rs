@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Tx;
 use super::columns::{int, number, optional_uint, text, uint};
-use crate::{Message, OutboxEntry, OutboxState, State, StoreError};
+use crate::{Backlog, Message, OutboxEntry, OutboxState, State, StoreError};
 
 /// An envelope of the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -237,6 +237,28 @@ impl Tx<'_> {
             )?
             .execute(params![conversation.as_str(), id.0])?;
         Ok(deleted > 0)
+    }
+
+    /// What waits, and since when by the device's own time ([`Backlog::oldest_ms`] is that, and no age); and what is not
+    /// here. By name the index: without it all messages would be looked at.
+    pub fn backlog(&self) -> Result<Backlog, StoreError> {
+        let mut found = self.sql.prepare_cached(
+            "SELECT waiting, oldest, failed, behind, behind_in FROM
+                (SELECT count(*) FILTER (WHERE state = 1) AS waiting, min(queued_at) FILTER (WHERE state = 1) AS oldest,
+                    count(*) FILTER (WHERE state = 0) AS failed
+                 FROM messages INDEXED BY messages_waiting WHERE seq IS NULL),
+                (SELECT coalesce(sum(head - cursor), 0) AS behind, count(*) AS behind_in
+                 FROM conversations WHERE head > cursor)",
+        )?;
+        Ok(found.query_row([], |row| {
+            Ok(Backlog {
+                waiting: uint(row, "waiting")?,
+                oldest_ms: optional_uint(row, "oldest")?,
+                failed: uint(row, "failed")?,
+                behind: uint(row, "behind")?,
+                behind_in: uint(row, "behind_in")?,
+            })
+        })?)
     }
 
     /// The outbox as applications see it: per conversation the envelopes by their numbers, then what is in none yet.

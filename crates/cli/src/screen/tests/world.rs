@@ -53,6 +53,7 @@ impl Log {
             read: self.read,
             unsettled: count(&|message| message.seq.is_none()),
             active_at: self.active_at,
+            preview: None,
             muted_until: None,
         }
     }

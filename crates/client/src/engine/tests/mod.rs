@@ -1,5 +1,6 @@
 //! The engine, driven by scripted frames over a store on a real file.
 
+mod backlog;
 mod changes;
 mod clocks;
 mod conflict;
@@ -8,6 +9,7 @@ mod disk;
 mod downloads;
 mod groups;
 mod link;
+mod list;
 mod marks;
 mod older;
 mod outbox;

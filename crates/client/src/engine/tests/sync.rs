@@ -12,6 +12,10 @@ fn summary(peer: &str, head: u64) -> serde_json::Value {
     json!({"conversation": with(peer), "peer": peer, "head": head, "active_at": head})
 }
 
+fn place(peer: &str, active_at: u64) -> serde_json::Value {
+    json!({"active_at": active_at, "conversation": with(peer)})
+}
+
 #[test]
 fn on_connect_the_list_then_whatever_is_missing_a_few_at_a_time() {
     let mut rig = Rig::new();
@@ -19,12 +23,15 @@ fn on_connect_the_list_then_whatever_is_missing_a_few_at_a_time() {
     let list = rig.next("list");
     assert!(list.get("after").is_none());
     let page = json!({"type": "list", "ref": list["ref"], "conversations": [summary("bob", 0), summary("carol", 3)],
-        "next": with("carol")});
+        "next": place("carol", 3)});
     rig.hears(&page);
     let list = rig.next("list");
-    assert_eq!(list["after"], json!(with("carol")));
+    assert_eq!(list["after"], place("carol", 3));
     let rest: Vec<_> = (0..6).map(|n| summary(&format!("friend{n}"), 10 + n)).collect();
     rig.hears(&json!({"type": "list", "ref": list["ref"], "conversations": rest}));
+    let closing = rig.next("list");
+    assert!(closing.get("after").is_none(), "who has moved to the front meanwhile was in neither");
+    rig.hears(&json!({"type": "list", "ref": closing["ref"], "conversations": [], "next": place("friend0", 10)}));
     assert!(!rig.has_sent("list"));
 
     let carol = rig.next("fetch");
@@ -57,7 +64,7 @@ fn the_open_conversation_comes_first_then_the_unread_ones() {
     for busy in ["busy1", "busy2"] {
         let list = rig.next("list");
         let page = [read(busy, 1000)];
-        rig.hears(&json!({"type": "list", "ref": list["ref"], "conversations": page, "next": format!("z{busy}")}));
+        rig.hears(&json!({"type": "list", "ref": list["ref"], "conversations": page, "next": place(busy, 1000)}));
         under_way.push(rig.next("fetch"));
     }
     let list = rig.next("list");
