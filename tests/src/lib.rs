@@ -15,6 +15,7 @@ mod mortal;
 mod ports;
 mod provider;
 mod replica;
+mod road;
 mod store;
 mod wait;
 
@@ -26,5 +27,6 @@ pub use letters::{bodies, envelope, next_after, number, resent, seq, submission}
 pub use mortal::{Ended, Line, Mortal, Order, Told};
 pub use provider::{Provider, Published};
 pub use replica::{Replica, check_page};
+pub use road::Road;
 pub use store::{Store, checksum};
 pub use wait::{DEADLINE, eventually, now_ms};

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Write},
     os::unix::process::ExitStatusExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     time::Duration,
@@ -34,6 +34,20 @@ pub enum Order {
         label: u64,
         /// How long the body is at least.
         bytes: usize,
+    },
+    /// Send a file.
+    WriteFile {
+        /// To whom.
+        to: UserId,
+        /// Which.
+        path: PathBuf,
+    },
+    /// Fetch the file of a message.
+    Download {
+        /// Of which conversation.
+        conversation: ConversationId,
+        /// Of which message.
+        id: MessageId,
     },
     /// Everything that is here has been read.
     Read,
@@ -73,6 +87,11 @@ pub enum Told {
     Wrote {
         /// The message's id.
         id: MessageId,
+    },
+    /// A file is here.
+    Saved {
+        /// Where.
+        path: PathBuf,
     },
     /// A call was refused.
     Refused {
@@ -132,7 +151,19 @@ impl Mortal {
     /// # Panics
     /// When it cannot be started.
     pub fn start(binary: &str, folder: &Path, user: &UserId, device: &str) -> Self {
-        let mut child = Command::new(binary)
+        Self::spawn(&mut Command::new(binary), folder, user, device)
+    }
+
+    /// The same on the stack that a state file tells of.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start_on(binary: &str, stack: &Path, folder: &Path, user: &UserId, device: &str) -> Self {
+        Self::spawn(Command::new(binary).env("POSTE_STACK", stack), folder, user, device)
+    }
+
+    fn spawn(command: &mut Command, folder: &Path, user: &UserId, device: &str) -> Self {
+        let mut child = command
             .arg(folder)
             .args([user.as_str(), device])
             .stdin(Stdio::piped())
@@ -197,6 +228,14 @@ impl Mortal {
             assert_eq!(self.hear(), Some(Told::Begun), "it begins with {order:?}");
         }
         self.hear().unwrap_or_else(|| panic!("the device's process has ended and not done this: {order:?}"))
+    }
+
+    /// The most memory that it has had so far, in bytes; 0 where the system does not tell (only Linux does).
+    pub fn largest_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok());
+        kib.unwrap_or_default() << 10
     }
 
     /// Kills it (SIGKILL).

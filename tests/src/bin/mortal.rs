@@ -71,6 +71,13 @@ impl Device {
                 let message = self.client().send(Target::User(to), body).await?;
                 return Ok(Told::Wrote { id: message.id });
             }
+            Order::WriteFile { to, path } => {
+                let message = self.client().send_file(Target::User(to), path, "0 a file", None).await?;
+                return Ok(Told::Wrote { id: message.id });
+            }
+            Order::Download { conversation, id } => {
+                return Ok(Told::Saved { path: self.client().download(conversation, id).await? });
+            }
             Order::Read => {
                 for conversation in self.client().conversations().await? {
                     let end = Seq::new(limits::INTEGER).expect("the largest number");

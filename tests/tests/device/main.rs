@@ -4,6 +4,7 @@
 mod disk;
 mod killed;
 mod ledger;
+mod media;
 mod offline;
 
 /// The device's program.
