@@ -94,7 +94,7 @@ pub(crate) fn file(attached: &Attached, state: State) -> String {
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if count < 1024 {
-        return format!("{count} bytes");
+        return format!("{count} B");
     }
     // In tenths of a unit, which is as exact as a person wants it.
     let (mut tenths, mut unit) = (count.saturating_mul(10) / 1024, 0);

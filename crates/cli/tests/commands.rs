@@ -85,6 +85,13 @@ impl Home {
         sent[0]["id"].as_str().expect("an id").to_owned()
     }
 
+    /// A message to erin with a file.
+    fn sends_file(&self, name: &str, text: &str) -> Value {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        self.json(&["send", "--to", "erin", "--file", path.to_str().expect("a plain path")]).remove(0)
+    }
+
     /// A message to dave that was sent. Its id.
     fn stores(&self) -> String {
         let sent = self.json(&["send", "--to", "dave", "hello"]);
@@ -154,6 +161,22 @@ fn form(mut value: Value) -> Value {
     value
 }
 
+/// What is said of a file, but for its checksum.
+fn without_digest(mut message: Value) -> Value {
+    message["file"]["sha256"] = "SUM".into();
+    message
+}
+
+#[test]
+fn a_file_waits_with_its_message_and_is_shown_harmlessly() {
+    let home = Home::new();
+    home.sends_file("no\u{1b}[31mtes.txt", "x");
+    let ran = home.run(&["show", "--with", "erin"]);
+    assert!(ran.out.contains("[no␛[31mtes.txt, 1 B, text/plain, 0 % sent]  ◷"), "{}", ran.out);
+    let ran = home.run(&["--json", "send", "--to", "erin"]);
+    assert_eq!(ran.code, Some(2), "neither text nor file");
+}
+
 #[test]
 fn every_command_has_one_form() {
     let home = Home::new();
@@ -195,6 +218,16 @@ fn every_command_has_one_form() {
     note("delete, offline", home.json(&["delete", &sent]));
     note("delete, never sent", home.json(&["delete", &written]));
     note("show, deleted", home.json(&["show", "--with", "dave"]));
+    let sent = home.sends_file("notes.txt", "some notes");
+    note("send --file", vec![without_digest(sent.clone())]);
+    let folder = home.0.path().join("saved");
+    std::fs::create_dir(&folder).expect("a folder");
+    let id = sent["id"].as_str().expect("an id");
+    let mut saved = home.json(&["download", id, "-o", folder.to_str().expect("a plain path")]);
+    let path = saved[0]["path"].take();
+    assert_eq!(path, folder.join("notes.txt").to_str().expect("a plain path"));
+    assert_eq!(std::fs::read_to_string(folder.join("notes.txt")).expect("saved"), "some notes");
+    note("download", saved);
     insta::assert_snapshot!(forms.join("\n"));
 }
 
@@ -228,13 +261,16 @@ fn errors_are_values_too_and_exit_codes_tell_them_apart() {
     let home = Home::new();
     let id = home.sends("hello");
     let unknown = "00000000-0000-7000-8000-000000000000";
-    let cases: [(&[&str], _); 12] = [
+    let cases: [(&[&str], _); 15] = [
         (&["retry", unknown], (1, "message")),
         (&["retry", &id], (1, "message")),
         (&["drop", unknown], (1, "message")),
         (&["edit", unknown, "x"], (1, "message")),
         (&["edit", &id, ""], (1, "body")),
         (&["delete", unknown], (1, "message")),
+        (&["download", unknown], (1, "message")),
+        (&["download", &id], (1, "message")),
+        (&["send", "--to", "bob", "--file", "/nowhere"], (1, "file")),
         (&["read", "--with", "carol"], (1, "unknown_conversation")),
         (&["send", "--to", "bob", ""], (1, "body")),
         (&["chat"], (2, "usage")),
