@@ -150,6 +150,8 @@ struct Rules {
     inquiries: receipts::Inquiries,
     /// Failed connections in a row.
     failures: u32,
+    /// For how long the server wants lost connections to come back, at random.
+    spread: u64,
     /// Tokens refused in a row.
     refused_tokens: u32,
     /// Connections whose place another one took, since a person last looked.
@@ -180,6 +182,7 @@ impl Engine {
             presence: presence::Presence::default(),
             inquiries: receipts::Inquiries::default(),
             failures: 0,
+            spread: 0,
             refused_tokens: 0,
             replaced: 0,
             told: Connection::Off,
