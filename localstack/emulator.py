@@ -8,6 +8,7 @@ version pinned in requirements.txt. A newer MiniStack therefore means: read each
 has taken over, and move the pin.
 """
 
+import collections
 import contextvars
 import importlib.metadata
 import inspect
@@ -126,6 +127,68 @@ def know_route_responses():
     handlers[resource] = {"create": create, "delete": delete}
 
 
+def reserve_concurrency():
+    """Lets CloudFormation bound the instances of a function (`ReservedConcurrentExecutions`), which upstream drops.
+
+    Symbols: ministack.services.cloudformation.provisioners._RESOURCE_HANDLERS, ministack.services.lambda_svc._functions.
+    """
+    from ministack.services import lambda_svc
+    from ministack.services.cloudformation import provisioners
+
+    resource = "AWS::Lambda::Function"
+    symbol = f"ministack.services.cloudformation.provisioners._RESOURCE_HANDLERS[{resource!r}]"
+    handler = getattr(provisioners, "_RESOURCE_HANDLERS", {}).get(resource)
+    require(isinstance(handler, dict) and callable(handler.get("create")), symbol)
+    require('"concurrency": None' in inspect.getsource(handler["create"]), f"{symbol}['create'] (upstream does it now)")
+    original = handler["create"]
+
+    def create(logical_id, properties, stack_name):
+        identifier, attributes = original(logical_id, properties, stack_name)
+        bound = properties.get("ReservedConcurrentExecutions")
+        if bound is not None:
+            lambda_svc._functions[identifier]["concurrency"] = int(bound)
+        return identifier, attributes
+
+    handler["create"] = create
+
+
+def count_requests():
+    """Counts what is asked of the emulator by what it is, and tells the counts at `/_poste/requests`, for tests that say
+    what a thing costs.
+
+    Symbol: ministack.app.app.
+    """
+    from ministack import app as module
+
+    original = getattr(module, "app", None)
+    require(
+        inspect.iscoroutinefunction(original) and list(inspect.signature(original).parameters) == ["scope", "receive", "send"],
+        "ministack.app.app",
+    )
+    counts = collections.Counter()
+
+    async def counting(scope, receive, send):
+        if scope["type"] == "http":
+            if scope["path"] == "/_poste/requests":
+                await send(
+                    {
+                        "type": "http.response.start",
+                        "status": 200,
+                        "headers": [(b"content-type", b"application/json")],
+                    }
+                )
+                await send({"type": "http.response.body", "body": json.dumps(counts).encode()})
+                return
+            target = dict(scope["headers"]).get(b"x-amz-target", b"").decode()
+            if target:
+                counts[target.rpartition(".")[2]] += 1
+            elif "/@connections/" in scope["path"]:
+                counts[f"{scope['method']} @connections"] += 1
+        await original(scope, receive, send)
+
+    module.app = counting
+
+
 def count_in_numbers():
     """Lets a CloudFormation parameter be an event source's MaximumConcurrency: it arrives as text.
 
@@ -205,7 +268,10 @@ def answer_as_api_gateway_does():
         return answer
 
     def failed(answer):
-        # What upstream makes of a function's error: its JSON, with the status of a bad gateway.
+        # What upstream makes of a function that is at its bound, and of a function's error: its JSON, with the status of a
+        # bad gateway.
+        if answer.get("statusCode") == 429:
+            return True
         if answer.get("statusCode") != 502:
             return False
         try:
@@ -358,6 +424,8 @@ def main():
     do_not_wait_for_log_lines()
     poll_queues_sooner()
     know_route_responses()
+    reserve_concurrency()
+    count_requests()
     count_in_numbers()
     answer_as_api_gateway_does()
     permit_batches_as_what_they_hold()

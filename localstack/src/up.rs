@@ -39,6 +39,8 @@ const DELIVERY_MAX_RECEIVES: u32 = 5;
 const RETENTION_DAYS: u64 = 60;
 /// The machine has a few cores, and each instance of a function is a process.
 const DELIVERY_MAX_CONCURRENCY: u32 = 4;
+/// More than the tests of anything else need, and few enough that a storm of devices is refused in part.
+const SYNC_MAX_CONCURRENCY: u32 = 16;
 /// Shorter than on AWS, so that tests of it end soon.
 const PUSH_GRACE_SECONDS: u32 = 4;
 const PUSH_INTERVAL_SECONDS: u32 = 3;
@@ -246,6 +248,7 @@ fn parameters(
         ("PointInTimeRecovery", "false".to_owned()),
         ("DeliveryVisibilitySeconds", DELIVERY_VISIBILITY_SECONDS.to_string()),
         ("DeliveryMaxReceives", DELIVERY_MAX_RECEIVES.to_string()),
+        ("SyncMaxConcurrency", SYNC_MAX_CONCURRENCY.to_string()),
         ("DeliveryMaxConcurrency", DELIVERY_MAX_CONCURRENCY.to_string()),
         ("PushApnsArn", provider::application("APNS")),
         ("PushApnsSandboxArn", provider::application("APNS_SANDBOX")),

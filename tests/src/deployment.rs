@@ -1,6 +1,6 @@
 //! The stack that the tests run on, and the way in: tokens and handshakes.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use poste_local::Stack;
@@ -89,6 +89,16 @@ impl Deployment {
     /// A look into tables and queues.
     pub fn admin(&self) -> Admin {
         Admin::new(self.stack.clone())
+    }
+
+    /// What was asked of the emulator so far, by what it is: calls of tables and queues, posts to connections.
+    ///
+    /// # Panics
+    /// When the emulator is not ours, which counts.
+    pub async fn requests(&self) -> BTreeMap<String, u64> {
+        let answer = self.http.get(format!("{}/_poste/requests", self.stack.endpoint)).send().await;
+        let answer = answer.and_then(reqwest::Response::error_for_status).expect("the emulator counts requests");
+        answer.json().await.expect("counts")
     }
 
     /// A user that no other test has.

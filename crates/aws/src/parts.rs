@@ -260,7 +260,8 @@ impl Parts {
     /// # Errors
     /// When the environment does not name a part.
     pub fn catch_up(&self, read: Arc<Read>) -> Result<CatchUp, MissingVariable> {
-        Ok(CatchUp::new(read, self.callback()?, self.clock()))
+        let spread_ms = whole("RECONNECT_SPREAD_SECONDS")?.saturating_mul(1_000);
+        Ok(CatchUp::new(read, self.callback()?, self.clock()).spreading(spread_ms))
     }
 
     /// What `sync` answers with who asks for marks.

@@ -41,6 +41,7 @@ impl Server {
                 follows: false,
                 next: None,
                 receipts_off: false,
+                spread_ms: 0,
             }),
             Request::Send(send) => {
                 let mut verdicts = Vec::new();

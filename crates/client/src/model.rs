@@ -484,6 +484,8 @@ pub struct Counters {
     pub connections: u64,
     /// Frames that could not be read, or broke the protocol.
     pub bad_frames: u64,
+    /// Errors that came, of the server or of the gateway: requests that were refused as a whole.
+    pub refused: u64,
 }
 
 impl std::ops::AddAssign for Counters {
@@ -496,5 +498,6 @@ impl std::ops::AddAssign for Counters {
         self.cells_delivered += more.cells_delivered;
         self.connections += more.connections;
         self.bad_frames += more.bad_frames;
+        self.refused += more.refused;
     }
 }

@@ -40,6 +40,7 @@ pub struct CatchUp {
     read: Arc<Read>,
     callback: Arc<dyn Callback>,
     clock: Arc<dyn Clock>,
+    spread_ms: u64,
 }
 
 /// How far behind a device is, as an operator is told.
@@ -72,7 +73,13 @@ enum End {
 impl CatchUp {
     /// On these.
     pub fn new(read: Arc<Read>, callback: Arc<dyn Callback>, clock: Arc<dyn Clock>) -> Self {
-        Self { read, callback, clock }
+        Self { read, callback, clock, spread_ms: 0 }
+    }
+
+    /// Tells devices to come back within so many milliseconds, at random, when their connections are lost.
+    #[must_use]
+    pub fn spreading(self, spread_ms: u64) -> Self {
+        Self { spread_ms, ..self }
     }
 
     /// The user's conversations, the one in which somebody wrote last first. Posts full frames, and returns the last one,
@@ -92,6 +99,7 @@ impl CatchUp {
                 follows: false,
                 next: None,
                 receipts_off,
+                spread_ms: self.spread_ms,
             },
             request.frames,
         );

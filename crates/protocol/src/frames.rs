@@ -393,6 +393,10 @@ pub struct ListPage {
     /// The user gives no read receipts and gets none.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub receipts_off: bool,
+    /// Should the connection be lost, and nobody look at the device, it waits at random for up to so many milliseconds
+    /// before it connects again.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub spread_ms: u64,
 }
 
 /// A conversation at a glance.

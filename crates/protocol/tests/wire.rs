@@ -256,6 +256,7 @@ fn answers_and_news() {
             follows: true,
             next: Some(ListPlace { active_at: 1_790_000_000_123, conversation: conversation(), part: None }),
             receipts_off: false,
+            spread_ms: 30_000,
         }),
         FromServer::Marked(Marked {
             reference: reference(),
@@ -506,6 +507,7 @@ fn receipts() {
         follows: false,
         next: None,
         receipts_off: true,
+        spread_ms: 0,
     };
     insta::assert_json_snapshot!((Request::Marks(frame), FromServer::Marks(page), off, set, FromServer::List(list)));
 }

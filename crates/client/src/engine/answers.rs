@@ -88,6 +88,7 @@ impl Rules {
         question: Option<Question>,
     ) -> Result<(), StoreError> {
         let refusal = &error.refusal;
+        self.counters.refused += 1;
         tracing::info!(code = ?refusal.code, "a request was refused");
         if refusal.code == Code::TokenExpired {
             self.on_token_expired(turn);
@@ -138,10 +139,24 @@ impl Rules {
 
     /// An error that does not say which request it means: everything that waits for an answer is asked again later.
     /// Should an answer come after all, it counts.
+    ///
+    /// Where something else was asked, too, it is probably that which was refused: in a storm reading is bounded, and
+    /// sending is not. So what is sent does not wait longer each time.
     pub(super) fn on_nameless_error(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
         let Some(session) = self.session_mut() else { return Ok(()) };
-        let asked = std::mem::take(&mut session.requests);
-        asked.into_values().try_for_each(|asked| self.ask_later(turn, asked.question, None))
+        let requests = std::mem::take(&mut session.requests);
+        let only_sends = requests.values().all(|asked| matches!(asked.question, Question::Send { .. }));
+        for (_, asked) in requests {
+            if let (false, Question::Send { envelopes, .. }) = (only_sends, &asked.question) {
+                for (conversation, _) in envelopes {
+                    if let Some(session) = self.session_mut() {
+                        session.sending(conversation).failures = 0;
+                    }
+                }
+            }
+            self.ask_later(turn, asked.question, None)?;
+        }
+        Ok(())
     }
 
     pub(super) fn ask_later(

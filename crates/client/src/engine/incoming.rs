@@ -16,6 +16,7 @@ impl Rules {
         let frame: FromServer = match serde_json::from_str(text) {
             Ok(frame) => frame,
             Err(_) if is_gateway_error(text) => {
+                self.counters.refused += 1;
                 tracing::info!("the gateway reported an error");
                 return self.on_nameless_error(turn);
             }

@@ -9,6 +9,9 @@ use super::turn::Turn;
 use super::{Lost, Output, Rules, STORE_RETRY};
 use crate::{Connection, StoreError};
 
+/// A server that wants connections to come back later than this, in milliseconds, is not listened to.
+const LONGEST_SPREAD: u64 = 300_000;
+
 #[derive(Debug)]
 pub(super) enum Link {
     /// The network is cut.
@@ -179,7 +182,11 @@ impl Rules {
 
     fn wait_to_connect(&mut self, turn: &Turn<'_>, fresh_token: bool) {
         self.failures = self.failures.saturating_add(1);
-        let wait = self.backoff(self.failures);
+        let mut wait = self.backoff(self.failures);
+        // A connection that is lost may be one of many. Where a person looks nobody waits for the others.
+        if self.session().is_some() && !self.presence.is_looked_at() {
+            wait += self.rng.random_range(0..=self.spread.min(LONGEST_SPREAD));
+        }
         self.link = Link::Waiting { until: turn.now.mono + wait, fresh_token, replaced: false };
     }
 

@@ -160,6 +160,8 @@ struct Rules {
     transfers: transfers::Transfers,
     /// Failed connections in a row.
     failures: u32,
+    /// For how long the server wants lost connections to come back, at random.
+    spread: u64,
     /// Tokens refused in a row.
     refused_tokens: u32,
     /// Connections whose place another one took, since a person last looked.
@@ -191,6 +193,7 @@ impl Engine {
             inquiries: receipts::Inquiries::default(),
             transfers: transfers::Transfers::default(),
             failures: 0,
+            spread: 0,
             refused_tokens: 0,
             replaced: 0,
             told: Connection::Off,

@@ -80,6 +80,11 @@ fn signed(time: u64) -> i64 {
 }
 
 impl Presence {
+    /// A person looks at the application.
+    pub(super) fn is_looked_at(&self) -> bool {
+        self.front
+    }
+
     fn wanted(&self) -> bool {
         self.front && !self.hidden
     }

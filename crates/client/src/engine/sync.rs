@@ -39,6 +39,7 @@ impl Rules {
 
     /// Takes in a frame of the list. The request is over when all its frames are here.
     pub(super) fn on_list(&mut self, turn: &mut Turn<'_>, page: ListPage, mut asked: Listed) -> Result<(), StoreError> {
+        self.spread = page.spread_ms;
         for summary in &page.conversations {
             self.on_summary(turn, summary)?;
         }

@@ -25,8 +25,8 @@ const LOOKED_AT: usize = 16;
 /// Uploads under way at a time.
 const AT_ONCE: usize = 3;
 
-/// Parts under way at a time, of all uploads.
-const PARTS_AT_ONCE: usize = 3;
+/// Parts under way at a time, of all uploads: so much is sent again when the network goes.
+const PARTS_AT_ONCE: usize = 2;
 
 /// After so many refusals of a message whose file the server says it has, somebody should look.
 const MOST_REFUSED: u32 = 3;

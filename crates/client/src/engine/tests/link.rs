@@ -179,3 +179,52 @@ fn the_same_inputs_give_the_same_outputs() {
     };
     assert_eq!(run(), run());
 }
+
+/// O8: what the server says of coming back spreads those at which nobody looks.
+#[test]
+fn lost_connections_come_back_spread_unless_a_person_looks() {
+    let waits = |person: bool, spread: u64| {
+        let mut waits = Vec::new();
+        let mut rig = Rig::new();
+        if person {
+            rig.input(Input::Foreground);
+        }
+        rig.connect();
+        for _ in 0..20 {
+            let list = rig.next("list");
+            rig.hears(&json!({"type": "list", "ref": list["ref"], "conversations": [], "spread_ms": spread}));
+            rig.input(Input::Disconnected(Lost::Closed));
+            waits.push(rig.wait_for_wake());
+            rig.input(Input::Connected);
+        }
+        waits.sort_unstable();
+        waits
+    };
+    let spread = waits(false, 60_000);
+    assert!(spread[0] < 15_000 && spread[19] > 30_000 && spread[19] <= 60_500, "{spread:?}");
+    assert!(waits(true, 60_000)[19] <= 500, "a person waits for nobody");
+    assert!(waits(false, 0)[19] <= 500);
+    assert!(waits(false, u64::MAX)[19] <= 300_500, "whatever the server says");
+}
+
+/// O8: in a storm the gateway refuses what reads, and cannot say what it refused. What is sent goes again soon, each time.
+#[test]
+fn refused_reading_does_not_hold_sending_up() {
+    let mut rig = Rig::new();
+    rig.connect();
+    rig.write("bob", "through the storm");
+    for round in 1..=4 {
+        assert!(rig.has_sent("list") && rig.has_sent("send"), "both are under way");
+        rig.sent.clear();
+        rig.hears(&json!({"message": "Internal server error", "connectionId": "c", "requestId": "r"}));
+        let mut waited = 0;
+        while !rig.has_sent("send") {
+            waited += rig.wait_for_wake();
+        }
+        assert!(waited <= 500, "{waited} ms in round {round}");
+        while !rig.has_sent("list") {
+            rig.wait_for_wake();
+        }
+    }
+    assert_eq!(rig.engine().counters().refused, 4);
+}
