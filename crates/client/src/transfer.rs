@@ -22,10 +22,10 @@ use crate::files::{CHUNK, checksum, checksum_of_file};
 const CONNECT: Duration = Duration::from_secs(15);
 
 /// Without a byte for so long a transfer has failed. However slow it is, it goes on while it goes on.
-const STALL: Duration = Duration::from_secs(60);
+const STALL: Duration = Duration::from_mins(1);
 
 /// After the last byte the system's own buffers may still have to be sent, over a slow network.
-const ANSWER: Duration = Duration::from_secs(300);
+const ANSWER: Duration = Duration::from_mins(5);
 
 /// How often progress is reported, at most.
 const PROGRESS: Duration = Duration::from_millis(250);
@@ -315,4 +315,4 @@ async fn fetch(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -69,7 +69,7 @@ impl Rules {
                 self.on_woken(turn, &wish, Some(answer.status))
             }
             (FromServer::Media(answer), Some(Question::Media(about))) => self.on_media(turn, about, answer),
-            (FromServer::Media(answer), None) => self.on_late_media(turn, &answer),
+            (FromServer::Media(answer), None) => Self::on_late_media(turn, &answer),
             (FromServer::Muted(_), Some(Question::Wake(wish @ Wish::Mute(..)))) => self.on_woken(turn, &wish, None),
             (FromServer::Error(error), question) => self.on_error(turn, &error, question),
             (FromServer::Welcome(_), Some(Question::Hello)) | (_, None) => Ok(()),

@@ -110,7 +110,7 @@ impl Engine {
     pub fn stop_download(&mut self, now: Now, conversation: &ConversationId, id: MessageId) -> Done<()> {
         self.command(now, |rules, turn| {
             if let Some(holder) = turn.tx.holder(conversation, id)? {
-                rules.end_download(turn, holder.local, Err(NoFile::Stopped));
+                rules.end_download(turn, holder.local, &Err(NoFile::Stopped));
             }
             Ok(Ok(()))
         })
@@ -187,10 +187,10 @@ impl Rules {
         let open = &self.transfers.downloads.open;
         let over: Vec<i64> = open.iter().filter(|(_, download)| over(download)).map(|(local, _)| *local).collect();
         for local in over {
-            self.end_download(turn, local, Err(NoFile::NoAnswer));
+            self.end_download(turn, local, &Err(NoFile::NoAnswer));
         }
         for (local, name) in turn.tx.take_removed()? {
-            self.end_download(turn, local, Err(NoFile::Gone));
+            self.end_download(turn, local, &Err(NoFile::Gone));
             turn.outputs.push(Output::Transfer(Transfer::Remove { name }));
         }
         let online = self.session().is_some();
@@ -224,28 +224,18 @@ impl Rules {
     }
 
     /// Where a file can be had.
-    pub(super) fn on_download_link(
-        &mut self,
-        turn: &mut Turn<'_>,
-        local: i64,
-        state: MediaState,
-    ) -> Result<(), StoreError> {
-        let now = turn.now.mono;
-        if let MediaState::Link { link } = state {
-            if let Some(download) = self.transfers.downloads.open.get_mut(&local) {
-                download.patience.asking = false;
-                download.address = Some(Address::new(link, now));
-            }
-        } else {
-            self.download_refused(turn, local, None);
+    pub(super) fn on_download_link(&mut self, turn: &mut Turn<'_>, local: i64, state: MediaState) {
+        let MediaState::Link { link } = state else { return self.download_refused(turn, local, None) };
+        if let Some(download) = self.transfers.downloads.open.get_mut(&local) {
+            download.patience.asking = false;
+            download.address = Some(Address::new(link, turn.now.mono));
         }
-        Ok(())
     }
 
     pub(super) fn download_refused(&mut self, turn: &mut Turn<'_>, local: i64, refusal: Option<&Refusal>) {
         match refusal {
             Some(no) if !no.may_pass() && no.code != Code::UnknownAction => {
-                self.end_download(turn, local, Err(NoFile::Gone));
+                self.end_download(turn, local, &Err(NoFile::Gone));
             }
             _ => self.download_later(turn, local, refusal.and_then(|no| no.retry_after_ms), false),
         }
@@ -279,18 +269,18 @@ impl Rules {
                 turn.tx.bound_cache(self.tuning.cache_bytes, &wanted)?;
                 if let Some(download) = self.transfers.downloads.open.get(&local) {
                     let name = download.name.clone();
-                    self.end_download(turn, local, Ok(name));
+                    self.end_download(turn, local, &Ok(name));
                 }
                 for (_, name) in turn.tx.take_removed()? {
                     turn.outputs.push(Output::Transfer(Transfer::Remove { name }));
                 }
             }
-            News::Wrong if download.was_wrong => self.end_download(turn, local, Err(NoFile::Wrong)),
+            News::Wrong if download.was_wrong => self.end_download(turn, local, &Err(NoFile::Wrong)),
             News::Wrong => {
                 download.was_wrong = true;
                 download.address = None;
             }
-            News::NoRoom(why) => self.end_download(turn, local, Err(NoFile::NoRoom(why.clone()))),
+            News::NoRoom(why) => self.end_download(turn, local, &Err(NoFile::NoRoom(why.clone()))),
             News::Gone => {
                 // Removed just now, or never there: the server knows, once it is asked again.
                 download.address = None;
@@ -311,12 +301,12 @@ impl Rules {
         let over = download.patience.failures >= MOST_FAILURES;
         self.transfers.downloads.open.insert(local, download);
         if over {
-            self.end_download(turn, local, Err(NoFile::NoAnswer));
+            self.end_download(turn, local, &Err(NoFile::NoAnswer));
         }
     }
 
     /// Whoever waits for a file is told.
-    fn end_download(&mut self, turn: &mut Turn<'_>, local: i64, found: Result<String, NoFile>) {
+    fn end_download(&mut self, turn: &mut Turn<'_>, local: i64, found: &Result<String, NoFile>) {
         let Some(download) = self.transfers.downloads.open.remove(&local) else { return };
         if let Some(number) = download.flying {
             turn.outputs.push(Output::Transfer(Transfer::Stop { number }));

@@ -115,7 +115,6 @@ pub enum Lost {
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "most of them are events, and they are passed on at once")]
 pub enum Output {
     /// Connect, and answer with [`Input::Connected`] or [`Input::Disconnected`].
     Connect {

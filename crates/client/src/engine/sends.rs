@@ -217,7 +217,7 @@ impl Rules {
             }
             // Transient unless the server has judged this very envelope.
             (Code::LaneConflict | Code::UnknownAction, _) => self.send_later(turn, id, refusal.retry_after_ms),
-            (Code::NoMedia, _) if !turn.tx.is_settled(row.envelope)? && self.upload_again(turn, row)? => {
+            (Code::NoMedia, _) if !turn.tx.is_settled(row.envelope)? && Self::upload_again(turn, row)? => {
                 turn.conversation_changed(id);
                 if row.is_under_way() {
                     self.forget_sending(id);

@@ -216,14 +216,17 @@ impl Rules {
     ) -> Result<(), StoreError> {
         match about {
             About::Upload(media) if media == answer.media => self.on_upload(turn, media, answer.state),
-            About::Download(local) => self.on_download_link(turn, local, answer.state),
             About::Upload(_) => self.media_refused(turn, about, None),
+            About::Download(local) => {
+                self.on_download_link(turn, local, answer.state);
+                Ok(())
+            }
         }
     }
 
     /// An answer that came late: that a file is stored is true all the same.
-    pub(super) fn on_late_media(&mut self, turn: &mut Turn<'_>, answer: &MediaAnswer) -> Result<(), StoreError> {
-        if answer.state == MediaState::Complete { self.on_upload_complete(turn, answer.media) } else { Ok(()) }
+    pub(super) fn on_late_media(turn: &mut Turn<'_>, answer: &MediaAnswer) -> Result<(), StoreError> {
+        if answer.state == MediaState::Complete { Self::on_upload_complete(turn, answer.media) } else { Ok(()) }
     }
 
     /// A request about a file was refused, or was not answered.

@@ -259,7 +259,7 @@ impl Rules {
         let Some(mut upload) = self.transfers.uploads.0.remove(&media) else { return Ok(()) };
         upload.patience.asking = false;
         match state {
-            MediaState::Complete => return self.on_upload_complete(turn, media),
+            MediaState::Complete => return Self::on_upload_complete(turn, media),
             MediaState::Gone => return turn.tx.forget_upload(media),
             MediaState::Open { missing } if upload.step != Step::Abort => {
                 let last = part_count(upload.size);
@@ -290,7 +290,7 @@ impl Rules {
     }
 
     /// A file is stored as a whole: its message may go.
-    pub(super) fn on_upload_complete(&mut self, turn: &mut Turn<'_>, media: MediaId) -> Result<(), StoreError> {
+    pub(super) fn on_upload_complete(turn: &mut Turn<'_>, media: MediaId) -> Result<(), StoreError> {
         if turn.tx.complete_upload(media)?
             && let Some(local) = turn.tx.upload(media)?.and_then(|row| row.message)
         {
@@ -318,7 +318,7 @@ impl Rules {
             }
             Some(no) if !no.may_pass() && no.code != Code::UnknownAction => {
                 self.transfers.uploads.0.insert(media, upload);
-                return self.fail_upload(turn, media, &no.into());
+                return Self::fail_upload(turn, media, &no.into());
             }
             _ => self.patience(now, &mut upload.patience, told, false),
         }
@@ -359,11 +359,11 @@ impl Rules {
             }
             News::Unreadable(why) => {
                 let message = format!("the file cannot be read any more: {why}");
-                return self.fail_upload(turn, media, &Failure { code: Code::NoMedia, message });
+                return Self::fail_upload(turn, media, &Failure { code: Code::NoMedia, message });
             }
             News::Changed => {
                 let message = "the file is not what it was when the message was written".to_owned();
-                return self.fail_upload(turn, media, &Failure { code: Code::NoMedia, message });
+                return Self::fail_upload(turn, media, &Failure { code: Code::NoMedia, message });
             }
             _ => self.patience(now, &mut patience, None, false),
         }
@@ -375,7 +375,7 @@ impl Rules {
     }
 
     /// An upload has failed, and is shown as failed. What was under way of it is stopped by the next pump.
-    fn fail_upload(&mut self, turn: &mut Turn<'_>, media: MediaId, failure: &Failure) -> Result<(), StoreError> {
+    fn fail_upload(turn: &mut Turn<'_>, media: MediaId, failure: &Failure) -> Result<(), StoreError> {
         tracing::warn!(code = ?failure.code, %media, "an upload has failed");
         turn.tx.fail_upload(media, failure)?;
         if let Some(row) = turn.tx.upload(media)? {
@@ -387,7 +387,7 @@ impl Rules {
 
     /// The server says that it does not have the file of a message. If this device can, it uploads it again, and the
     /// message goes in another envelope. Says whether that is so.
-    pub(super) fn upload_again(&mut self, turn: &mut Turn<'_>, row: &OutboxRow) -> Result<bool, StoreError> {
+    pub(super) fn upload_again(turn: &mut Turn<'_>, row: &OutboxRow) -> Result<bool, StoreError> {
         let mut uploads = Vec::new();
         for local in turn.tx.locals_of_envelope(row.envelope)? {
             uploads.extend(turn.tx.upload_of(local)?);

@@ -15,6 +15,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, 
 
 use super::address;
 use crate::store::Store;
+use crate::transfer::tests as transfer;
 use crate::{
     Client, ClientConfig, Connection, Error, Event, Events, State, StoreError, Target, TokenError, TokenProvider,
 };
@@ -340,4 +341,72 @@ fn the_device_is_added_to_the_address() {
     for bad in ["http://x", "x", "", "ws://a b"] {
         assert!(matches!(address(bad, &device), Err(Error::Address(_))), "{bad}");
     }
+}
+
+/// The next request about a file, which must be this one; answered with this state.
+async fn media(peer: &mut Peer, op: &str, state: &Value) -> Value {
+    let frame = request(peer, "media").await;
+    assert_eq!(frame["op"], op, "{frame}");
+    let mut answer = json!({"type": "media", "ref": frame["ref"], "media": frame["media"]});
+    answer.as_object_mut().unwrap().extend(state.as_object().unwrap().clone());
+    say(peer, &answer).await;
+    frame
+}
+
+#[tokio::test]
+async fn a_file_goes_up_and_comes_down_over_real_sockets() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = transfer::bytes(6 * 1024 * 1024);
+    let path = folder.path().join("film.mp4");
+    std::fs::write(&path, &bytes).unwrap();
+    let all = bytes.clone();
+    let store = transfer::Store::new(move |request| {
+        let gives = request.line.starts_with("GET");
+        transfer::Reply::whole(200, if gives { all.clone() } else { Vec::new() })
+    });
+
+    let server = Server::start("token-1").await;
+    let client = Client::open(config(&folder, server.url())).await.unwrap();
+    let mut events = client.events();
+    let mut peer = server.next().await.unwrap();
+    let message = client.send_file(bob(), &path, "look", None).await.unwrap();
+    let begin = media(&mut peer, "begin", &json!({"state": "open", "missing": [[1, 2]]})).await;
+    assert_eq!(begin["sha256"], json!(transfer::digest(&bytes)));
+    let link = |part: u32| json!({"part": part, "url": store.address, "expires_s": 900});
+    media(&mut peer, "parts", &json!({"state": "links", "links": [link(1), link(2)]})).await;
+    media(&mut peer, "complete", &json!({"state": "complete"})).await;
+    let send = request(&mut peer, "send").await;
+    say(&mut peer, &accepted(&send)).await;
+    event(&mut events, |e| matches!(e, Event::Progress { id, up: true, .. } if *id == message.id)).await;
+    event(&mut events, |e| matches!(e, Event::Updated { message: m } if m.id == message.id && m.state == State::Sent))
+        .await;
+    let mut sent: Vec<_> = store.seen.lock().unwrap().iter().map(|request| request.body.len()).collect();
+    sent.sort_unstable();
+    assert_eq!(sent, [1024 * 1024, 5 * 1024 * 1024]);
+
+    let talk = message.conversation.clone();
+    assert_eq!(client.download(talk.clone(), message.id).await.unwrap(), path, "its own is where it was");
+    std::fs::remove_file(&path).unwrap();
+    let coming = tokio::spawn({
+        let (client, talk) = (client.clone(), talk.clone());
+        async move { client.download(talk, message.id).await }
+    });
+    let link = json!({"url": store.address, "expires_s": 900});
+    media(&mut peer, "get", &json!({"state": "link", "link": link})).await;
+    let here = within(coming).await.unwrap().unwrap();
+    assert!(std::fs::read(&here).unwrap() == bytes);
+    assert!(here.starts_with(folder.path().join("account.files")));
+    assert_eq!(client.download(talk.clone(), message.id).await.unwrap(), here, "without a request");
+
+    // While it is suspended nothing moves, and what was asked for is answered.
+    std::fs::remove_file(&here).unwrap();
+    let coming = tokio::spawn({
+        let client = client.clone();
+        async move { client.download(talk, message.id).await }
+    });
+    request(&mut peer, "media").await;
+    client.suspend().await.unwrap();
+    assert!(within(coming).await.unwrap().is_err());
+    client.resume().await.unwrap();
+    client.close().await;
 }

@@ -135,8 +135,8 @@ fn a_file_goes_first_and_its_message_after_it() {
     assert!(!rig.has_sent("send"));
     rig.completes();
     let send = rig.next("send");
-    let sent = &submissions(&send)[0]["envelope"]["messages"][0];
-    assert_eq!((&sent["media"]["name"], &sent["body"]), (&json!("harbour.mp4"), &json!("look")));
+    let written = &submissions(&send)[0]["envelope"]["messages"][0];
+    assert_eq!((&written["media"]["name"], &written["body"]), (&json!("harbour.mp4"), &json!("look")));
     rig.accept(&send, &[1]);
     let message = rig.messages("bob").remove(0);
     assert_eq!((message.state, message.file.expect("still").uploaded), (State::Sent, None));
