@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -21,6 +22,9 @@ use tokio::{
 
 /// How often a port is looked for whose address is as long as the emulator's.
 const TRIES: usize = 100;
+
+/// How long the rest of an address may take.
+const REST: Duration = Duration::from_millis(20);
 
 /// Bytes that are passed on at once.
 const CHUNK: usize = 64 * 1024;
@@ -119,7 +123,20 @@ async fn pass(
 ) -> io::Result<()> {
     let (mut held, mut chunk) = (Vec::new(), vec![0; CHUNK]);
     loop {
-        let read = from.read(&mut chunk).await?;
+        // What may be the beginning of an address waits for the rest, and not for long: it may be the end of something.
+        let read = if held.is_empty() {
+            from.read(&mut chunk).await?
+        } else {
+            match tokio::time::timeout(REST, from.read(&mut chunk)).await {
+                Ok(read) => read?,
+                Err(_) => {
+                    to.write_all(&held).await?;
+                    to.flush().await?;
+                    held.clear();
+                    continue;
+                }
+            }
+        };
         if read == 0 {
             to.write_all(&held).await?;
             return to.shutdown().await;
@@ -127,7 +144,6 @@ async fn pass(
         count.fetch_add(read as u64, Ordering::Relaxed);
         held.extend_from_slice(&chunk[..read]);
         replace(&mut held, what.as_bytes(), with.as_bytes());
-        // What may be the beginning of an address waits for the rest.
         let kept = (1..what.len()).rev().find(|n| held.ends_with(&what.as_bytes()[..*n])).unwrap_or(0);
         let rest = held.split_off(held.len() - kept);
         to.write_all(&held).await?;

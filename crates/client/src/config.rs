@@ -120,6 +120,8 @@ pub struct Tuning {
     pub syncs: usize,
     /// Frames that each of them is answered with at most, 1 to 16.
     pub sync_frames: u32,
+    /// Parts of files that are sent at a time. So much is sent again when the network goes, and is in memory.
+    pub parts: usize,
     /// Pages of history under way at a time.
     pub fetches: usize,
     /// `send` frames under way at a time.
@@ -159,6 +161,7 @@ impl Default for Tuning {
             history_page: 100,
             syncs: 2,
             sync_frames: 8,
+            parts: 2,
             fetches: 4,
             send_frames: 4,
             hold_back: true,

@@ -21,7 +21,7 @@ const MEGABYTES: u64 = 200;
 
 /// How often a device's process is killed, and how often its network is cut, each way.
 const KILLS: usize = 2;
-const CUTS: usize = 1;
+const CUTS: usize = 2;
 
 /// Bytes of parts that may be under way when a process ends or a connection is cut: they are sent again.
 const UNDER_WAY: u64 = 2 * 5 * 1024 * 1024;
@@ -31,6 +31,9 @@ const MEMORY: u64 = 64 << 20;
 
 /// What heads, the socket and its frames take on the road beside the bytes of the file.
 const AROUND: u64 = 4 << 20;
+
+/// How often it is looked how far it is.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// How long nothing may move.
 const STUCK: Duration = DEADLINE.saturating_mul(3);
@@ -71,48 +74,46 @@ impl Traveller<'_> {
     }
 }
 
-/// Waits until `moved` says that so much has come, killing and cutting on the way at random places.
+/// Waits until it is done, killing and cutting on the way wherever so many bytes have moved. A device that was killed is
+/// given the order again.
 async fn travels(
     road: &Road,
     traveller: &mut Traveller<'_>,
-    chance: &mut StdRng,
-    size: u64,
+    mut blows: Vec<(u64, Blow)>,
     moved: impl Fn(&Road) -> u64,
     order: Option<&Order>,
     mut is_done: impl AsyncFnMut(&mut Mortal) -> bool,
 ) {
-    let mut blows = [vec![Blow::Kill; KILLS], vec![Blow::Cut; CUTS]].concat();
-    let mut places: Vec<u64> = blows.iter().map(|_| chance.random_range(size / 20..size - size / 20)).collect();
-    places.sort_unstable();
-    for place in places {
-        let blow = blows.remove(chance.random_range(0..blows.len()));
-        let mut last = (moved(road), Instant::now());
-        while moved(road) < place {
-            let now = moved(road);
-            if now > last.0 {
-                last = (now, Instant::now());
-            }
-            assert!(last.1.elapsed() < STUCK, "nothing has moved for {STUCK:?}: {now} of {size} bytes");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        match blow {
-            Blow::Kill => {
-                traveller.kill();
-                let process = traveller.start();
-                process.order(order);
-            }
-            Blow::Cut => road.cut(),
-        }
-    }
-    let mut last = (moved(road), Instant::now());
+    let mut last = (0, Instant::now());
     while !is_done(traveller.process()).await {
         let now = moved(road);
         if now > last.0 {
             last = (now, Instant::now());
         }
-        assert!(last.1.elapsed() < STUCK, "nothing has moved for {STUCK:?}: {now} of {size} bytes");
+        assert!(
+            last.1.elapsed() < STUCK,
+            "nothing has moved for {STUCK:?}: {now} bytes, {} blows to come",
+            blows.len()
+        );
+        let Some((_, blow)) = blows.pop_if(|(place, _)| *place <= now) else { continue };
+        match blow {
+            Blow::Kill => {
+                traveller.kill();
+                traveller.start().order(order);
+            }
+            Blow::Cut => road.cut(),
+        }
     }
+    assert!(blows.is_empty(), "it was done before the end: {} blows are left", blows.len());
     traveller.kill();
+}
+
+/// At which bytes of so many what befalls a device; the last comes first.
+fn blows(size: u64, chance: &mut StdRng) -> Vec<(u64, Blow)> {
+    let mut kinds = [vec![Blow::Kill; KILLS], vec![Blow::Cut; CUTS]].concat();
+    let mut places: Vec<u64> = kinds.iter().map(|_| chance.random_range(size / 20..size - size / 8)).collect();
+    places.sort_unstable_by(|a, b| b.cmp(a));
+    places.into_iter().map(|place| (place, kinds.remove(chance.random_range(0..kinds.len())))).collect()
 }
 
 /// M1, M2, M3, C6: a long file comes out as it went in; what was sent twice is what was under way, and no device ever
@@ -139,8 +140,8 @@ async fn a_long_file_survives_kills_and_cuts() {
     let order = Order::WriteFile { to: bob.clone(), path: file.clone() };
     let Told::Wrote { id } = phone.start().does(&order) else { panic!("the file is written") };
     let began = Instant::now();
-    travels(&road, &mut phone, &mut chance, size, Road::up, None, async |process| {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    travels(&road, &mut phone, blows(size, &mut chance), Road::up, None, async |process| {
+        tokio::time::sleep(LOOK).await;
         matches!(process.does(&Order::Show), Told::Shown { outbox, .. } if !outbox.contains(&id))
     })
     .await;
@@ -157,8 +158,10 @@ async fn a_long_file_survives_kills_and_cuts() {
     bobs.process().order([&order]);
     let began = Instant::now();
     let mut came = None;
-    travels(&road, &mut bobs, &mut chance, size, Road::down, Some(&order), async |process| {
-        match process.hear_within(Duration::from_millis(50)) {
+    travels(&road, &mut bobs, blows(size, &mut chance), Road::down, Some(&order), async |process| {
+        // The road is on this thread, too.
+        tokio::time::sleep(LOOK).await;
+        match process.hear_within(Duration::ZERO) {
             Some(Told::Saved { path }) => came = Some(path),
             Some(Told::Done) | None => {}
             // A download that was cut off is asked for again, as a person would.

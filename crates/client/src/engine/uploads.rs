@@ -25,9 +25,6 @@ const LOOKED_AT: usize = 16;
 /// Uploads under way at a time.
 const AT_ONCE: usize = 3;
 
-/// Parts under way at a time, of all uploads: so much is sent again when the network goes.
-const PARTS_AT_ONCE: usize = 2;
-
 /// After so many refusals of a message whose file the server says it has, somebody should look.
 const MOST_REFUSED: u32 = 3;
 
@@ -186,7 +183,7 @@ impl Rules {
 
     /// Asks the server what comes next for an upload, if it is due.
     fn ask_about_upload(&mut self, turn: &mut Turn<'_>, row: &Row) -> Result<(), StoreError> {
-        let now = turn.now.mono;
+        let (now, parts_at_once) = (turn.now.mono, self.tuning.parts);
         let busy = self.transfers.uploads.0.values().filter(|upload| upload.is_busy()).count();
         let Some(upload) = self.transfers.uploads.0.get_mut(&row.media) else { return Ok(()) };
         if !upload.patience.is_due(now) || (!upload.is_busy() && busy >= AT_ONCE) {
@@ -209,7 +206,7 @@ impl Rules {
             Step::Parts => {
                 upload.addresses.retain(|_, address| address.link(now).is_some());
                 let known = |part: &u32| upload.addresses.contains_key(part);
-                if upload.waiting().filter(known).count() >= PARTS_AT_ONCE {
+                if upload.waiting().filter(known).count() >= parts_at_once {
                     return Ok(());
                 }
                 let next: Vec<u32> = upload.waiting().filter(|part| !known(part)).take(limits::PART_LINKS).collect();
@@ -229,7 +226,7 @@ impl Rules {
     /// Sends the parts that have an address, of the upload that has the fewest under way first.
     fn put_parts(&mut self, turn: &mut Turn<'_>, rows: &[Row]) -> Result<(), StoreError> {
         let now = turn.now.mono;
-        while self.transfers.uploads.flying() < PARTS_AT_ONCE {
+        while self.transfers.uploads.flying() < self.tuning.parts {
             let number = self.transfers.next_number();
             let uploads = &mut self.transfers.uploads.0;
             let ready = rows.iter().filter_map(|row| {

@@ -105,12 +105,12 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        Self::tuned(Tuning { lazy_history: false, ..Tuning::default() })
+        Self::tuned(Tuning { lazy_history: false, parts: 3, ..Tuning::default() })
     }
 
     /// Enters conversations at their end.
     fn lazy() -> Self {
-        let mut rig = Self::tuned(Tuning { history_page: 2, ..Tuning::default() });
+        let mut rig = Self::tuned(Tuning { history_page: 2, parts: 3, ..Tuning::default() });
         rig.connect();
         rig
     }
