@@ -447,7 +447,8 @@ impl State {
                 self.connection = state;
                 self.fresh_outbox.due = true;
             }
-            Event::Push { .. } | Event::Progress { .. } => {}
+            Event::Progress { conversation, .. } => self.window_of(&conversation, |window| window.changed(0)),
+            Event::Push { .. } => {}
             Event::Missed { count } => {
                 (self.fresh_list.due, self.fresh_outbox.due) = (true, true);
                 if let Some(open) = &mut self.open {

@@ -1,6 +1,6 @@
 //! What the application asks for. Each is one transaction, and on the disk when it returns.
 
-use poste_protocol::{Attachment, ConversationId, Message as Written, MessageId, Seq};
+use poste_protocol::{Attachment, Code, ConversationId, Message as Written, MessageId, Seq};
 
 use super::turn::Turn;
 use super::{Engine, Now, Output, Rules};
@@ -97,6 +97,13 @@ impl Rules {
         if is_for_good(&message) {
             // The server remembers the refusal and will never take this envelope. Its messages go in another.
             turn.tx.dissolve(envelope)?;
+        }
+        if message.failure.as_ref().is_some_and(|failure| failure.code == Code::NoMedia) {
+            for local in &locals {
+                if let Some(upload) = turn.tx.upload_of(*local)? {
+                    turn.tx.upload_again(upload.media, 0)?;
+                }
+            }
         }
         turn.refresh(locals)?;
         turn.conversation_changed(&message.conversation);

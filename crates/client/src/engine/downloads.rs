@@ -177,7 +177,14 @@ impl Rules {
             told: Told::default(),
         };
         downloads.open.insert(local, download);
+        self.bound_cache(turn)?;
         Ok(Ok(Wanted::Coming(inquiry)))
+    }
+
+    /// Makes room for what is wanted.
+    fn bound_cache(&self, turn: &Turn<'_>) -> Result<(), StoreError> {
+        let wanted: Vec<i64> = self.transfers.downloads.open.keys().copied().collect();
+        turn.tx.bound_cache(self.tuning.cache_bytes, &wanted)
     }
 
     pub(super) fn pump_downloads(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
@@ -191,6 +198,7 @@ impl Rules {
         }
         for (local, name) in turn.tx.take_removed()? {
             self.end_download(turn, local, &Err(NoFile::Gone));
+            turn.updated([local]);
             turn.outputs.push(Output::Transfer(Transfer::Remove { name }));
         }
         let online = self.session().is_some();
@@ -264,15 +272,10 @@ impl Rules {
                 turn.tx.downloaded(local)?;
                 turn.tx.used(local, turn.time)?;
                 turn.updated([local]);
-                let mut wanted: Vec<i64> = self.transfers.downloads.open.keys().copied().collect();
-                wanted.push(local);
-                turn.tx.bound_cache(self.tuning.cache_bytes, &wanted)?;
+                self.bound_cache(turn)?;
                 if let Some(download) = self.transfers.downloads.open.get(&local) {
                     let name = download.name.clone();
                     self.end_download(turn, local, &Ok(name));
-                }
-                for (_, name) in turn.tx.take_removed()? {
-                    turn.outputs.push(Output::Transfer(Transfer::Remove { name }));
                 }
             }
             News::Wrong if download.was_wrong => self.end_download(turn, local, &Err(NoFile::Wrong)),

@@ -159,6 +159,14 @@ fn a_picture_that_is_too_large_is_not_decoded() {
 }
 
 #[test]
+fn a_long_file_is_not_looked_into() {
+    let (_folder, path) = written("p.jpg", &encoded(&picture(100, 100), ImageFormat::Jpeg));
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(33 * 1024 * 1024).unwrap();
+    let found = prepare(&path, None).unwrap().file;
+    assert_eq!((found.kind.as_str(), found.pixels, found.thumbnail), ("image/jpeg", None, None));
+}
+
+#[test]
 fn garbage_is_no_picture_and_is_sent_all_the_same() {
     let mut jpeg = encoded(&picture(100, 100), ImageFormat::Jpeg);
     jpeg.truncate(30);

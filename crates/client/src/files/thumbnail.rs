@@ -18,6 +18,9 @@ const MOST_PIXELS: u64 = 25_000_000;
 /// Bytes that decoding may take in all.
 const MOST_BYTES: u64 = 128 * 1024 * 1024;
 
+/// Bytes of the longest file that is looked into: some formats are read as a whole before they are decoded.
+const MOST_FILE: u64 = 32 * 1024 * 1024;
+
 /// The longer side and the quality that are tried, one after the other, until the thumbnail is small enough.
 const SIZES: [(u32, u8); 6] = [(320, 60), (320, 40), (240, 40), (160, 40), (96, 30), (48, 30)];
 
@@ -37,6 +40,9 @@ pub(super) struct Picture {
 
 /// Looks at a file. What is no picture, or one of a format that is not known, gives nothing.
 pub(super) fn of(file: &mut File) -> Option<Picture> {
+    if file.metadata().ok()?.len() > MOST_FILE {
+        return None;
+    }
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     file.seek(SeekFrom::Start(0)).ok()?;
     let mut reader = ImageReader::new(BufReader::new(file)).with_guessed_format().ok()?;

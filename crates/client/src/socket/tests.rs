@@ -380,9 +380,9 @@ async fn a_file_goes_up_and_comes_down_over_real_sockets() {
     event(&mut events, |e| matches!(e, Event::Progress { id, up: true, .. } if *id == message.id)).await;
     event(&mut events, |e| matches!(e, Event::Updated { message: m } if m.id == message.id && m.state == State::Sent))
         .await;
-    let mut sent: Vec<_> = store.seen.lock().unwrap().iter().map(|request| request.body.len()).collect();
-    sent.sort_unstable();
-    assert_eq!(sent, [1024 * 1024, 5 * 1024 * 1024]);
+    let mut lengths: Vec<_> = store.seen.lock().unwrap().iter().map(|request| request.body.len()).collect();
+    lengths.sort_unstable();
+    assert_eq!(lengths, [1024 * 1024, 5 * 1024 * 1024]);
 
     let talk = message.conversation.clone();
     assert_eq!(client.download(talk.clone(), message.id).await.unwrap(), path, "its own is where it was");

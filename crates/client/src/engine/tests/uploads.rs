@@ -487,7 +487,7 @@ fn over_quota_waits_as_long_as_it_was_told() {
 #[test]
 fn a_message_whose_file_the_server_does_not_have_goes_in_another_envelope_after_it() {
     let mut rig = Rig::online();
-    rig.send_file("bob", 3);
+    let message = rig.send_file("bob", 3);
     rig.write("bob", "behind");
     let mut envelopes = BTreeSet::new();
     let no_media = json!({"code": "no_media", "message": "no", "retryable": false});
@@ -502,6 +502,12 @@ fn a_message_whose_file_the_server_does_not_have_goes_in_another_envelope_after_
     assert_eq!(envelopes.len(), 4, "the server never takes one that it refused so");
     assert_eq!(rig.failed("bob"), "no_media", "somebody should look");
     assert!(!rig.has_sent("media"));
+    rig.retry(message.id);
+    let begin = rig.wants("begin");
+    rig.says(&begin, &json!({"state": "complete"}));
+    let send = rig.next("send");
+    rig.accept(&send, &[1]);
+    assert_eq!(rig.list("bob"), list_of(&[("look", State::Sent), ("behind", State::Sent)]));
 }
 
 #[test]

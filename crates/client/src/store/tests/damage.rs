@@ -5,15 +5,17 @@ use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use poste_protocol::{Author, Envelope, EnvelopeId, Message, MessageId, Number, Seq, UserId};
+use poste_protocol::{
+    Attachment, Author, Code, Digest, Envelope, EnvelopeId, MediaId, Message, MessageId, Number, Seq, UserId,
+};
 use proptest::prelude::*;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::super::{Doubt, Receipts, Store};
+use super::super::{Doubt, Receipts, Source, Store, UploadState};
 use super::alice;
 use super::formats::{with, write_format_1};
-use crate::{OutboxState, State, StoreError};
+use crate::{Failure, OutboxState, State, StoreError};
 
 fn me() -> Author {
     let (user, device) = alice();
@@ -170,6 +172,48 @@ fn a_decision_on_read_receipts_is_saved_and_still_told() {
     let tx = store.read().unwrap();
     assert!(tx.recovery().unwrap().is_some());
     assert_eq!(tx.receipts().unwrap(), decided);
+}
+
+#[test]
+fn uploads_are_saved_but_for_those_that_do_not_know_their_parts_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = account(&folder);
+    let mut store = open(&path, Doubt::None).unwrap();
+    let tx = store.begin().unwrap();
+    let id = with("bob");
+    tx.know_conversation(&id, None).unwrap();
+    let part = Digest::of(b"x");
+    let mut uploads = Vec::new();
+    for _ in 0..4 {
+        let media = MediaId::fresh();
+        let (kind, sha256) = ("a/b".to_owned(), part);
+        let file = Attachment { id: media, size: 1, sha256, kind, name: None, pixels: None, thumbnail: None };
+        let message = Message::of_media(MessageId::fresh(), "", file);
+        let local = tx.add_own(&id, &me(), &message, 7, 7).unwrap();
+        let source = Source { path: format!("/{media}"), modified: Some(3), parts: vec![part] };
+        tx.add_upload(local, media, &id, &source).unwrap();
+        uploads.push(media);
+    }
+    assert!(tx.complete_upload(uploads[1]).unwrap());
+    tx.fail_upload(uploads[2], &Failure { code: Code::NoMedia, message: "gone".into() }).unwrap();
+    tx.commit().unwrap();
+    store.close().unwrap();
+    let torn = rusqlite::Connection::open(&path).unwrap();
+    torn.execute("UPDATE uploads SET parts = x'00' WHERE media = ?", [uploads[3].0]).unwrap();
+    drop(torn);
+
+    let mut store = open(&path, Doubt::Damaged).unwrap();
+    let tx = store.read().unwrap();
+    assert_eq!(tx.recovery().unwrap().unwrap().messages, 4);
+    let state = |media| tx.upload(media).unwrap().map(|upload| upload.state);
+    let (waits, complete) = (Some(UploadState::Waiting), Some(UploadState::Complete));
+    assert_eq!(uploads.iter().map(|media| state(*media)).collect::<Vec<_>>(), [waits, complete, waits, None]);
+    let found = tx.upload(uploads[0]).unwrap().unwrap();
+    assert_eq!((found.path, found.modified, found.conversation), (format!("/{}", uploads[0]), Some(3), id.clone()));
+    assert_eq!(tx.checksum_of_part(uploads[0], 1).unwrap(), part);
+    assert!(tx.pending(&id, 10).unwrap().is_empty(), "the first is waited for");
+    let files = tx.history(&id, None, 10).unwrap().into_iter().map(|message| message.file.unwrap().file.id);
+    assert_eq!(files.collect::<Vec<_>>(), uploads);
 }
 
 #[test]
