@@ -13,8 +13,8 @@ use poste_tests::{Deployment, Device};
 const MEMBERS: usize = 500;
 /// Devices that ask for something at once.
 const AT_ONCE: usize = 10;
-/// When nothing was asked of the stack for so long, what was to be done is done.
-const QUIET: Duration = Duration::from_secs(2);
+/// When nothing was asked of the stack for so long, what was to be done is done: longer than wake-ups wait.
+const QUIET: Duration = Duration::from_secs(7);
 
 /// What is asked of the stack while something is done, until it is quiet.
 async fn cost(deployment: &Deployment, work: impl Future<Output = ()>) -> BTreeMap<String, u64> {

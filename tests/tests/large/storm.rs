@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use poste_client::{Client, Event, State, Target};
 use poste_protocol::{UserId, limits};
-use poste_tests::{Deployment, Device, eventually, open, settled, submission};
+use poste_tests::{Deployment, Device, open, settled, submission};
 
 /// Devices that come back at once.
 const DEVICES: usize = 200;
@@ -26,15 +26,22 @@ async fn tells_all(desk: &mut Device, users: &[UserId], body: &str) {
     }
 }
 
-/// Waits until a device has so many messages with somebody, and says how many it has.
+/// How often it is looked what a device has. Two hundred that are looked at are work, too.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Waits until a device has so many messages with somebody.
 async fn has(client: &Client, device: &Device, with: &UserId, count: usize) {
-    let conversation = device.with(with);
-    eventually("the device has caught up", PATIENCE, async || {
+    let (conversation, began) = (device.with(with), Instant::now());
+    loop {
         let messages = client.history(conversation.clone(), None, count + 1).await.expect("readable");
         assert!(messages.len() <= count, "nothing twice");
-        (messages.len() == count).then_some(())
-    })
-    .await;
+        if messages.len() == count {
+            return;
+        }
+        let counted = client.counters().await.expect("open");
+        assert!(began.elapsed() < PATIENCE, "{} of {count} after {PATIENCE:?}: {counted:?}", messages.len());
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// Sends a message, and says how long its acknowledgement took.
