@@ -35,6 +35,9 @@ impl std::fmt::Display for Violation {
     }
 }
 
+/// Who gives and gets no read receipts.
+pub(crate) const DISCREET: &str = "carol";
+
 /// Who never comes, and is written to.
 pub(crate) const AWAY: &str = "erin";
 
@@ -210,6 +213,7 @@ pub(crate) fn check(network: &Network, devices: &[Device]) -> Result<(), Violati
         members_are_known(device, &histories)?;
     }
     marks_keep_their_rules(network)?;
+    what_is_read_is_told_to_who_may_know(devices)?;
     who_is_away_is_woken(network, &logs)?;
     nothing_posted_that_is_not_stored(network, &logs, &histories)
 }
@@ -318,6 +322,7 @@ fn cells<'a>(slots: impl IntoIterator<Item = &'a Slot>) -> impl Iterator<Item = 
 /// Marks never go back, never pass the head, and what was read was delivered.
 fn marks_keep_their_rules(network: &Network) -> Result<(), Violation> {
     let mut own: BTreeMap<_, Seq> = BTreeMap::new();
+    let mut read: BTreeMap<_, Seq> = BTreeMap::new();
     for (conversation, mark, delivered) in network.world.marked() {
         let whose = || format!("{}'s {} in {conversation}", mark.user, mark.device);
         hold(mark.read <= mark.delivered, "I8", || format!("{} read more than was delivered", whose()))?;
@@ -325,6 +330,26 @@ fn marks_keep_their_rules(network: &Network) -> Result<(), Violation> {
         hold(mark.delivered <= head, "I8", || format!("{} is at {} of {head}", whose(), mark.delivered))?;
         let before = own.insert((conversation.clone(), mark.user.clone(), mark.device.clone()), delivered);
         hold(before <= Some(delivered), "I8", || format!("{} went from {before:?} to {delivered}", whose()))?;
+        let before = read.insert((conversation.clone(), mark.user.clone()), mark.read);
+        hold(before <= Some(mark.read), "I8", || format!("{} had read {before:?}, and then {}", whose(), mark.read))?;
+    }
+    Ok(())
+}
+
+/// Nobody but their own devices knows how far somebody has read who gives no read receipts; nor does who gives none know
+/// it of others.
+fn what_is_read_is_told_to_who_may_know(devices: &[Device]) -> Result<(), Violation> {
+    for device in devices {
+        let me = &device.me.user;
+        for known in conversations(device) {
+            let of_discreet = known.peer.as_ref().is_some_and(|peer| peer.as_str() == DISCREET);
+            if of_discreet || me.as_str() == DISCREET {
+                let (_, read) = with_store(device, |tx| tx.furthest_of_others(&known.id, me));
+                hold(read.is_zero() || known.peer.as_ref() == Some(me), "I8", || {
+                    format!("{} knows that others have read {} up to {read}", name(device), known.id)
+                })?;
+            }
+        }
     }
     Ok(())
 }
@@ -486,7 +511,7 @@ fn one_order(
             .is_some_and(|peer| *peer != device.me.user && devices.iter().any(|other| other.me.user == *peer));
         let settled = |m: &&poste_client::Message| m.seq.is_some_and(|seq| seq > conversation.floor);
         for message in shown.iter().filter(settled).filter(|m| m.user == device.me.user && peer_has_devices) {
-            hold(message.state == State::Delivered, "D2", || {
+            hold(matches!(message.state, State::Delivered | State::Read), "D2", || {
                 format!(
                     "{}: {} at {:?} of {} is {:?}, and its reader has it",
                     name(device),

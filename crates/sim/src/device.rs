@@ -269,9 +269,15 @@ impl Life {
             }
             Event::Fate(Fate::Look(true)) => {
                 let known = self.with(|engine| engine.read().and_then(|tx| tx.conversations()));
-                let known = known.expect("a store in memory").into_iter().map(|conversation| conversation.id);
-                self.handle(Input::Watch(known.collect()));
+                let known = known.expect("a store in memory");
+                self.handle(Input::Watch(known.iter().map(|conversation| conversation.id.clone()).collect()));
                 self.handle(Input::Foreground);
+                // What is in sight is read.
+                let now = self.now();
+                for conversation in known {
+                    let read = self.with(|engine| engine.mark_read(now, &conversation.id, conversation.cursor));
+                    self.carry_out(read.expect("it is known").1);
+                }
             }
             Event::Fate(Fate::Look(false)) => self.handle(Input::Background),
             Event::Fate(Fate::Type(to)) => {

@@ -151,6 +151,11 @@ impl World {
         self.state().marked.clone()
     }
 
+    /// A user gives and gets no read receipts, from the beginning.
+    pub fn switch_receipts_off(&self, user: &UserId) {
+        self.state().receipts.insert(user.clone(), (0, false));
+    }
+
     /// How far a conversation's counter is.
     pub fn head_of(&self, conversation: &ConversationId) -> Seq {
         self.state().heads.get(conversation).map_or(Seq::ZERO, |item| item.head.head)
@@ -790,7 +795,8 @@ impl Members for World {
         self.weather
             .call("receipts.get", || {
                 let state = self.state();
-                let off = |user: &&UserId| state.receipts.get(user).is_some_and(|(_, on)| !on);
+                let never = self.breaks(Mutation::ReceiptsNeverOff);
+                let off = |user: &&UserId| !never && state.receipts.get(user).is_some_and(|(_, on)| !on);
                 Ok(users.iter().filter(off).cloned().collect())
             })
             .await
@@ -830,10 +836,14 @@ impl Marks for World {
                     delivered => (*own).max(delivered.unwrap_or(Seq::ZERO)),
                 };
                 let own = *own;
+                let receipts = receipts || self.breaks(Mutation::ReceiptsGivenUnasked);
                 let read = if receipts { &mut state.read } else { &mut state.kept };
                 let read = read.entry(key.clone()).or_insert(Seq::ZERO);
                 repeat &= mark.read.is_none_or(|to| to == *read);
-                *read = (*read).max(mark.read.unwrap_or(Seq::ZERO));
+                *read = match mark.read {
+                    Some(to) if self.breaks(Mutation::ReadMarksGoBack) => to,
+                    to => (*read).max(to.unwrap_or(Seq::ZERO)),
+                };
                 let after = marks_of(&state, &key, &author.device);
                 state.marked.push((mark.conversation.clone(), after.own(), own));
                 state.waking.marked(self.right_now_ms(), &mark.conversation, &after.own());

@@ -28,6 +28,12 @@ pub enum Mutation {
     AcknowledgeBeforePublish,
     /// A late mark takes the place of a later one.
     MarksGoBack,
+    /// A late mark of what was read takes the place of a later one.
+    ReadMarksGoBack,
+    /// What is read is told to others, whether or not the user gives read receipts.
+    ReceiptsGivenUnasked,
+    /// Nobody is known to have switched read receipts off.
+    ReceiptsNeverOff,
     /// A connection is registered over a newer one.
     OlderConnectionsRegister,
     /// A conversation's head is made before all members are in.
@@ -76,7 +82,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 36] = [
         Self::CellsOverwrite,
         Self::CursorSkipsHoles,
         Self::NoPlacingAnew,
@@ -88,6 +94,9 @@ impl Mutation {
         Self::PublishBeforeWrite,
         Self::AcknowledgeBeforePublish,
         Self::MarksGoBack,
+        Self::ReadMarksGoBack,
+        Self::ReceiptsGivenUnasked,
+        Self::ReceiptsNeverOff,
         Self::OlderConnectionsRegister,
         Self::HeadBeforeMembers,
         Self::MembershipUnchecked,

@@ -117,6 +117,7 @@ impl Storm {
         let interval = |from, to| Interval { from: Seq::ZERO.plus(from), to: Some(Seq::ZERO.plus(to)) };
         let guest = Membership::new(vec![interval(2, left), interval(back, back + 9)]);
         world.admit(&ConversationId::direct(&users[0], &users[1]), &users[3], guest);
+        world.switch_receipts_off(&UserId::new(check::DISCREET).expect("a valid name"));
         for (user, device) in names.iter().chain(&[(4, "phone")]) {
             let device = DeviceId::new(*device).expect("a valid name");
             let author = Author { user: users[*user].clone(), device };

@@ -34,11 +34,12 @@ fn what_waits_is_counted_and_the_oldest_has_an_age() {
     let refused = json!({"code": "not_member", "message": "no", "retryable": false});
     let verdicts: Vec<_> = super::submissions(&sent)
         .iter()
-        .map(|s| match s["envelope"]["to"] == "carol" {
-            true => json!({"envelope": s["envelope"]["id"], "outcome": "refused", "error": refused}),
-            false => {
-                json!({"envelope": s["envelope"]["id"], "outcome": "accepted", "seq": 1, "at": 5000, "repeat": false})
+        .map(|s| {
+            let id = &s["envelope"]["id"];
+            if s["envelope"]["to"] == "carol" {
+                return json!({"envelope": id, "outcome": "refused", "error": refused});
             }
+            json!({"envelope": id, "outcome": "accepted", "seq": 1, "at": 5000, "repeat": false})
         })
         .collect();
     rig.hears(&json!({"type": "sent", "ref": sent["ref"], "verdicts": verdicts}));
