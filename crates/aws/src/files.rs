@@ -80,15 +80,13 @@ fn told(part: &'static str, bytes: Option<i64>) -> Result<u64> {
 /// A header's value that says: save this, under this name. RFC 6266, and RFC 5987 for the name.
 fn attachment(name: Option<&str>) -> String {
     let Some(name) = name else { return "attachment".to_owned() };
-    let mut value = "attachment; filename*=UTF-8''".to_owned();
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            value.push(char::from(byte));
-        } else {
-            value.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    value
+    let spelled = |byte: u8| match byte {
+        b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    let name: String = name.bytes().map(spelled).collect();
+    format!("attachment; filename*=UTF-8''{name}")
 }
 
 #[async_trait]

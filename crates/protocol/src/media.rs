@@ -41,7 +41,9 @@ impl Digest {
             [only] => *only,
             several => {
                 let mut whole = Sha256::new();
-                several.iter().for_each(|part| whole.update(part.0));
+                for part in several {
+                    whole.update(part.0);
+                }
                 Self(whole.finalize().into())
             }
         }
@@ -313,7 +315,10 @@ pub struct Link {
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.url.split('?').next().unwrap_or_default();
-        f.debug_struct("Link").field("url", &format_args!("{path}?...")).field("expires_s", &self.expires_s).finish()
+        f.debug_struct("Link")
+            .field("url", &format_args!("{path}?..."))
+            .field("expires_s", &self.expires_s)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1375,14 +1375,14 @@ pub async fn a_file_comes_in_parts(ports: &Ports) {
         assert_eq!(ports.far_end.put(&link, right).await, 200);
         assert_eq!(ports.far_end.put(&link, right).await, 200, "again");
     }
-    let mut parts = files.parts(&id, &name).await.expect("an answer").expect("there");
-    parts.sort_by_key(|part| part.part);
-    let seen: Vec<_> = parts.iter().map(|part| (part.part, part.size, part.sha256)).collect();
+    let mut listed = files.parts(&id, &name).await.expect("an answer").expect("there");
+    listed.sort_by_key(|part| part.part);
+    let seen: Vec<_> = listed.iter().map(|part| (part.part, part.size, part.sha256)).collect();
     let sum = |n| Some(Digest::of(part(n)));
     assert_eq!(seen, [(1, part(1).len() as u64, sum(1)), (2, 3, sum(2))]);
     assert_eq!(files.look(&id).await, Ok(None), "not before it is joined");
-    assert_eq!(files.join(&id, &name, &parts).await, Ok(true));
-    files.join(&id, &name, &parts).await.expect("joined before");
+    assert_eq!(files.join(&id, &name, &listed).await, Ok(true));
+    files.join(&id, &name, &listed).await.expect("joined before");
     assert_eq!(files.parts(&id, &name).await, Ok(None));
     let size = bytes.len() as u64;
     assert_eq!(files.look(&id).await, Ok(Some(StoredFile { size, sha256: whole, sent: false })));
@@ -1422,12 +1422,12 @@ pub async fn an_upload_that_is_ended_is_gone(ports: &Ports) {
     let name = files.begin(&id, "image/png").await.expect("begun");
     let link = files.part_link(&id, &name, 1, 1, &Digest::of(b"x")).await.expect("an address");
     assert_eq!(ports.far_end.put(&link, b"x").await, 200);
-    let parts = files.parts(&id, &name).await.expect("an answer").expect("there");
+    let listed = files.parts(&id, &name).await.expect("an answer").expect("there");
     for _ in 0..2 {
         files.end(&id, &name).await.expect("ended");
         assert_eq!(files.parts(&id, &name).await, Ok(None));
     }
     assert_eq!(ports.far_end.put(&link, b"x").await, 404);
-    assert_eq!(files.join(&id, &name, &parts).await, Ok(false));
+    assert_eq!(files.join(&id, &name, &listed).await, Ok(false));
     assert_eq!(files.look(&id).await, Ok(None));
 }
