@@ -127,15 +127,13 @@ async fn pass(
         let read = if held.is_empty() {
             from.read(&mut chunk).await?
         } else {
-            match tokio::time::timeout(REST, from.read(&mut chunk)).await {
-                Ok(read) => read?,
-                Err(_) => {
-                    to.write_all(&held).await?;
-                    to.flush().await?;
-                    held.clear();
-                    continue;
-                }
-            }
+            let Ok(read) = tokio::time::timeout(REST, from.read(&mut chunk)).await else {
+                to.write_all(&held).await?;
+                to.flush().await?;
+                held.clear();
+                continue;
+            };
+            read?
         };
         if read == 0 {
             to.write_all(&held).await?;

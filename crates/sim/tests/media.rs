@@ -6,7 +6,7 @@ use std::time::Duration;
 use poste_domain::Class;
 use poste_protocol::{Code, MediaState, MediaWish, PartWish};
 use poste_sim::scene::{
-    Answer::{Accepted, Repeat},
+    Answer::{Accepted, Refused, Repeat},
     Before, Chat, Device, LocalFile, Moment, SECOND, Scene,
 };
 
@@ -195,7 +195,7 @@ fn is_survived(size: u64, step: &str, moment: Moment, class: Class) -> bool {
     at("complete", &mut || wish(MediaWish::Complete));
     at("send", &mut || match alice.sends(&shown) {
         Accepted(_) | Repeat(_) => None,
-        refused => Some(refused.code()),
+        refused @ Refused(_) => Some(refused.code()),
     });
     scene.passes(5 * SECOND);
     let cells = bob.reads(&chat, 0).cells;
