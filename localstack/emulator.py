@@ -161,10 +161,8 @@ def count_requests():
     from ministack import app as module
 
     original = getattr(module, "app", None)
-    require(
-        inspect.iscoroutinefunction(original) and list(inspect.signature(original).parameters) == ["scope", "receive", "send"],
-        "ministack.app.app",
-    )
+    require(inspect.iscoroutinefunction(original), "ministack.app.app")
+    require(list(inspect.signature(original).parameters) == ["scope", "receive", "send"], "ministack.app.app")
     counts = collections.Counter()
 
     async def counting(scope, receive, send):
