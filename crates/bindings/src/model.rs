@@ -569,14 +569,16 @@ pub struct Preview {
     pub body: String,
     /// What happened to the group, if this is such a message.
     pub event: Option<GroupEvent>,
+    /// What its file is called, or what it is, if it has one.
+    pub file: Option<String>,
     /// It is deleted, for everyone.
     pub deleted: bool,
 }
 
 impl From<lib::Preview> for Preview {
     fn from(preview: lib::Preview) -> Self {
-        let lib::Preview { seq, user, at, body, event, deleted } = preview;
-        Self { seq: seq.get(), user: user.to_string(), at, body, event: event.map(Into::into), deleted }
+        let lib::Preview { seq, user, at, body, event, file, deleted } = preview;
+        Self { seq: seq.get(), user: user.to_string(), at, body, event: event.map(Into::into), file, deleted }
     }
 }
 

@@ -239,7 +239,10 @@ pub(crate) fn preview(preview: &Preview) -> String {
     let said = match &preview.event {
         Some(happened) => event(happened),
         None if preview.deleted => "(deleted)".to_owned(),
-        None => preview.body.clone(),
+        None => match &preview.file {
+            Some(file) => format!("[{file}] {}", preview.body),
+            None => preview.body.clone(),
+        },
     };
     format!("{}: {}", preview.user, harmless::line(&said))
 }
@@ -359,6 +362,7 @@ mod tests {
             at: 0,
             body: body.to_owned(),
             event: None,
+            file: None,
             deleted,
         };
         let line = super::preview(&preview("one\ntwo \u{1b}[2J", false));
@@ -366,5 +370,7 @@ mod tests {
         assert_eq!(super::preview(&preview("", true)), "bob: (deleted)");
         let left = Preview { event: Some(GroupEvent::Left), ..preview("", false) };
         assert_eq!(super::preview(&left), "bob: * left");
+        let shown = Preview { file: Some("harbour.mp4".to_owned()), ..preview("look", false) };
+        assert_eq!(super::preview(&shown), "bob: [harbour.mp4] look");
     }
 }

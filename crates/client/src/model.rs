@@ -231,6 +231,8 @@ pub struct Preview {
     pub body: String,
     /// What happened to the group, if this is such a message.
     pub event: Option<GroupEvent>,
+    /// What its file is called, or what it is, if it has one.
+    pub file: Option<String>,
     /// It is deleted, for everyone.
     pub deleted: bool,
 }
@@ -238,7 +240,8 @@ pub struct Preview {
 impl From<Told> for Preview {
     fn from(told: Told) -> Self {
         let Told { seq, by, at, message } = told;
-        Self { seq, user: by.user, at, body: message.body, event: message.event, deleted: message.deleted }
+        let file = message.media.map(|file| file.name.unwrap_or(file.kind));
+        Self { seq, user: by.user, at, body: message.body, event: message.event, file, deleted: message.deleted }
     }
 }
 

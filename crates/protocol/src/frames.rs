@@ -439,7 +439,7 @@ pub struct Preview {
     pub by: Author,
     /// When it was stored, in Unix milliseconds.
     pub at: u64,
-    /// As the log has it: as it was written, or deleted.
+    /// As the log has it: as it was written, or deleted. Without the thumbnail of its file.
     pub message: Message,
 }
 

@@ -240,7 +240,9 @@ impl Read {
                 }
                 let messages = cell.numbered().filter(|(_, message)| message.edits.or(message.deletes).is_none());
                 if let Some((seq, message)) = messages.last() {
-                    let (by, at, message) = (cell.by.clone(), cell.at, message.clone());
+                    let (by, at, mut message) = (cell.by.clone(), cell.at, message.clone());
+                    // A glance needs no picture.
+                    message.media.iter_mut().for_each(|media| media.thumbnail = None);
                     let bytes = serde_json::to_string(&message).map_or(usize::MAX, |json| json.len());
                     let fits = bytes <= limits::PREVIEW_BYTES;
                     return fits.then(|| (id.clone(), Preview { seq, by, at, message }));
