@@ -1,6 +1,6 @@
 //! A long file on its way through the deployed stack, while its device's process is killed and its network cut.
 //!
-//! `POSTE_FILE_MB` says how long it is (200 unless it does), `POSTE_SEED` repeats a run's choices. What is printed at
+//! `POSTE_MEGABYTES` says how long it is (200 unless it does), `POSTE_SEED` repeats a run's choices. What is printed at
 //! the end is what `docs/SEMANTICS.md` is held against: bytes that were sent twice, and the device's largest memory.
 
 use std::{
@@ -121,7 +121,7 @@ fn blows(size: u64, chance: &mut StdRng) -> Vec<(u64, Blow)> {
 #[tokio::test]
 async fn a_long_file_survives_kills_and_cuts() {
     let seed = std::env::var("POSTE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
-    let megabytes = std::env::var("POSTE_FILE_MB").ok().and_then(|mb| mb.parse().ok()).unwrap_or(MEGABYTES);
+    let megabytes = std::env::var("POSTE_MEGABYTES").ok().and_then(|mb| mb.parse().ok()).unwrap_or(MEGABYTES);
     println!("POSTE_SEED={seed}");
     let mut chance = StdRng::seed_from_u64(seed);
     let deployment = Deployment::here();
