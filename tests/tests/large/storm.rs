@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use poste_client::{Client, Event, State, Target};
-use poste_protocol::{UserId, limits};
+use poste_protocol::{Outcome, UserId, limits};
 use poste_tests::{Deployment, Device, open, settled, submission};
 
 /// Devices that come back at once.
@@ -18,11 +18,29 @@ const MISSED: usize = 3;
 /// How long everything may take; on a machine that builds beside the tests.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Writes to everybody, in few frames.
+/// How often the same is sent again that a part under load did not answer for.
+const ATTEMPTS: usize = 20;
+
+/// Writes to everybody, in few frames, until all of it is acknowledged.
 async fn tells_all(desk: &mut Device, users: &[UserId], body: &str) {
     for some in users.chunks(limits::SUBMISSIONS) {
-        let envelopes = some.iter().map(|user| submission(&desk.writes(user, body))).collect();
-        desk.send(envelopes).await.expect("a frame that is taken");
+        let mut left: Vec<_> = some.iter().map(|user| submission(&desk.writes(user, body))).collect();
+        for attempt in 0.. {
+            let verdicts = desk.send(left.clone()).await.expect("a frame that is taken");
+            let is_refused = |outcome: &Outcome| match outcome {
+                Outcome::Accepted { .. } => false,
+                Outcome::Refused { error } => {
+                    assert!(error.retryable && attempt < ATTEMPTS, "{error}");
+                    true
+                }
+            };
+            let refused = verdicts.iter().map(|verdict| is_refused(&verdict.outcome));
+            left = left.into_iter().zip(refused).filter_map(|(sent, again)| again.then_some(sent)).collect();
+            if left.is_empty() {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 
