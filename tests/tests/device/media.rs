@@ -21,7 +21,7 @@ const MEGABYTES: u64 = 200;
 
 /// How often a device's process is killed, and how often its network is cut, each way.
 const KILLS: usize = 2;
-const CUTS: usize = 2;
+const CUTS: usize = 1;
 
 /// Bytes of parts that may be under way when a process ends or a connection is cut: they are sent again.
 const UNDER_WAY: u64 = 2 * 5 * 1024 * 1024;

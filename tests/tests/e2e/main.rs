@@ -15,6 +15,7 @@ mod holes;
 mod latency;
 mod library;
 mod list;
+mod logs;
 mod many_writers;
 mod marks;
 mod media;

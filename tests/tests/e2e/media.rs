@@ -212,3 +212,26 @@ async fn uploads_end_and_rubbish_is_refused() {
     }
     phone.hello().await;
 }
+
+/// M3: the deployed bucket is private and encrypted. What it cleans up by itself, the emulator leaves out of it: the
+/// template must name the tag that uploads carry.
+#[tokio::test]
+async fn the_bucket_is_private_and_cleans_up() {
+    let template = include_str!("../../../infra/template.yaml");
+    for rule in ["TagFilters: [{ Key: poste, Value: unsent }]", "AbortIncompleteMultipartUpload:"] {
+        assert!(template.contains(rule), "the template has {rule}");
+    }
+    let deployment = Deployment::here();
+    let (s3, bucket) = (deployment.admin().s3(), &deployment.stack().bucket);
+    let block = s3.get_public_access_block().bucket(bucket).send().await.expect("an answer");
+    let block = block.public_access_block_configuration().expect("it is private");
+    let blocked = [
+        block.block_public_acls(),
+        block.block_public_policy(),
+        block.ignore_public_acls(),
+        block.restrict_public_buckets(),
+    ];
+    assert_eq!(blocked, [Some(true); 4]);
+    let encryption = s3.get_bucket_encryption().bucket(bucket).send().await.expect("an answer");
+    assert!(!encryption.server_side_encryption_configuration().expect("it is encrypted").rules().is_empty());
+}

@@ -1,6 +1,8 @@
 //! Conversations of others.
 
-use poste_protocol::{Code, ConversationId, Refusal};
+use poste_protocol::{
+    Code, ConversationId, Digest, MediaFile, MediaId, MediaWish, MessageId, MessagePlace, Refusal, SyncRange, limits,
+};
 use poste_tests::{Deployment, Device, envelope, number, seq, submission};
 
 /// O5, Q2: who is not a member can neither read nor write nor mark, and learns nothing: the answer is the same as for
@@ -62,6 +64,18 @@ async fn everything(device: &mut Device, conversation: &ConversationId) -> Vec<R
         };
         let results = device.mark(vec![mark]).await.expect("a well-formed frame");
         note(results.into_iter().next().and_then(|r| r.error).expect("not taken"));
+    }
+    let range = SyncRange { conversation: conversation.clone(), after: Some(seq(0)), limit: None };
+    for pages in device.sync(vec![range], 1).await.expect("a well-formed frame") {
+        assert!(pages.pages.is_empty(), "no page");
+        pages.refused.into_iter().for_each(|refused| note(refused.error));
+    }
+    note(device.receipts(conversation, 1, None).await.expect_err("nobody's marks").refusal);
+    note(device.mute(conversation, Some(limits::INTEGER)).await.expect_err("nothing to mute").refusal);
+    let file = MediaFile { size: 1, sha256: Digest::of(b"x"), kind: "image/png".to_owned() };
+    let message = MessagePlace { seq: seq(1), id: MessageId::fresh() };
+    for wish in [MediaWish::Begin { to: None, file }, MediaWish::Get { message }] {
+        note(device.wants(conversation, MediaId::fresh(), wish).await.expect_err("no file goes in or comes out"));
     }
     refusals
 }

@@ -1,0 +1,106 @@
+//! What the functions' logs never hold.
+
+use std::{collections::BTreeMap, fs, time::Duration};
+
+use poste_protocol::{
+    Attachment, Digest, Envelope, MediaFile, MediaId, MediaState, MediaWish, Message, MessageId, MessagePlace,
+    PartWish, Platform, ProviderToken, PushStatus, PushStyle, PushToken, Submission,
+};
+use poste_tests::{Deployment, Showing, Store, TokenWish, eventually, seq, submission};
+use uuid::Uuid;
+
+/// How long the last function may take to log.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Q1, Q2: neither what people write nor what opens a door is in any function's log: bodies, names of files, thumbnails,
+/// titles, tokens of the issuer and of push services, signed addresses. Also not when something is refused.
+#[tokio::test]
+async fn logs_hold_no_content_and_no_keys() {
+    let deployment = Deployment::here();
+    let secret = |what: &str| format!("{what}{}", Uuid::now_v7().simple());
+    let (alice, bob) = (deployment.user("alice"), deployment.user("bob"));
+    let mut bobs = deployment.device(&bob, "phone").await;
+    let pushed = secret("pushtoken");
+    let token = ProviderToken::new(pushed.clone()).expect("well formed");
+    let wish = PushToken { platform: Platform::Fcm, token, style: PushStyle::Alert };
+    assert_eq!(bobs.registers(Some(wish)).await, PushStatus::Registered);
+    bobs.drop_connection();
+
+    let jwt = deployment.token(&alice, &TokenWish::default()).await;
+    let mut phone = deployment.device_offline(&alice, "phone");
+    phone.connect_with(&Showing::Bearer(jwt.clone())).await;
+    let forged = deployment.token(&alice, &TokenWish { forged: true, ..TokenWish::default() }).await;
+    let refused = deployment.handshake(Some("phone"), &Showing::Bearer(forged.clone())).await;
+    assert!(refused.is_err(), "a forged token opens nothing");
+
+    // Sent, edited and deleted; refused for its target; not even a frame.
+    let (body, edit, lost, rubbish) = (secret("body"), secret("edit"), secret("lost"), secret("rubbish"));
+    let (first, sent) = phone.tells(&bob, &body).await;
+    let conversation = first.conversation.clone();
+    let place = MessagePlace { seq: seq(sent.seq), id: first.messages[0].id };
+    let edits = Message { edits: Some(place), ..Message::new(MessageId::fresh(), edit.clone()) };
+    let written = phone.writes(&bob, "");
+    phone.sends(&Envelope { messages: vec![edits], ..written }).await;
+    let nowhere = MessagePlace { id: MessageId::fresh(), ..place };
+    let edits = Message { edits: Some(nowhere), ..Message::new(MessageId::fresh(), lost.clone()) };
+    let written = phone.writes(&bob, "");
+    phone.submit(submission(&Envelope { messages: vec![edits], ..written })).await.expect_err("there is none");
+    phone.ask_raw(&format!("{{\"action\":\"send\",\"ref\":\"x\",\"submissions\":[\"{rubbish}\"]}}")).await;
+    phone.ask_raw(&format!("{{\"action\":\"{rubbish}\",\"ref\":\"y\"}}")).await;
+
+    // A file.
+    let (name, thumbnail, media) = (secret("name"), secret("thumbnail"), MediaId::fresh());
+    let bytes = secret("bytes").into_bytes();
+    let file = MediaFile { size: bytes.len() as u64, sha256: Digest::of(&bytes), kind: "image/png".to_owned() };
+    let begin = MediaWish::Begin { to: None, file: file.clone() };
+    phone.wants(&conversation, media, begin).await.expect("begun");
+    let parts = vec![PartWish { part: 1, sha256: file.sha256 }];
+    let links = phone.wants(&conversation, media, MediaWish::Parts { parts }).await;
+    let Ok(MediaState::Links { links }) = links else { panic!("{links:?}") };
+    let link = &links[0].link;
+    assert_eq!(Store::new().put(link, bytes.clone()).await, 200);
+    let signature = link.url.split("X-Amz-Signature=").nth(1).expect("it is signed");
+    let signature = signature.split('&').next().unwrap_or_default().to_owned();
+    let attached = Attachment {
+        id: media,
+        size: file.size,
+        sha256: file.sha256,
+        kind: file.kind,
+        name: Some(name.clone()),
+        pixels: None,
+        thumbnail: Some(thumbnail.clone()),
+    };
+    let written = phone.writes(&bob, "");
+    let caption = secret("caption");
+    let shown = Message::of_media(MessageId::fresh(), caption.clone(), attached.clone());
+    let shown = phone.sends(&Envelope { messages: vec![shown], ..written }).await;
+    let gone = Attachment { id: MediaId::fresh(), ..attached };
+    let written = phone.writes(&bob, "");
+    let gone = Message::of_media(MessageId::fresh(), caption.clone(), gone);
+    let gone: Submission = submission(&Envelope { messages: vec![gone], ..written });
+    phone.submit(gone).await.expect_err("there is no such file");
+
+    // Everything is delivered, or bob is woken for it.
+    let provider = deployment.provider();
+    provider.takes(&pushed, 1, SOON).await;
+    let mut tablet = deployment.device(&bob, "tablet").await;
+    assert!(tablet.whole_log(&conversation).await.iter().any(|cell| cell.last().get() == shown.seq));
+
+    let folder = &deployment.stack().logs;
+    let names: Vec<&String> = deployment.stack().functions.keys().collect();
+    let logs = || {
+        let read = |name: &&String| (name.as_str().to_owned(), fs::read_to_string(folder.join(format!("{name}.log"))));
+        names.iter().map(read).filter_map(|(name, text)| Some((name, text.ok()?))).collect::<BTreeMap<_, _>>()
+    };
+    eventually("the functions have logged", SOON, async || (logs().len() >= 5).then_some(())).await;
+    let jwts = [jwt, forged].map(|jwt| jwt.rsplit('.').next().unwrap_or_default().to_owned());
+    let secrets = [body, edit, lost, rubbish, name, thumbnail, caption, pushed, signature].into_iter().chain(jwts);
+    let logs = logs();
+    for secret in secrets {
+        assert!(secret.len() >= 32, "long enough to be found by chance never: {secret}");
+        for (function, text) in &logs {
+            let logged = text.lines().find(|text| text.contains(&secret));
+            assert!(logged.is_none(), "{function} has logged {secret}: {}", logged.unwrap_or_default());
+        }
+    }
+}
