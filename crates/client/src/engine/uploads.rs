@@ -25,6 +25,10 @@ const LOOKED_AT: usize = 16;
 /// Uploads under way at a time.
 const AT_ONCE: usize = 3;
 
+/// After a part was cut off, so many of its upload go one at a time. Where the network often goes, less has to be sent
+/// again, and a part is through in less time.
+const STEADY: u32 = 8;
+
 /// After so many refusals of a message whose file the server says it has, somebody should look.
 const MOST_REFUSED: u32 = 3;
 
@@ -39,6 +43,8 @@ struct Upload {
     size: u64,
     step: Step,
     patience: Patience,
+    /// Parts that have gone through since one was cut off.
+    steady: u32,
     /// Parts that the store does not have.
     missing: BTreeSet<u32>,
     addresses: BTreeMap<u32, Address>,
@@ -70,7 +76,13 @@ impl Uploads {
 
     /// Nothing is under way any more. Gives the numbers of what was.
     pub(super) fn land(&mut self) -> Vec<u64> {
-        self.0.values_mut().flat_map(|upload| std::mem::take(&mut upload.flying).into_keys()).collect()
+        let land = |upload: &mut Upload| {
+            if !upload.flying.is_empty() {
+                upload.steady = 0;
+            }
+            std::mem::take(&mut upload.flying).into_keys()
+        };
+        self.0.values_mut().flat_map(land).collect()
     }
 
     fn with(&mut self, number: u64) -> Option<(MediaId, &mut Upload)> {
@@ -90,11 +102,18 @@ impl Upload {
             size,
             step: if row.state == UploadState::Unwanted { Step::Abort } else { Step::Begin },
             patience: Patience::default(),
+            // Begun before this process: something has ended it.
+            steady: if row.sent > 0 { 0 } else { STEADY },
             missing: BTreeSet::new(),
             addresses: BTreeMap::new(),
             flying: BTreeMap::new(),
             told: Told::default(),
         }
+    }
+
+    /// Whether one more part may be under way.
+    fn has_room(&self) -> bool {
+        self.steady >= STEADY || self.flying.is_empty()
     }
 
     fn is_busy(&self) -> bool {
@@ -230,7 +249,8 @@ impl Rules {
             let number = self.transfers.next_number();
             let uploads = &mut self.transfers.uploads.0;
             let ready = rows.iter().filter_map(|row| {
-                let upload = uploads.get(&row.media).filter(|upload| upload.step == Step::Parts)?;
+                let upload =
+                    uploads.get(&row.media).filter(|upload| upload.step == Step::Parts && upload.has_room())?;
                 let part = upload.next_part(now).filter(|_| upload.patience.not_before <= now)?;
                 Some((upload.flying.len(), row, part))
             });
@@ -340,6 +360,7 @@ impl Rules {
             News::Done => {
                 upload.missing.remove(&part);
                 upload.addresses.remove(&part);
+                upload.steady = upload.steady.saturating_add(1);
                 patience.succeeded();
                 turn.tx.note_sent(media, upload.stored())?;
                 tell_progress(turn, upload)?;
@@ -362,7 +383,10 @@ impl Rules {
                 let message = "the file is not what it was when the message was written".to_owned();
                 return Self::fail_upload(turn, media, &Failure { code: Code::NoMedia, message });
             }
-            _ => self.patience(now, &mut patience, None, false),
+            _ => {
+                upload.steady = 0;
+                self.patience(now, &mut patience, None, false);
+            }
         }
         patience.asking = asking;
         if let Some(upload) = self.transfers.uploads.0.get_mut(&media) {

@@ -553,7 +553,7 @@ fn cutting_the_network_stops_everything_and_what_comes_late_changes_nothing() {
     rig.transfers.clear();
     rig.connect();
     rig.answer_list(&json!([]));
-    assert_eq!(rig.puts().len(), 3, "the addresses are still good");
+    assert_eq!(rig.puts().len(), 1, "the addresses are still good, and one goes at a time");
 }
 
 #[test]
@@ -665,4 +665,44 @@ fn what_is_deleted_for_ever_has_no_file() {
     let message = rig.messages("bob").remove(0);
     assert!(message.deleted && message.file.is_none());
     assert!(!rig.has_sent("media"), "the server removes it with the message");
+}
+
+/// After a part was cut off, and after a restart in the middle, parts go one at a time until the network has held for a
+/// while.
+#[test]
+fn where_the_network_goes_parts_go_one_at_a_time() {
+    let mut rig = Rig::online();
+    rig.send_file("bob", 100 * MIB);
+    let begin = rig.wants("begin");
+    rig.says(&begin, &json!({"state": "open", "missing": [[1, 20]]}));
+    let parts = rig.wants("parts");
+    rig.gives_links(&parts);
+    let [(one, _), (two, _), (three, _)] = rig.puts()[..] else { panic!("three at a time") };
+    rig.news(one, News::Done);
+    rig.news(two, News::Done);
+    rig.news(three, News::Failed);
+    for (number, _) in rig.puts() {
+        rig.news(number, News::Failed);
+    }
+    rig.wait_for_wake();
+    assert_eq!(rig.puts().len(), 1, "one was cut off");
+
+    rig.restart();
+    rig.connect();
+    let begin = rig.wants("begin");
+    rig.says(&begin, &json!({"state": "open", "missing": [[3, 20]]}));
+    let mut at_once = Vec::new();
+    for _ in 0..9 {
+        if rig.has_sent("media") {
+            let parts = rig.wants("parts");
+            rig.gives_links(&parts);
+        }
+        let puts = rig.puts();
+        at_once.push(puts.len());
+        for (number, _) in puts {
+            rig.news(number, News::Done);
+        }
+    }
+    assert_eq!(at_once[..8], [1; 8], "it was begun before");
+    assert!(at_once[8] > 1, "the network has held");
 }
