@@ -82,7 +82,7 @@ async fn logs_hold_no_content_and_no_keys() {
 
     // Everything is delivered, or bob is woken for it.
     let provider = deployment.provider();
-    provider.takes(&pushed, 1, SOON).await;
+    eventually("bob is woken", SOON, async || (!provider.taken(&pushed).await.is_empty()).then_some(())).await;
     let mut tablet = deployment.device(&bob, "tablet").await;
     assert!(tablet.whole_log(&conversation).await.iter().any(|cell| cell.last().get() == shown.seq));
 
