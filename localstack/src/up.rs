@@ -246,6 +246,7 @@ fn parameters(
         ("LogLevel", options.log_level.clone()),
         ("LogRetentionDays", "1".to_owned()),
         ("PointInTimeRecovery", "false".to_owned()),
+        ("DeletionProtection", "false".to_owned()),
         ("DeliveryVisibilitySeconds", DELIVERY_VISIBILITY_SECONDS.to_string()),
         ("DeliveryMaxReceives", DELIVERY_MAX_RECEIVES.to_string()),
         ("SyncMaxConcurrency", SYNC_MAX_CONCURRENCY.to_string()),

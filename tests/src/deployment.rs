@@ -1,6 +1,6 @@
 //! The stack that the tests run on, and the way in: tokens and handshakes.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use poste_local::Stack;
@@ -99,6 +99,13 @@ impl Deployment {
         let answer = self.http.get(format!("{}/_poste/requests", self.stack.endpoint)).send().await;
         let answer = answer.and_then(reqwest::Response::error_for_status).expect("the emulator counts requests");
         answer.json().await.expect("counts")
+    }
+
+    /// What the functions have logged so far, by their names. One that has logged nothing is missing.
+    pub fn logs(&self) -> BTreeMap<String, String> {
+        let Stack { logs, functions, .. } = &*self.stack;
+        let read = |name: &String| Some((name.clone(), fs::read_to_string(logs.join(format!("{name}.log"))).ok()?));
+        functions.keys().filter_map(read).collect()
     }
 
     /// A user that no other test has.

@@ -8,7 +8,10 @@ use aws_lambda_events::{
 };
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use poste_domain::routes::Caller;
-use poste_protocol::{Author, FromServer};
+use poste_protocol::{Author, Code, FromServer};
+use tracing::Instrument as _;
+
+use crate::metrics::measured;
 
 /// What the gateway hands to a function.
 #[derive(Debug, Clone)]
@@ -38,6 +41,23 @@ pub enum Reply {
     Unavailable,
 }
 
+impl Reply {
+    /// The same, with a no measured.
+    fn noted(self) -> Self {
+        let (refused, failed) = match &self {
+            Self::Frame(frame) => match &**frame {
+                FromServer::Error(error) if matches!(error.refusal.code, Code::Busy | Code::Unavailable) => (0, 1),
+                FromServer::Error(_) => (1, 0),
+                _ => (0, 0),
+            },
+            Self::Unavailable => (0, 1),
+            Self::Open(_) | Self::Nothing | Self::Superseded => (0, 0),
+        };
+        tracing::trace!(metric = "request", refused, failed);
+        self
+    }
+}
+
 /// Runs a function behind the gateway until the runtime ends it.
 ///
 /// # Errors
@@ -52,7 +72,9 @@ where
         let handle = handle.clone();
         async move {
             let event = read(event.payload)?;
-            Ok::<_, Error>(write(handle(event).await))
+            let span = tracing::info_span!("frame", route = event.route, connection = event.caller.connection);
+            let reply = measured(async { handle(event).await.noted() }).instrument(span).await;
+            Ok::<_, Error>(write(reply))
         }
     }))
     .await

@@ -11,6 +11,7 @@ mod item;
 mod log;
 mod marks;
 mod members;
+pub mod metrics;
 mod parts;
 mod presence;
 pub mod queue;

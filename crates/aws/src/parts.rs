@@ -27,11 +27,12 @@ use poste_domain::{
     wake::{self, Alarms, Waking},
 };
 use poste_protocol::Platform;
+use tracing_subscriber::{filter::filter_fn, prelude::*};
 
 use crate::{
     callback::GatewayCallback, connections::ConnectionsTable, devices::DevicesTable, files::S3Files, heads::HeadsTable,
-    log::LogTable, marks::MarksTable, members::MembersTable, presence::PresenceTable, queue::DeliveryQueue,
-    sns::SnsPusher, uploads::UploadsTable, wake_queue::WakeQueue,
+    log::LogTable, marks::MarksTable, members::MembersTable, metrics::Meter, presence::PresenceTable,
+    queue::DeliveryQueue, sns::SnsPusher, uploads::UploadsTable, wake_queue::WakeQueue,
 };
 
 /// One attempt at a call: a hundred times what a healthy one takes.
@@ -108,11 +109,14 @@ impl Clock for SystemClock {
     }
 }
 
-/// Log lines as JSON, as the level in `RUST_LOG` says (default: info).
+/// Log lines as JSON, as the level in `RUST_LOG` says (default: info), and [metrics](crate::metrics).
 pub fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false).without_time();
+    let measured = filter_fn(|event| event.is_event() && event.fields().field("metric").is_some());
+    let log = tracing_subscriber::registry().with(lines.with_filter(filter)).with(Meter.with_filter(measured));
     // A second call changes nothing.
-    let _ = tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).without_time().try_init();
+    let _ = log.try_init();
 }
 
 /// What a function is made of, as its environment says.

@@ -13,7 +13,7 @@ use poste_domain::{
     ports::{Courier, Parcel, Result},
 };
 
-use crate::trouble::trouble;
+use crate::{metrics::measured, trouble::trouble};
 
 /// The wait before a failed parcel comes again: this after the first failure, twice as long after each further one.
 const FIRST_WAIT_S: u32 = 1;
@@ -109,7 +109,7 @@ pub async fn serve(queue: DeliveryQueue, fanout: Fanout) -> std::result::Result<
     let fanout = Arc::new(fanout);
     lambda_runtime::run(service_fn(move |event: LambdaEvent<SqsEvent>| {
         let (queue, fanout) = (queue.clone(), fanout.clone());
-        async move { Ok::<_, Error>(consume(&queue, &fanout, event.payload.records).await) }
+        async move { Ok::<_, Error>(measured(consume(&queue, &fanout, event.payload.records)).await) }
     }))
     .await
 }

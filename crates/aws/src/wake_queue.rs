@@ -20,6 +20,7 @@ use poste_domain::{
 use uuid::Uuid;
 
 use crate::{
+    metrics::measured,
     queue::{escaped, hide, receives, response},
     trouble::trouble,
 };
@@ -102,7 +103,7 @@ pub async fn serve(queue: WakeQueue, waking: Waking) -> std::result::Result<(), 
     let waking = Arc::new(waking);
     lambda_runtime::run(service_fn(move |event: LambdaEvent<SqsEvent>| {
         let (queue, waking) = (queue.clone(), waking.clone());
-        async move { Ok::<_, Error>(response(consume(&queue, &waking, event.payload.records).await)) }
+        async move { Ok::<_, Error>(response(measured(consume(&queue, &waking, event.payload.records)).await)) }
     }))
     .await
 }
@@ -169,6 +170,7 @@ mod tests {
     fn the_largest_batch_is_within_the_queues_limit() {
         let user = poste_protocol::UserId::new("u".repeat(poste_protocol::limits::USER_ID)).expect("valid");
         let wake = Wake {
+            envelope: poste_protocol::EnvelopeId::fresh(),
             conversation: poste_protocol::ConversationId::new("c".repeat(64)).expect("valid"),
             seq: poste_protocol::Seq::ZERO,
             through: poste_protocol::Seq::ZERO,

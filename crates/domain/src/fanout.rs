@@ -23,6 +23,7 @@ use crate::{
     ports::{Audience, Callback, Clock, Connection, Connections, Courier, Members, News, Parcel, Part, Posted},
     roster::Rosters,
     wake::Alarms,
+    way,
 };
 
 /// Users of whom a function remembers whether they get read receipts, and for how long, in milliseconds.
@@ -172,7 +173,7 @@ impl Fanout {
                 .into_iter()
                 .map(move |frame| (author.clone(), connection.clone(), frame))
         });
-        let mut failed = BTreeSet::new();
+        let (mut failed, mut posts_of) = (BTreeSet::new(), vec![(0, 0); parcels.len()]);
         let outcomes = stream::iter(posts)
             .map(|(author, connection, frame)| async move {
                 let posted = self.post(&author, &connection, &frame.text).await;
@@ -182,9 +183,18 @@ impl Fanout {
             .collect::<Vec<_>>()
             .await;
         for (positions, posted) in outcomes {
+            for position in &positions {
+                let (posts, failures) = &mut posts_of[*position];
+                *(if posted.is_ok() { posts } else { failures }) += 1;
+            }
             if let Err(trouble) = posted {
                 tracing::warn!(%trouble, "cannot post");
                 failed.extend(positions);
+            }
+        }
+        for (parcel, (posts, failures)) in parcels.iter().zip(posts_of) {
+            if let Some((_, cell)) = parcel.cell() {
+                way::delivered(parcel, posts, failures, self.clock.now_ms().saturating_sub(cell.at));
             }
         }
         failed

@@ -37,6 +37,7 @@ pub mod routes;
 pub mod session;
 mod trouble;
 pub mod wake;
+mod way;
 
 pub use lane::{Claim, Lane, LaneKey};
 pub use media::FileId;

@@ -78,6 +78,8 @@ impl Marking {
             return Err(Refusal::new(Code::BadFrame, "a mark beyond the last number").into());
         }
         let advance = self.marks.advance(author, &mark, receipts).await?;
+        let advanced = advance.after.own().delivered.get().saturating_sub(advance.before.own().delivered.get());
+        tracing::trace!(metric = "marks", taken = 1_u64, advanced);
         // A repeat is told again: the attempt before may have failed between the mark and the telling.
         if advance.moved() || advance.repeat {
             // Every event up to the mark is at or before that roster: whom one of them removed does not hear of it.

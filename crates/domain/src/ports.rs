@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use poste_protocol::{
-    Author, Cell, ConversationId, DeviceId, Digest, Link, Mark, MediaFile, MemberMark, Platform, ProviderToken, PushId,
-    PushStatus, PushStyle, Seq, UserId,
+    Author, Cell, ConversationId, DeviceId, Digest, EnvelopeId, Link, Mark, MediaFile, MemberMark, Platform,
+    ProviderToken, PushId, PushStatus, PushStyle, Seq, UserId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -576,6 +576,8 @@ pub trait Presence: Send + Sync {
 /// Somebody may have to be woken: what goes through the push queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wake {
+    /// What brought it.
+    pub envelope: EnvelopeId,
     /// Where something was written. It is in the log.
     pub conversation: ConversationId,
     /// Its first number.

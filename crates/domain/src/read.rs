@@ -90,6 +90,7 @@ impl Read {
         if fetch.after.is_some() && fetch.before.is_some() {
             return Err(Refusal::new(Code::BadFrame, "a page is after a number or before one").into());
         }
+        let began = self.clock.now_ms();
         for _ in 0..ROUNDS {
             let reader = self.reader(author, &fetch.conversation).await?;
             let page = match fetch.after {
@@ -100,6 +101,9 @@ impl Read {
                 None => self.page_before(fetch, fetch.before, &reader).await?,
             };
             if let Some(page) = page {
+                let ms = self.clock.now_ms().saturating_sub(began);
+                let gone = fetch.after.map_or(0, |after| page.floor.get().saturating_sub(after.get()));
+                tracing::trace!(metric = "page", ms, cells = page.cells.len(), gone);
                 return Ok(page);
             }
         }

@@ -103,6 +103,7 @@ impl Registry {
         let push = by.push.map(|push| push.to_string());
         tracing::info!(
             metric = "push_to_sync",
+            woken = 1_u64,
             user = %author.user,
             device = %author.device,
             conversation = %by.conversation,

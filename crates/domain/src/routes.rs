@@ -12,7 +12,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
     Failure, append::Append, catch_up::CatchUp, marks::Marking, media::Media, presence::Presences, read::Read,
-    receipts::Receipts, registration::Registry, session::Session,
+    receipts::Receipts, registration::Registry, session::Session, way,
 };
 
 /// Who speaks, as the authorizer found out when the connection was made.
@@ -49,6 +49,7 @@ pub async fn send(append: &Append, marking: &Marking, caller: &Caller, now_ms: u
             Verdict { envelope: submission.envelope.id, outcome }
         }));
         let (verdicts, marks) = marking.beside(&caller.author, &frame.marks, verdicts).await;
+        note_verdicts(&caller.author, &frame.submissions, &verdicts);
         Ok(FromServer::Sent(Sent { reference: frame.reference, verdicts, marks }))
     })
     .await
@@ -65,6 +66,20 @@ fn note_waiting(author: &Author, submissions: &[Submission]) {
     let attempts = late.iter().map(|submission| submission.attempt).max();
     let Author { user, device } = author;
     tracing::info!(metric = "waited", %user, %device, envelopes = late.len(), oldest_ms, attempts, "came late");
+}
+
+/// What became of the envelopes of a frame, for the log and the metrics.
+fn note_verdicts(author: &Author, submissions: &[Submission], verdicts: &[Verdict]) {
+    let (mut messages, mut repeats, mut refused) = (0, 0_u64, 0_u64);
+    for (submission, Verdict { outcome, .. }) in submissions.iter().zip(verdicts) {
+        way::judged(author, submission, outcome);
+        match outcome {
+            Outcome::Accepted { repeat: true, .. } => repeats += 1,
+            Outcome::Accepted { .. } => messages += submission.envelope.messages.len(),
+            Outcome::Refused { .. } => refused += 1,
+        }
+    }
+    tracing::trace!(metric = "send", envelopes = submissions.len(), messages, repeats, refused);
 }
 
 /// `fetch`: a page.

@@ -42,6 +42,7 @@ impl Session {
         match self.connections.register(&caller.author, &connection).await? {
             Registration::Superseded => Ok(false),
             Registration::Registered { replaced } => {
+                tracing::trace!(metric = "connect", opened = 1_u64, replaced = u64::from(replaced.is_some()));
                 if let Some(older) = replaced
                     && let Err(trouble) = self.dismiss(&older).await
                 {

@@ -19,6 +19,7 @@ use poste_protocol::{Author, Cell, ConversationId, Event, Message, PushId, Seq, 
 use crate::{
     Class,
     ports::{Clock, Devices, Marks, Mutes, Noted, Parcel, Push, Pushed, Pusher, Wake, Wakeable, Wakes},
+    way,
 };
 use bucket::Bucket;
 pub use pushes::Pushes;
@@ -98,6 +99,7 @@ impl Alarms {
     fn wake(&self, conversation: &ConversationId, cell: &Cell, users: Vec<UserId>, now_ms: u64) -> Wake {
         let content = self.content.then(|| said(cell).last()).flatten();
         Wake {
+            envelope: cell.envelope,
             conversation: conversation.clone(),
             seq: cell.seq,
             through: cell.last(),
@@ -391,6 +393,7 @@ impl Waking {
         match self.pusher.push(&device.registration, &push).await {
             Ok(Pushed::Taken) => {
                 count.pushed += 1;
+                way::pushed(author, wake, &push.id);
                 let now = self.clock.now_ms();
                 self.note(author, device, |pushes| pushes.done(&begun, wake, call.unread, now)).await;
                 Fate::Done

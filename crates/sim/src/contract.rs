@@ -1274,6 +1274,7 @@ pub async fn a_member_mutes_for_themselves(ports: &Ports) {
 /// Wake-ups come out of their queue unchanged, more of them than one call of a queue takes.
 pub async fn wake_ups_come_out_as_they_were(ports: &Ports) {
     let wake = |n: u64| Wake {
+        envelope: EnvelopeId::fresh(),
         conversation: conversation(),
         seq: seq(n),
         through: seq(n + 1),

@@ -278,11 +278,12 @@ impl Network {
                 roster: None,
             };
             let Ok(Placing::Placed { first: seq, .. }) = self.world.place(&placement).await else { continue };
-            let Envelope { id, conversation, to, number, messages } = envelope;
-            let cell = Cell { seq, envelope: id, number, by: caller.author.clone(), at: now_ms, messages };
+            let Envelope { id: envelope, conversation, to, number, messages } = envelope;
+            let cell = Cell { seq, envelope, number, by: caller.author.clone(), at: now_ms, messages };
             if self.world.breaks(Mutation::WakesBeforeWrite) {
                 let users = to.into_iter().collect();
-                let wake = Wake { conversation, seq, through: cell.last(), at_ms: now_ms, users, content: None };
+                let through = cell.last();
+                let wake = Wake { envelope, conversation, seq, through, at_ms: now_ms, users, content: None };
                 let _ = self.world.queue(&[(wake, 0)]).await;
                 continue;
             }

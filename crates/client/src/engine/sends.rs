@@ -86,6 +86,7 @@ impl Rules {
             let attempt = turn.tx.count_attempt(row.envelope, turn.now.wall)?;
             let since = turn.tx.waiting_since(row.envelope)?.unwrap_or(turn.time);
             let age = turn.time.saturating_sub(since).min(limits::INTEGER);
+            tracing::debug!(envelope = %row.envelope, conversation = %row.conversation, attempt, "an envelope goes out");
             let resolved = turn.tx.conversation(&row.conversation)?.and_then(|row| row.resolved);
             enclosed.push(Enclosed::new(row.json, age, attempt, resolved)?);
             self.counters.submissions += 1;
@@ -179,6 +180,7 @@ impl Rules {
 
     fn on_accepted(&mut self, turn: &mut Turn<'_>, row: &OutboxRow, seq: Seq, at: u64) -> Result<(), StoreError> {
         let id = &row.conversation;
+        tracing::debug!(envelope = %row.envelope, conversation = %id, %seq, "an envelope is accepted");
         let locals = turn.tx.settle_envelope(row.envelope, seq, at)?;
         let last = seq.plus((locals.len() as u64).saturating_sub(1));
         turn.tx.dissolve(row.envelope)?;

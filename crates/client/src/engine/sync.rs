@@ -437,6 +437,7 @@ impl Rules {
         id: &ConversationId,
         cell: &Cell,
     ) -> Result<bool, StoreError> {
+        tracing::debug!(envelope = %cell.envelope, conversation = %id, seq = %cell.seq, "a cell has come");
         for (message, place) in cell.messages.iter().zip(0..) {
             match turn.tx.settle(id, &self.me.user, cell, message, cell.seq.plus(place))? {
                 Settled::Added(local) => {

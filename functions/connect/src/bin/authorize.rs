@@ -10,7 +10,7 @@ use aws_lambda_events::event::{
     iam::{IamPolicyEffect, IamPolicyStatement},
 };
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use poste_aws::{start_log, variable};
+use poste_aws::{metrics::measured, start_log, variable};
 use poste_connect::{Admission, Keys, Showing, Verifier};
 use serde_json::json;
 
@@ -21,7 +21,7 @@ async fn main() -> Result<(), Error> {
     let keys = Arc::new(Keys::new(variable("TOKEN_JWKS_URL")?)?);
     lambda_runtime::run(service_fn(move |event: LambdaEvent<ApiGatewayCustomAuthorizerRequestTypeRequest>| {
         let (verifier, keys) = (verifier.clone(), keys.clone());
-        async move { authorize(&verifier, &keys, event.payload).await }
+        async move { measured(authorize(&verifier, &keys, event.payload)).await }
     }))
     .await
 }
