@@ -152,6 +152,31 @@ def reserve_concurrency():
     handler["create"] = create
 
 
+def know_alarms_of_several_metrics():
+    """Lets CloudFormation make an alarm on several metrics added up, which upstream refuses: it looks at the first.
+
+    Nobody here is told of alarms. Symbol: ministack.services.cloudformation.provisioners._RESOURCE_HANDLERS.
+    """
+    from ministack.services.cloudformation import provisioners
+
+    resource = "AWS::CloudWatch::Alarm"
+    symbol = f"ministack.services.cloudformation.provisioners._RESOURCE_HANDLERS[{resource!r}]"
+    handler = getattr(provisioners, "_RESOURCE_HANDLERS", {}).get(resource)
+    require(isinstance(handler, dict) and callable(handler.get("create")), symbol)
+    original = handler["create"]
+    parameters = list(inspect.signature(original).parameters)
+    require(parameters == ["logical_id", "props", "stack_name"], f"{symbol}['create']")
+
+    def create(logical_id, props, stack_name):
+        first = next((metric["MetricStat"] for metric in props.get("Metrics", []) if "MetricStat" in metric), None)
+        if first is not None:
+            rest = {name: value for name, value in props.items() if name != "Metrics"}
+            props = {**rest, **first["Metric"], "Period": first["Period"], "Statistic": first["Stat"]}
+        return original(logical_id, props, stack_name)
+
+    handler["create"] = create
+
+
 def count_requests():
     """Counts what is asked of the emulator by what it is, and tells the counts at `/_poste/requests`, for tests that say
     what a thing costs.
@@ -185,6 +210,39 @@ def count_requests():
         await original(scope, receive, send)
 
     module.app = counting
+
+
+def tell_queues():
+    """Tells at `/_poste/queues` how many messages can be received from each queue, and how old the oldest is, in
+    seconds: on AWS these are metrics of SQS, of which upstream has none.
+
+    Symbols: ministack.app.app, ministack.services.sqs._queues.
+    """
+    from ministack import app as module
+    from ministack.services import sqs
+
+    original = getattr(module, "app", None)
+    require(inspect.iscoroutinefunction(original), "ministack.app.app")
+    queues = getattr(getattr(sqs, "_queues", None), "_data", None)
+    require(isinstance(queues, dict), "ministack.services.sqs._queues._data")
+
+    def told():
+        now, figures = time.time(), {}
+        for queue in list(queues.values()):
+            waiting = [message for message in list(queue["messages"]) if message["visible_at"] <= now]
+            oldest = max((now - message["sent_at"] for message in queue["messages"]), default=0.0)
+            figures[queue["url"]] = {"visible": len(waiting), "oldest_s": max(0.0, oldest)}
+        return figures
+
+    async def telling(scope, receive, send):
+        if scope["type"] != "http" or scope["path"] != "/_poste/queues":
+            await original(scope, receive, send)
+            return
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": json.dumps(told()).encode()})
+
+    module.app = telling
 
 
 def count_in_numbers():
@@ -423,7 +481,9 @@ def main():
     poll_queues_sooner()
     know_route_responses()
     reserve_concurrency()
+    know_alarms_of_several_metrics()
     count_requests()
+    tell_queues()
     count_in_numbers()
     answer_as_api_gateway_does()
     permit_batches_as_what_they_hold()

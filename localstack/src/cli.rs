@@ -4,11 +4,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::{self, Subject, Wish};
+use crate::dash::Dash;
 use crate::functions::Binaries;
+use crate::stack::Stack;
 use crate::stop::StopSignal;
 use crate::test::Part;
 use crate::up::{Options, Running, down, welcome};
@@ -66,6 +68,12 @@ enum Command {
         /// Where files are made, and so the disk that is measured; target/bench if not said.
         #[arg(long, value_name = "FOLDER")]
         folder: Option<PathBuf>,
+    },
+    /// Show what the running stack measures, live, in a browser: the charts of the template's dashboard.
+    Dash {
+        /// Where the page is.
+        #[arg(long, default_value_t = 8090)]
+        port: u16,
     },
     /// Stop the stack that `up` or `demo --keep` runs.
     Down,
@@ -181,6 +189,16 @@ async fn execute(command: Command) -> anyhow::Result<()> {
             tokio::select! {
                 measured = bench::run(&workspace, &wish) => measured,
                 signal = stop.received() => Err(anyhow::anyhow!("{signal}: stopped")),
+            }
+        }
+        Command::Dash { port } => {
+            let stack =
+                Stack::read(&workspace.place()?.state_file()).context("no stack is up; `cargo local up` starts one")?;
+            let dash = Dash::listen(stack, port).await?;
+            say::line(&format!("The dashboard is at {}. Ctrl-C stops it.", dash.url()?));
+            tokio::select! {
+                served = dash.serve() => served,
+                _ = stop.received() => Ok(()),
             }
         }
         Command::Down => down(&workspace.place()?).await,

@@ -12,6 +12,7 @@ mod address;
 mod bench;
 mod child;
 mod cli;
+mod dash;
 mod demo;
 mod deploy;
 mod emulator;
@@ -31,4 +32,5 @@ mod up;
 mod workspace;
 
 pub use cli::run;
+pub use dash::Dash;
 pub use stack::{Credentials, Queues, Stack, Tables};

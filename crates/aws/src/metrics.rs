@@ -86,6 +86,7 @@ pub const MEASURES: &[Measure] = &[
     measure("send", "messages", Kind::Count),
     measure("send", "repeats", Kind::Count),
     measure("send", "refused", Kind::Count),
+    measure("rates", "refused", Kind::Count),
     measure("waited", "oldest_ms", Kind::Time),
     measure("backlog", "behind", Kind::Amount),
     measure("missed", "behind", Kind::Amount),
