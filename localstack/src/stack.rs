@@ -108,6 +108,8 @@ pub struct Tables {
     pub push_tokens: String,
     /// Uploads that were begun.
     pub media: String,
+    /// What users have used up of what they may.
+    pub quotas: String,
 }
 
 /// The addresses of the queues.
@@ -183,6 +185,7 @@ pub(crate) mod tests {
                 devices: text("v"),
                 push_tokens: text("t"),
                 media: text("u"),
+                quotas: text("s"),
             },
             queues: Queues {
                 delivery: text("q"),

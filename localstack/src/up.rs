@@ -41,6 +41,9 @@ const RETENTION_DAYS: u64 = 60;
 const DELIVERY_MAX_CONCURRENCY: u32 = 4;
 /// More than the tests of anything else need, and few enough that a storm of devices is refused in part.
 const SYNC_MAX_CONCURRENCY: u32 = 16;
+/// More than on AWS: tests and measurements are faster than people.
+const DEVICE_RATE_PER_MINUTE: u32 = 6_000;
+const USER_RATE_PER_MINUTE: u32 = 9_000;
 /// Shorter than on AWS, so that tests of it end soon.
 const PUSH_GRACE_SECONDS: u32 = 4;
 const PUSH_INTERVAL_SECONDS: u32 = 3;
@@ -247,6 +250,8 @@ fn parameters(
         ("LogRetentionDays", "1".to_owned()),
         ("PointInTimeRecovery", "false".to_owned()),
         ("DeletionProtection", "false".to_owned()),
+        ("DeviceRatePerMinute", DEVICE_RATE_PER_MINUTE.to_string()),
+        ("UserRatePerMinute", USER_RATE_PER_MINUTE.to_string()),
         ("DeliveryVisibilitySeconds", DELIVERY_VISIBILITY_SECONDS.to_string()),
         ("DeliveryMaxReceives", DELIVERY_MAX_RECEIVES.to_string()),
         ("SyncMaxConcurrency", SYNC_MAX_CONCURRENCY.to_string()),
@@ -297,6 +302,7 @@ fn describe(deployed: &Deployed, addresses: &Addresses, issuer: &Issuer, place: 
             devices: output("TableDevices")?,
             push_tokens: output("TablePushTokens")?,
             media: output("TableMedia")?,
+            quotas: output("TableQuotas")?,
         },
         queues: Queues {
             delivery: output("QueueDelivery")?,

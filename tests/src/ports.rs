@@ -19,7 +19,7 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use poste_aws::{
     ConnectionsTable, DeliveryQueue, DevicesTable, GatewayCallback, HeadsTable, LogTable, MarksTable, MembersTable,
-    PresenceTable, S3Files, SnsPusher, UploadsTable, WakeQueue,
+    PresenceTable, QuotasTable, S3Files, SnsPusher, UploadsTable, WakeQueue,
 };
 use poste_domain::ports::{Parcel, Wake};
 use poste_protocol::{Delivery, Digest, Link, Platform};
@@ -108,6 +108,7 @@ impl Deployment {
             courier: Arc::new(DeliveryQueue::new(admin.sqs.clone(), queue)),
             callback: Arc::new(GatewayCallback::new(aws_sdk_apigatewaymanagement::Client::from_conf(gateway))),
             uploads: Arc::new(UploadsTable::new(client(), tables.media.clone(), 7)),
+            quotas: Arc::new(QuotasTable::new(client(), tables.quotas.clone())),
             files: Arc::new(S3Files::new(admin.s3(), admin.s3(), admin.stack.bucket.clone())),
             far_end: Arc::new(outside),
         }

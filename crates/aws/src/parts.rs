@@ -19,6 +19,7 @@ use poste_domain::{
     media::{self, Media},
     ports::Clock,
     presence::Presences,
+    rates::{self, Rates},
     read::Read,
     receipts::Receipts,
     registration::Registry,
@@ -32,7 +33,7 @@ use tracing_subscriber::{filter::filter_fn, prelude::*};
 use crate::{
     callback::GatewayCallback, connections::ConnectionsTable, devices::DevicesTable, files::S3Files, heads::HeadsTable,
     log::LogTable, marks::MarksTable, members::MembersTable, metrics::Meter, presence::PresenceTable,
-    queue::DeliveryQueue, sns::SnsPusher, uploads::UploadsTable, wake_queue::WakeQueue,
+    queue::DeliveryQueue, quotas::QuotasTable, sns::SnsPusher, uploads::UploadsTable, wake_queue::WakeQueue,
 };
 
 /// One attempt at a call: a hundred times what a healthy one takes.
@@ -208,6 +209,19 @@ impl Parts {
         ))
     }
 
+    fn quotas(&self) -> Result<Arc<QuotasTable>, MissingVariable> {
+        Ok(Arc::new(QuotasTable::new(self.dynamodb(), variable("TABLE_QUOTAS")?)))
+    }
+
+    /// How much devices and users may ask of this function in a minute.
+    ///
+    /// # Errors
+    /// When the environment does not say.
+    pub fn rates(&self, what: &'static str) -> Result<Rates, MissingVariable> {
+        let settings = rates::Settings { device: whole("DEVICE_RATE")?, user: whole("USER_RATE")? };
+        Ok(Rates::new(self.quotas()?, what, settings))
+    }
+
     /// The bucket. Calls take longer there than elsewhere: it puts files together, and copies nothing of ours.
     fn files(&self) -> Result<Arc<S3Files>, MissingVariable> {
         let timeouts = TimeoutConfig::builder()
@@ -248,7 +262,15 @@ impl Parts {
             kinds: variable("MEDIA_KINDS")?.split(',').map(|kind| kind.trim().to_owned()).collect(),
         };
         let roll = Roll::new(self.heads()?, self.log()?, self.members()?, self.clock(), retention()?);
-        Ok(Media::new(Arc::new(uploads), self.files()?, Arc::new(self.read()?), roll, self.clock(), settings))
+        Ok(Media::new(
+            Arc::new(uploads),
+            self.quotas()?,
+            self.files()?,
+            Arc::new(self.read()?),
+            roll,
+            self.clock(),
+            settings,
+        ))
     }
 
     /// What `sync` reads with.

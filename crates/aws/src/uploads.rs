@@ -1,5 +1,5 @@
-//! The table `media`: uploads that were begun, and how much each user has begun in a day. Everything in it is forgotten
-//! after some days; what is kept for longer is at the store.
+//! The table `media`: uploads that were begun. They are forgotten after some days; what is kept for longer is at the
+//! store.
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
@@ -7,15 +7,12 @@ use poste_domain::{
     FileId,
     ports::{Result, Upload, Uploads},
 };
-use poste_protocol::{Digest, MediaFile, UserId};
+use poste_protocol::{Digest, MediaFile};
 
 use crate::{
     item::{Fields, Item, number, text},
     trouble::{lost_condition, trouble},
 };
-
-/// How long a day's count is kept, in seconds after that day began.
-const COUNT_KEPT_S: u64 = 2 * DAY_S;
 
 const DAY_S: u64 = 24 * 3600;
 
@@ -78,29 +75,6 @@ impl Uploads for UploadsTable {
     async fn forget(&self, id: &FileId) -> Result<()> {
         let delete = self.client.delete_item().table_name(&self.table).key("media", key(id));
         delete.send().await.map(drop).map_err(|error| trouble("uploads.forget", &error))
-    }
-
-    async fn count(&self, user: &UserId, day: u64, bytes: u64, most: u64) -> Result<bool> {
-        let Some(before) = most.checked_sub(bytes) else { return Ok(false) };
-        let counted = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            // A conversation's id has no `#`.
-            .key("media", text(format!("#{day}/{user}")))
-            .update_expression("ADD #bytes :bytes SET expires_at = :expires")
-            .condition_expression("attribute_not_exists(#bytes) OR #bytes <= :before")
-            .expression_attribute_names("#bytes", "bytes")
-            .expression_attribute_values(":bytes", number(bytes))
-            .expression_attribute_values(":before", number(before))
-            .expression_attribute_values(":expires", number(day * DAY_S + COUNT_KEPT_S))
-            .send()
-            .await;
-        match counted {
-            Ok(_) => Ok(true),
-            Err(error) if lost_condition(&error) => Ok(false),
-            Err(error) => Err(trouble("uploads.count", &error)),
-        }
     }
 }
 

@@ -170,7 +170,7 @@ mod tests {
     fn the_largest_batch_is_within_the_queues_limit() {
         let user = poste_protocol::UserId::new("u".repeat(poste_protocol::limits::USER_ID)).expect("valid");
         let wake = Wake {
-            envelope: poste_protocol::EnvelopeId::fresh(),
+            envelope: Some(poste_protocol::EnvelopeId::fresh()),
             conversation: poste_protocol::ConversationId::new("c".repeat(64)).expect("valid"),
             seq: poste_protocol::Seq::ZERO,
             through: poste_protocol::Seq::ZERO,

@@ -14,6 +14,7 @@
 //! - [`wake`]: who is woken by a push, and when.
 //! - [`registration`]: where devices can be woken.
 //! - [`session`]: connections come and go.
+//! - [`rates`]: how much a device and a user may ask for in a minute.
 //! - [`routes`]: a frame in, a frame out.
 
 pub mod append;
@@ -26,6 +27,7 @@ pub mod media;
 pub mod membership;
 pub mod ports;
 pub mod presence;
+pub mod rates;
 pub mod read;
 pub mod receipts;
 pub mod registration;

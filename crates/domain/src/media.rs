@@ -22,7 +22,7 @@ use poste_protocol::{
 use crate::{
     Failure,
     membership::not_member,
-    ports::{Clock, Files, StoredPart, Upload, Uploads},
+    ports::{Clock, Files, Period, Quotas, StoredPart, Upload, Uploads},
     read::Read,
     roll::Roll,
 };
@@ -33,7 +33,8 @@ const ROUNDS: usize = 4;
 /// What a device waits when they were faster every time, in milliseconds.
 const BUSY_RETRY_MS: u64 = 500;
 
-const DAY_MS: u64 = 24 * 3600 * 1000;
+/// The quota is for so many seconds.
+const DAY_S: u64 = 24 * 3600;
 
 /// Which file: whose, where it was uploaded to, and the device's name for it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,6 +87,7 @@ impl Default for Settings {
 /// Plans, signs and completes uploads, and signs downloads.
 pub struct Media {
     uploads: Arc<dyn Uploads>,
+    quotas: Arc<dyn Quotas>,
     files: Arc<dyn Files>,
     read: Arc<Read>,
     roll: Roll,
@@ -107,13 +109,14 @@ impl Media {
     /// On these ports.
     pub fn new(
         uploads: Arc<dyn Uploads>,
+        quotas: Arc<dyn Quotas>,
         files: Arc<dyn Files>,
         read: Arc<Read>,
         roll: Roll,
         clock: Arc<dyn Clock>,
         settings: Settings,
     ) -> Self {
-        Self { uploads, files, read, roll, clock, settings }
+        Self { uploads, quotas, files, read, roll, clock, settings }
     }
 
     /// Does what a device wants of a file.
@@ -191,12 +194,11 @@ impl Media {
     /// it, counts twice: the quota is a bound on harm and not a bill.
     async fn count(&self, id: &FileId, file: &MediaFile) -> Result<(), Failure> {
         let now = self.clock.now_ms();
-        let day = now / DAY_MS;
-        if self.uploads.count(&id.user, day, file.size, self.settings.daily_bytes).await? {
+        let (name, day) = (format!("media/{}", id.user), Period::at(DAY_S, now));
+        if self.quotas.take(&name, day, file.size, self.settings.daily_bytes).await? {
             return Ok(());
         }
-        let tomorrow = (day + 1) * DAY_MS - now;
-        Err(Refusal::new(Code::OverQuota, "too much uploaded today").after_ms(tomorrow).into())
+        Err(Refusal::new(Code::OverQuota, "too much uploaded today").after_ms(day.end_ms().saturating_sub(now)).into())
     }
 
     async fn progress(&self, id: &FileId, upload: &Upload) -> Result<Progress, Failure> {

@@ -576,8 +576,9 @@ pub trait Presence: Send + Sync {
 /// Somebody may have to be woken: what goes through the push queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wake {
-    /// What brought it.
-    pub envelope: EnvelopeId,
+    /// What brought it, for the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envelope: Option<EnvelopeId>,
     /// Where something was written. It is in the log.
     pub conversation: ConversationId,
     /// Its first number.
@@ -745,10 +746,35 @@ pub trait Uploads: Send + Sync {
 
     /// Forgets an upload.
     async fn forget(&self, id: &FileId) -> Result<()>;
+}
 
-    /// Counts bytes of a user's day (days since 1970), if with them there are at most `most`. Says whether it did. A call
-    /// whose answer was lost may have counted them.
-    async fn count(&self, user: &UserId, day: u64, bytes: u64, most: u64) -> Result<bool>;
+/// A time in which something is counted: the `number`-th of so many seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Period {
+    /// Its seconds.
+    pub length_s: u64,
+    /// Which.
+    pub number: u64,
+}
+
+impl Period {
+    /// The one at this time.
+    pub fn at(length_s: u64, now_ms: u64) -> Self {
+        Self { length_s, number: now_ms / 1_000 / length_s.max(1) }
+    }
+
+    /// When it is over, in Unix milliseconds.
+    pub fn end_ms(&self) -> u64 {
+        self.number.saturating_add(1).saturating_mul(self.length_s).saturating_mul(1_000)
+    }
+}
+
+/// What somebody has used up in a period. All functions share it.
+#[async_trait]
+pub trait Quotas: Send + Sync {
+    /// Adds an amount to what is counted under a name in a period, if that comes to `most` at most. Says whether it did.
+    /// A call whose answer was lost may have counted.
+    async fn take(&self, name: &str, period: Period, amount: u64, most: u64) -> Result<bool>;
 }
 
 /// A part that the store has.

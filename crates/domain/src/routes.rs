@@ -11,8 +11,8 @@ use poste_protocol::{
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
-    Failure, append::Append, catch_up::CatchUp, marks::Marking, media::Media, presence::Presences, read::Read,
-    receipts::Receipts, registration::Registry, session::Session, way,
+    Failure, append::Append, catch_up::CatchUp, marks::Marking, media::Media, presence::Presences, rates::Rates,
+    read::Read, receipts::Receipts, registration::Registry, session::Session, way,
 };
 
 /// Who speaks, as the authorizer found out when the connection was made.
@@ -29,7 +29,14 @@ pub struct Caller {
 }
 
 /// `send`: every envelope gets a verdict of its own, and every mark that rides along a result.
-pub async fn send(append: &Append, marking: &Marking, caller: &Caller, now_ms: u64, text: &str) -> FromServer {
+pub async fn send(
+    append: &Append,
+    marking: &Marking,
+    rates: &Rates,
+    caller: &Caller,
+    now_ms: u64,
+    text: &str,
+) -> FromServer {
     answer(caller, now_ms, text, |frame: SendFrame| async move {
         let within = 1..=limits::SUBMISSIONS;
         if !within.contains(&frame.submissions.len()) {
@@ -42,6 +49,7 @@ pub async fn send(append: &Append, marking: &Marking, caller: &Caller, now_ms: u
         if frame.marks.len() > limits::MARKS {
             return Err(Refusal::new(Code::TooMany, "a frame holds at most 50 marks").into());
         }
+        rates.admit(&caller.author, frame.submissions.len() as u64, now_ms).await?;
         note_waiting(&caller.author, &frame.submissions);
         let verdicts = future::join_all(frame.submissions.iter().map(|submission| async {
             let outcome = append.append(&caller.author, submission).await;
@@ -219,19 +227,35 @@ pub async fn media(media: &Media, caller: &Caller, now_ms: u64, text: &str) -> F
     .await
 }
 
+/// Holds back who asks too often. What the device is told then.
+pub async fn hold_back(rates: &Rates, caller: &Caller, now_ms: u64, text: &str) -> Option<FromServer> {
+    let refusal = rates.admit(&caller.author, 1, now_ms).await.err()?;
+    let reference = parse::<Any>(text).ok().and_then(Any::into_reference);
+    Some(FromServer::Error(ErrorFrame { reference, refusal }))
+}
+
+/// A frame of whatever action.
+#[derive(Deserialize)]
+struct Any {
+    action: String,
+    #[serde(rename = "ref", default)]
+    reference: Option<serde_json::Value>,
+}
+
+impl Any {
+    /// Its reference, if that is one.
+    fn into_reference(self) -> Option<Reference> {
+        serde_json::from_value(self.reference?).ok()
+    }
+}
+
 /// What no route takes: not JSON, no action, or one that is not known.
 pub fn unknown(text: &str) -> FromServer {
-    #[derive(Deserialize)]
-    struct Any {
-        action: String,
-        #[serde(rename = "ref", default)]
-        reference: Option<serde_json::Value>,
-    }
     match parse::<Any>(text) {
         Ok(any) => {
             let action: String = any.action.chars().take(limits::REFERENCE).collect();
             FromServer::Error(ErrorFrame {
-                reference: any.reference.and_then(|value| serde_json::from_value(value).ok()),
+                reference: any.into_reference(),
                 refusal: Refusal::new(Code::UnknownAction, format!("there is no action {action:?}")),
             })
         }

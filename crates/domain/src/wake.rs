@@ -99,7 +99,7 @@ impl Alarms {
     fn wake(&self, conversation: &ConversationId, cell: &Cell, users: Vec<UserId>, now_ms: u64) -> Wake {
         let content = self.content.then(|| said(cell).last()).flatten();
         Wake {
-            envelope: cell.envelope,
+            envelope: Some(cell.envelope),
             conversation: conversation.clone(),
             seq: cell.seq,
             through: cell.last(),

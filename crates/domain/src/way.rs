@@ -37,5 +37,6 @@ pub(crate) fn delivered(parcel: &Parcel, posts: usize, failed: usize, age_ms: u6
 /// `notify` has pushed to a device because of a message. The device tells of the push when it comes.
 pub(crate) fn pushed(to: &Author, wake: &Wake, push: &PushId) {
     let (Author { user, device }, Wake { envelope, conversation, seq, .. }) = (to, wake);
-    tracing::info!(%envelope, %conversation, %seq, %user, %device, %push, "pushed");
+    let envelope = envelope.map(|id| id.to_string());
+    tracing::info!(envelope, %conversation, %seq, %user, %device, %push, "pushed");
 }

@@ -33,6 +33,8 @@ pub enum Code {
     MediaConflict,
     /// The user has uploaded too much: come back after `retry_after_ms`.
     OverQuota,
+    /// More than the deployment takes of a device, or of a user, in a minute. The same again, after `retry_after_ms`.
+    TooFast,
     /// The connection's token has run out: connect again with a fresh one.
     TokenExpired,
     /// Too much at once: come back after `retry_after_ms`.
@@ -47,7 +49,7 @@ pub enum Code {
 impl Code {
     /// Whether the same again may succeed without the device changing anything.
     pub fn retryable(self) -> bool {
-        matches!(self, Self::Busy | Self::Unavailable | Self::TokenExpired | Self::OverQuota)
+        matches!(self, Self::Busy | Self::Unavailable | Self::TokenExpired | Self::OverQuota | Self::TooFast)
     }
 
     /// Whether the server never takes the envelope that it refused with this in the conversation: what is in it may go

@@ -9,8 +9,9 @@ use poste_domain::{
     Claim, Farewell, FileId, Interval, Lane, LaneKey, Member, Membership, Pushes, Retention, TokenHash,
     ports::{
         Address, Audience, Callback, Connection, Connections, Courier, Devices, Files, Group, Head, Heads, Log, Marks,
-        Members, Mutes, News, Noted, Parcel, Placement, Placing, Posted, Presence, Push, Pushed, Pusher, Registered,
-        Registration, Slot, Standing, StoredFile, Terms, Told, Upload, Uploads, UserMarks, Wake, Wakeable, Wakes,
+        Members, Mutes, News, Noted, Parcel, Period, Placement, Placing, Posted, Presence, Push, Pushed, Pusher,
+        Quotas, Registered, Registration, Slot, Standing, StoredFile, Terms, Told, Upload, Uploads, UserMarks, Wake,
+        Wakeable, Wakes,
     },
 };
 use poste_protocol::{
@@ -53,6 +54,8 @@ pub struct Ports {
     pub pusher: Arc<dyn Pusher>,
     /// Uploads that were begun.
     pub uploads: Arc<dyn Uploads>,
+    /// What is counted.
+    pub quotas: Arc<dyn Quotas>,
     /// The object store.
     pub files: Arc<dyn Files>,
     /// What is at the other end of the queues and of the connections.
@@ -146,7 +149,7 @@ macro_rules! contract_tests {
             wake_ups_come_out_as_they_were,
             a_token_has_one_endpoint,
             uploads_are_noted_on_those_before,
-            a_day_is_counted_up_to_its_quota,
+            a_period_is_counted_up_to_its_quota,
             a_file_comes_in_parts,
             a_file_of_one_part_is_put_once,
             an_upload_that_is_ended_is_gone,
@@ -1274,7 +1277,7 @@ pub async fn a_member_mutes_for_themselves(ports: &Ports) {
 /// Wake-ups come out of their queue unchanged, more of them than one call of a queue takes.
 pub async fn wake_ups_come_out_as_they_were(ports: &Ports) {
     let wake = |n: u64| Wake {
-        envelope: EnvelopeId::fresh(),
+        envelope: Some(EnvelopeId::fresh()),
         conversation: conversation(),
         seq: seq(n),
         through: seq(n + 1),
@@ -1338,10 +1341,13 @@ pub async fn uploads_are_noted_on_those_before(ports: &Ports) {
     assert_eq!(known().await, Some(whole));
 }
 
-/// What fits in a day is counted, and what does not is not.
-pub async fn a_day_is_counted_up_to_its_quota(ports: &Ports) {
-    let user = user();
-    let count = async |day, bytes| ports.uploads.count(&user, day, bytes, 10).await.expect("an answer");
+/// What fits in a period is counted, and what does not is not.
+pub async fn a_period_is_counted_up_to_its_quota(ports: &Ports) {
+    let name = user().to_string();
+    let count = async |number: u64, amount| {
+        let period = Period { length_s: 86_400, number: 30_000 + number };
+        ports.quotas.take(&name, period, amount, 10).await.expect("an answer")
+    };
     assert!(!count(1, 11).await);
     assert!(count(1, 3).await);
     if ports.lose_answers {

@@ -9,6 +9,7 @@ use poste_domain::{
     marks::Marking,
     media::{self, Media},
     presence::Presences,
+    rates::{self, Rates},
     read::Read,
     receipts::Receipts,
     registration::Registry,
@@ -27,6 +28,7 @@ const PART: usize = 2;
 /// The rules, warm.
 pub(crate) struct Functions {
     append: Append,
+    rates: Rates,
     read: Arc<Read>,
     catch_up: CatchUp,
     marking: Marking,
@@ -46,8 +48,10 @@ impl Functions {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         let read = Arc::new(Read::new(w(), w(), w(), w(), w(), settings.retention));
         Self {
+            rates: Rates::new(w(), "send", rates::Settings::default()),
             append: Append::new(w(), w(), w(), w(), w(), w(), settings.clone()),
             media: Media::new(
+                w(),
                 w(),
                 w(),
                 read.clone(),
@@ -75,7 +79,7 @@ impl Functions {
     pub(crate) async fn answer(&self, caller: &Caller, now_ms: u64, text: &str) -> Option<FromServer> {
         let frame: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
         Some(match frame.get("action").and_then(|action| action.as_str()) {
-            Some("send") => routes::send(&self.append, &self.marking, caller, now_ms, text).await,
+            Some("send") => routes::send(&self.append, &self.marking, &self.rates, caller, now_ms, text).await,
             Some("fetch") => routes::fetch(&self.read, caller, now_ms, text).await,
             Some("sync") => routes::sync(&self.catch_up, caller, now_ms, text).await,
             Some("list") => routes::list(&self.catch_up, caller, now_ms, text).await,

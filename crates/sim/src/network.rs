@@ -283,6 +283,7 @@ impl Network {
             if self.world.breaks(Mutation::WakesBeforeWrite) {
                 let users = to.into_iter().collect();
                 let through = cell.last();
+                let envelope = Some(envelope);
                 let wake = Wake { envelope, conversation, seq, through, at_ms: now_ms, users, content: None };
                 let _ = self.world.queue(&[(wake, 0)]).await;
                 continue;

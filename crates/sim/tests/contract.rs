@@ -30,6 +30,7 @@ fn ports(lanes_in_head: usize) -> Ports {
         wakes: world.clone(),
         pusher: world.clone(),
         uploads: world.clone(),
+        quotas: world.clone(),
         files: world.clone(),
         far_end: Arc::new(Outside(world)),
     }

@@ -12,10 +12,11 @@ use poste_domain::routes;
 async fn main() -> Result<(), lambda_runtime::Error> {
     let parts = Parts::load().await;
     let (append, marking) = (Arc::new(parts.append()?), Arc::new(parts.marking()?));
+    let rates = Arc::new(parts.rates("send")?);
     let clock = parts.clock();
     gateway::serve(move |Event { caller, text, .. }| {
-        let (append, marking, now) = (append.clone(), marking.clone(), clock.now_ms());
-        async move { Reply::Frame(Box::new(routes::send(&append, &marking, &caller, now, &text).await)) }
+        let (append, marking, rates, now) = (append.clone(), marking.clone(), rates.clone(), clock.now_ms());
+        async move { Reply::Frame(Box::new(routes::send(&append, &marking, &rates, &caller, now, &text).await)) }
     })
     .await
 }

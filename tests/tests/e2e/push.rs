@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::future;
 use poste_domain::ports::Wake;
-use poste_protocol::{EnvelopeId, Platform, ProviderToken, PushStatus, PushStyle, PushToken, UserId, WokenBy};
+use poste_protocol::{Platform, ProviderToken, PushStatus, PushStyle, PushToken, UserId, WokenBy};
 use poste_tests::{Deployment, Device, Provider, eventually, now_ms, seq};
 use uuid::Uuid;
 
@@ -322,7 +322,7 @@ async fn a_redrive_wakes_who_still_needs_it() {
     for (user, age) in [(&bob, Duration::from_hours(5)), (&carol, Duration::from_hours(5)), (&dave, day)] {
         let (message, _) = phone.tells(user, "hi").await;
         let at_ms = now_ms() - u64::try_from(age.as_millis()).expect("short");
-        let (envelope, conversation, users) = (EnvelopeId::fresh(), message.conversation, vec![user.clone()]);
+        let (envelope, conversation, users) = (Some(message.id), message.conversation, vec![user.clone()]);
         let wake = Wake { envelope, conversation, seq: seq(1), through: seq(1), at_ms, users, content: None };
         dead.push(serde_json::to_string(&wake).expect("JSON"));
     }

@@ -169,8 +169,7 @@ mod tests {
     fn wake(conversation: &str, seq: u64) -> Wake {
         let seq = Seq::ZERO.plus(seq);
         let conversation = ConversationId::new(conversation).expect("valid");
-        let envelope = poste_protocol::EnvelopeId::fresh();
-        Wake { envelope, conversation, seq, through: seq, at_ms: 0, users: Vec::new(), content: None }
+        Wake { envelope: None, conversation, seq, through: seq, at_ms: 0, users: Vec::new(), content: None }
     }
 
     fn step(pushes: &Pushes, wake: &Wake, now_ms: u64) -> Step {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use poste_domain::{
     FileId,
-    ports::{Files, Result, StoredFile, StoredPart, Upload, Uploads},
+    ports::{Files, Period, Quotas, Result, StoredFile, StoredPart, Upload, Uploads},
 };
 use poste_protocol::{ConversationId, Digest, Link, MediaFile, MediaId, UserId};
 
@@ -18,7 +18,7 @@ const LINK_S: u64 = 900;
 #[derive(Default)]
 pub(super) struct State {
     uploads: BTreeMap<FileId, Upload>,
-    counted: BTreeMap<(UserId, u64), u64>,
+    counted: BTreeMap<(String, Period), u64>,
     /// Uploads in parts, by their names.
     open: BTreeMap<String, (FileId, BTreeMap<u32, StoredPart>)>,
     files: BTreeMap<FileId, StoredFile>,
@@ -125,15 +125,18 @@ impl Uploads for World {
             })
             .await
     }
+}
 
-    async fn count(&self, user: &UserId, day: u64, bytes: u64, most: u64) -> Result<bool> {
+#[async_trait]
+impl Quotas for World {
+    async fn take(&self, name: &str, period: Period, amount: u64, most: u64) -> Result<bool> {
         self.weather
-            .call("uploads.count", || {
+            .call("quotas.take", || {
                 let state = &mut self.state().media;
-                let counted = state.counted.entry((user.clone(), day)).or_default();
-                let fits = counted.saturating_add(bytes) <= most;
+                let counted = state.counted.entry((name.to_owned(), period)).or_default();
+                let fits = counted.saturating_add(amount) <= most;
                 if fits {
-                    *counted += bytes;
+                    *counted += amount;
                 }
                 Ok(fits)
             })
