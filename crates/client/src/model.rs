@@ -2,7 +2,7 @@
 
 use poste_protocol::{
     Attachment, Code, ConversationId, DeviceId, EnvelopeId, Event as GroupEvent, MessageId, Number, Preview as Told,
-    PushStatus, Refusal, Role, Seq, UserId,
+    PushStatus, Refusal, Role, Seq, UserId, discreet,
 };
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +54,7 @@ pub struct Attached {
 }
 
 /// A message, with its place in the list and how far it has come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Message {
     /// Made when it was written.
     pub id: MessageId,
@@ -89,6 +89,10 @@ pub struct Message {
     /// It is no message but a change of one. Only in the outbox.
     pub change: Option<Change>,
 }
+
+discreet!(Message {
+    id, conversation, user, device, event, file, written_at, state, seq, at, failure, edited_at, deleted, waiting, change
+} hides { body });
 
 /// How a message is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -160,13 +164,15 @@ pub struct FoundPlace {
 }
 
 /// A part of a text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Piece {
     /// The part.
     pub text: String,
     /// Whether it is what was searched for.
     pub hit: bool,
 }
+
+discreet!(Piece { hit } hides { text });
 
 /// A message that was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -205,7 +211,7 @@ pub struct Receipt {
 }
 
 /// A group, as its log has made it up to the cursor, or as this device has created it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct GroupView {
     /// Its title, where known.
     pub title: Option<String>,
@@ -217,9 +223,11 @@ pub struct GroupView {
     pub members: Option<u64>,
 }
 
+discreet!(GroupView { role, left, members } hides { title });
+
 /// The last message of a conversation as the server's list told it, while the message itself is not here yet. It is in no
 /// history and no window.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Preview {
     /// Its place in the log.
     pub seq: Seq,
@@ -236,6 +244,8 @@ pub struct Preview {
     /// It is deleted, for everyone.
     pub deleted: bool,
 }
+
+discreet!(Preview { seq, user, at, event, deleted } hides { body, file });
 
 impl From<Told> for Preview {
     fn from(told: Told) -> Self {

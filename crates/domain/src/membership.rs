@@ -1,6 +1,6 @@
 //! Who may see what: the intervals of the log in which a user was a member.
 
-use poste_protocol::{Code, Refusal, Role, Seq};
+use poste_protocol::{Code, Refusal, Role, Seq, discreet};
 use serde::{Deserialize, Serialize};
 
 /// A stretch of membership.
@@ -98,13 +98,15 @@ pub struct Member {
 }
 
 /// A group as a user knows it who is not in any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Farewell {
     /// When they were last in, in Unix milliseconds.
     pub at: u64,
     /// The title of then.
     pub title: String,
 }
+
+discreet!(Farewell { at } hides { title });
 
 impl Member {
     /// A member of a direct conversation, or of whatever has no events.

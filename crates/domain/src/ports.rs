@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use poste_protocol::{
     Author, Cell, ConversationId, DeviceId, Digest, EnvelopeId, Link, Mark, MediaFile, MemberMark, Platform,
-    ProviderToken, PushId, PushStatus, PushStyle, Seq, UserId,
+    ProviderToken, PushId, PushStatus, PushStyle, Seq, UserId, discreet,
 };
 use serde::{Deserialize, Serialize};
 
@@ -230,7 +230,7 @@ pub struct Belongings {
 }
 
 /// A group, as all its events up to `applied` have made it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Group {
     /// The last event that was applied: what is noted of its members is at least as of then.
     pub applied: Seq,
@@ -243,6 +243,8 @@ pub struct Group {
     /// How many of them are admins.
     pub admins: u64,
 }
+
+discreet!(Group { applied, founded, members, admins } hides { title });
 
 /// All who are or were in a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -574,7 +576,7 @@ pub trait Presence: Send + Sync {
 }
 
 /// Somebody may have to be woken: what goes through the push queue.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wake {
     /// What brought it, for the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -593,6 +595,8 @@ pub struct Wake {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
 }
+
+discreet!(Wake { conversation, seq, through, at_ms, users } hides { content });
 
 /// The push queue: at least once, in no order.
 #[async_trait]
@@ -682,7 +686,7 @@ pub trait Mutes: Send + Sync {
 }
 
 /// A wake-up on its way to a device.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Push {
     /// Names it.
     pub id: PushId,
@@ -697,6 +701,8 @@ pub struct Push {
     /// What was written, if the deployment wants it told.
     pub content: Option<String>,
 }
+
+discreet!(Push { id, conversation, seq, badge, ttl_s } hides { content });
 
 /// What a push came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

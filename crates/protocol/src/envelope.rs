@@ -4,12 +4,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attachment, Code, ConversationId, EnvelopeId, Event, LanePlace, MessageId, Number, Refusal, Seq, UserId, limits,
+    Attachment, Code, ConversationId, EnvelopeId, Event, LanePlace, MessageId, Number, Refusal, Seq, UserId, discreet,
+    limits,
 };
 
 /// What a person writes, or what they change of it. The server never reads `body`; end-to-end encrypted bodies are as
 /// good as plain ones.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Message {
     /// Made on the device when the message is written, and kept through every retry.
     pub id: MessageId,
@@ -35,6 +36,8 @@ pub struct Message {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deleted: bool,
 }
+
+discreet!(Message { id, event, media, written_at, edits, deletes, deleted } hides { body });
 
 /// A message that has its place in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]

@@ -1,12 +1,13 @@
 //! Groups: what happens to them, as entries of their log, and what that does to who is in.
 
 use std::collections::HashSet;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Code, ConversationId, Reference, Refusal, Seq, UserId, limits};
+use crate::{Code, ConversationId, Hidden, Reference, Refusal, Seq, UserId, discreet, limits};
 
 /// Tells the ids of groups from those of direct conversations.
 const PREFIX: &str = "g_";
@@ -48,7 +49,7 @@ pub enum Role {
 }
 
 /// Something that happens to a group. It is an entry of the log: the only message of its envelope.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
     /// The group begins. Its author is an admin.
@@ -86,6 +87,22 @@ pub enum Event {
     /// Something of a later version. Never sent.
     #[serde(other)]
     Unknown,
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Created { title, members } => {
+                f.debug_struct("Created").field("title", &Hidden::from(title)).field("members", members).finish()
+            }
+            Self::Titled { title } => f.debug_struct("Titled").field("title", &Hidden::from(title)).finish(),
+            Self::Added { users } => f.debug_struct("Added").field("users", users).finish(),
+            Self::Removed { users } => f.debug_struct("Removed").field("users", users).finish(),
+            Self::Left => f.write_str("Left"),
+            Self::Role { user, role } => f.debug_struct("Role").field("user", user).field("role", role).finish(),
+            Self::Unknown => f.write_str("Unknown"),
+        }
+    }
 }
 
 impl Event {
@@ -165,7 +182,7 @@ pub struct MembersFrame {
 
 /// The members of a group, a page of them: everybody who was in after the event `roster`, as changed by later events
 /// or not. Who takes in the events after `roster`, in the log's order, has the members as they are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MembersPage {
     /// The request's.
     #[serde(rename = "ref")]
@@ -183,6 +200,8 @@ pub struct MembersPage {
     pub next: Option<UserId>,
 }
 
+discreet!(MembersPage { reference, conversation, roster, members, next } hides { title });
+
 /// A member of a group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupMember {
@@ -193,7 +212,7 @@ pub struct GroupMember {
 }
 
 /// A group at a glance, as the user who asks may know it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupSummary {
     /// Its title; when the user is not in any more, that of then.
     pub title: String,
@@ -207,6 +226,8 @@ pub struct GroupSummary {
     /// The number of the last event that this is as of.
     pub roster: Seq,
 }
+
+discreet!(GroupSummary { role, left, members, roster } hides { title });
 
 #[cfg(test)]
 mod tests {

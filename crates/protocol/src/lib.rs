@@ -9,6 +9,7 @@
 
 mod cell;
 mod direct;
+mod discreet;
 mod envelope;
 mod error;
 mod frames;
@@ -21,6 +22,7 @@ mod presence;
 mod push;
 
 pub use cell::{Author, Cell, Page};
+pub use discreet::Hidden;
 pub use envelope::{Envelope, Message, MessagePlace, Resolved, Submission};
 pub use error::{Code, LanePlace, Refusal};
 pub use frames::{

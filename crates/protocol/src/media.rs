@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::{Code, ConversationId, MediaId, MessagePlace, Reference, Refusal, UserId, limits};
+use crate::{Code, ConversationId, MediaId, MessagePlace, Reference, Refusal, UserId, discreet, limits};
 
 /// SHA-256, in base64 on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -118,7 +118,7 @@ pub const fn part_range(size: u64, part: u32) -> (u64, u64) {
 
 /// What a message says of the file that belongs to it. Only the id means something to the server: an application that
 /// encrypts from end to end encrypts the file, too, and has name and thumbnail in the message's body.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Attachment {
     /// Which file: its author's, in the message's conversation.
     pub id: MediaId,
@@ -138,6 +138,8 @@ pub struct Attachment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thumbnail: Option<String>,
 }
+
+discreet!(Attachment { id, size, sha256, kind, pixels } hides { name, thumbnail });
 
 impl Attachment {
     /// Holds it against the limits.

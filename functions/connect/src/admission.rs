@@ -1,6 +1,6 @@
 //! Who may connect: the token and the device that a connection shows.
 
-use poste_protocol::{Author, DeviceId, UserId};
+use poste_protocol::{Author, DeviceId, UserId, discreet};
 
 use crate::{Keys, KeysError, Rejected, Verifier, token::LEEWAY_S};
 
@@ -8,7 +8,7 @@ use crate::{Keys, KeysError, Rejected, Verifier, token::LEEWAY_S};
 pub const SUBPROTOCOL: &str = "poste.v1";
 
 /// What a connecting client shows.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Showing {
     /// The `Authorization` header.
     pub authorization: Option<String>,
@@ -17,6 +17,8 @@ pub struct Showing {
     /// The query string's `device`.
     pub device: Option<String>,
 }
+
+discreet!(Showing { device } hides { authorization, subprotocols });
 
 impl Showing {
     /// The token, from the header or, for browsers, the list of subprotocols.
