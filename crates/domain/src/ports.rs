@@ -596,7 +596,7 @@ pub struct Wake {
     pub content: Option<String>,
 }
 
-discreet!(Wake { conversation, seq, through, at_ms, users } hides { content });
+discreet!(Wake { envelope, conversation, seq, through, at_ms, users } hides { content });
 
 /// The push queue: at least once, in no order.
 #[async_trait]

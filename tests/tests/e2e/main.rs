@@ -19,6 +19,7 @@ mod list;
 mod logs;
 mod many_writers;
 mod marks;
+mod matrix;
 mod media;
 mod order;
 mod permissions;

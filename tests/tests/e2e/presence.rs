@@ -9,7 +9,7 @@ use poste_tests::{DEADLINE, Deployment, Device, account, eventually, open};
 use tokio::sync::RwLock;
 
 /// The table, which one of the tests takes away.
-static TABLE: RwLock<()> = RwLock::const_new(());
+pub(crate) static TABLE: RwLock<()> = RwLock::const_new(());
 
 /// Alice and bob, connected, who share a conversation.
 async fn friends(deployment: &Deployment) -> (Device, Device, ConversationId) {
