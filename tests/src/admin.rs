@@ -11,9 +11,11 @@ use aws_sdk_dynamodb::{
     types::{AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType},
 };
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName, QueueAttributeName, SendMessageBatchRequestEntry};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use poste_domain::LaneKey;
 use poste_local::Stack;
 use poste_protocol::{Author, Cell, ConversationId, Envelope, EnvelopeId, Message as Written, UserId};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 type Item = HashMap<String, AttributeValue>;
@@ -78,6 +80,42 @@ fn envelope_of(item: &Item) -> Option<EnvelopeId> {
 
 fn bytes(id: EnvelopeId) -> AttributeValue {
     AttributeValue::B(Blob::new(id.0.as_bytes()))
+}
+
+/// An attribute, as DynamoDB has it in JSON.
+fn to_json(value: &AttributeValue) -> Value {
+    match value {
+        AttributeValue::S(text) => json!({ "S": text }),
+        AttributeValue::N(number) => json!({ "N": number }),
+        AttributeValue::Bool(truth) => json!({ "BOOL": truth }),
+        AttributeValue::B(bytes) => json!({ "B": STANDARD.encode(bytes) }),
+        AttributeValue::Ns(numbers) => json!({ "NS": numbers }),
+        AttributeValue::L(list) => json!({ "L": list.iter().map(to_json).collect::<Vec<_>>() }),
+        AttributeValue::M(map) => {
+            let map: serde_json::Map<_, _> = map.iter().map(|(name, value)| (name.clone(), to_json(value))).collect();
+            json!({ "M": map })
+        }
+        other => panic!("no table has {other:?}"),
+    }
+}
+
+fn from_json(value: &Value) -> AttributeValue {
+    let (kind, value) = value.as_object().and_then(|value| value.iter().next()).expect("a kind and a value");
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let list = || value.as_array().expect("a list").iter();
+    match kind.as_str() {
+        "S" => AttributeValue::S(text(value)),
+        "N" => AttributeValue::N(text(value)),
+        "BOOL" => AttributeValue::Bool(value.as_bool().expect("a truth")),
+        "B" => AttributeValue::B(Blob::new(STANDARD.decode(text(value)).expect("base64"))),
+        "NS" => AttributeValue::Ns(list().map(text).collect()),
+        "L" => AttributeValue::L(list().map(from_json).collect()),
+        "M" => {
+            let fields = value.as_object().expect("a map").iter();
+            AttributeValue::M(fields.map(|(name, value)| (name.clone(), from_json(value))).collect())
+        }
+        other => panic!("no table has {other}"),
+    }
 }
 
 impl Admin {
@@ -262,6 +300,59 @@ impl Admin {
     async fn replace(&self, table: &str, item: Item) {
         let replaced = self.dynamodb.put_item().table_name(table).set_item(Some(item)).send().await;
         replaced.expect("the table takes the item");
+    }
+
+    // ---- what a version has stored
+
+    fn tables(&self) -> [(&'static str, &String); 9] {
+        let tables = &self.stack.tables;
+        [
+            ("heads", &tables.heads),
+            ("log", &tables.log),
+            ("lanes", &tables.lanes),
+            ("members", &tables.members),
+            ("conversations", &tables.conversations),
+            ("marks", &tables.marks),
+            ("devices", &tables.devices),
+            ("push_tokens", &tables.push_tokens),
+            ("presence", &tables.presence),
+        ]
+    }
+
+    /// Every item that one of these names is in, a line of JSON each, as [`Self::put_recorded`] takes them.
+    ///
+    /// # Panics
+    /// When a table does not answer.
+    pub async fn recorded(&self, names: &[&str]) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (table, name) in self.tables() {
+            let mut pages = self.dynamodb.scan().table_name(name).into_paginator().send();
+            while let Some(page) = pages.next().await {
+                for item in page.expect("a page of a table").items() {
+                    let item: serde_json::Map<_, _> =
+                        item.iter().map(|(name, value)| (name.clone(), to_json(value))).collect();
+                    let line = json!({ "table": table, "item": item }).to_string();
+                    if names.iter().any(|name| line.contains(name)) {
+                        lines.push(line);
+                    }
+                }
+            }
+        }
+        lines.sort();
+        lines
+    }
+
+    /// Puts items back that were recorded.
+    ///
+    /// # Panics
+    /// When a line is none, or a table does not take it.
+    pub async fn put_recorded(&self, lines: impl Iterator<Item = &str>) {
+        for line in lines {
+            let recorded: Value = serde_json::from_str(line).expect("JSON");
+            let (_, table) = self.tables().into_iter().find(|(table, _)| recorded["table"] == *table).expect("a table");
+            let AttributeValue::M(item) = from_json(&json!({ "M": recorded["item"] })) else { panic!("{line}") };
+            self.replace(table, item).await;
+        }
     }
 
     // ---- heads and lanes

@@ -4,9 +4,11 @@
 //! After a change of the wire: change `PROTOCOL.md`, then `UPDATE_DOCS=1 cargo test -p poste-protocol` writes
 //! `asyncapi.yaml`, which also holds the examples of `PROTOCOL.md`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+mod examples;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use examples::{Example, document, examples, protocol};
 use poste_protocol::{Code, ConversationId, FromServer, Request, UserId, limits};
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -38,14 +40,6 @@ const UNANSWERED: [&str; 2] = ["away", "typing"];
 const UNASKED: [&str; 4] = ["delivery", "presence", "typing", "replaced"];
 
 const SCHEMAS: &str = "/components/schemas";
-
-fn document(name: &str) -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "..", "..", "docs", name].iter().collect()
-}
-
-fn protocol() -> String {
-    std::fs::read_to_string(document("PROTOCOL.md")).expect("docs/PROTOCOL.md is part of the repository")
-}
 
 #[test]
 fn asyncapi_is_what_the_types_say() {
@@ -174,28 +168,6 @@ fn the_test_vectors_of_direct_conversations_hold() {
         let [one, other] = users[..] else { panic!("two users: {row:?}") };
         assert_eq!(format!("`{}`", ConversationId::direct(&user(one), &user(other))), row[1]);
     }
-}
-
-/// A block of JSON in a document: where it is, the type it claims to be (the second word after the fence), and it.
-struct Example {
-    line: usize,
-    claim: String,
-    value: Value,
-}
-
-fn examples(markdown: &str) -> Vec<Example> {
-    let mut found = Vec::new();
-    let mut lines = markdown.lines().enumerate();
-    while let Some((number, line)) = lines.next() {
-        let Some(claim) = line.trim().strip_prefix("```json") else { continue };
-        let text: String =
-            lines.by_ref().map(|(_, line)| line).take_while(|line| line.trim() != "```").collect::<Vec<_>>().join("\n");
-        let line = number + 1;
-        let value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("docs/PROTOCOL.md:{line}: {error}"));
-        found.push(Example { line, claim: claim.trim().to_owned(), value });
-    }
-    assert!(!found.is_empty(), "docs/PROTOCOL.md has examples");
-    found
 }
 
 /// The first `columns` cells of each row of the table whose cells begin with a backquote, in a section.

@@ -28,6 +28,7 @@ mod push;
 mod python;
 mod rates;
 mod receipts;
+mod recorded;
 mod repeats;
 mod retention;
 mod retries;
