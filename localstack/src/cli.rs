@@ -15,7 +15,7 @@ use crate::stop::StopSignal;
 use crate::test::Part;
 use crate::up::{Options, Running, down, welcome};
 use crate::workspace::Workspace;
-use crate::{demo, say, sim, test};
+use crate::{demo, fuzz, say, sim, test};
 
 /// Poste on this machine, without an AWS account.
 #[derive(Debug, Parser)]
@@ -74,6 +74,14 @@ enum Command {
         /// Where the page is.
         #[arg(long, default_value_t = 8090)]
         port: u16,
+    },
+    /// Try to break whatever reads what comes from outside, with a nightly toolchain.
+    Fuzz {
+        /// Only these; the folder fuzz/targets has their names.
+        targets: Vec<String>,
+        /// How long each.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
     },
     /// Stop the stack that `up` or `demo --keep` runs.
     Down,
@@ -201,6 +209,10 @@ async fn execute(command: Command) -> anyhow::Result<()> {
                 _ = stop.received() => Ok(()),
             }
         }
+        Command::Fuzz { targets, seconds } => tokio::select! {
+            fuzzed = fuzz::run(&workspace, &targets, seconds) => fuzzed,
+            signal = stop.received() => Err(anyhow::anyhow!("{signal}: stopped")),
+        },
         Command::Down => down(&workspace.place()?).await,
     }
 }

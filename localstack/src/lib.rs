@@ -17,6 +17,7 @@ mod demo;
 mod deploy;
 mod emulator;
 mod functions;
+mod fuzz;
 mod issuer;
 mod keys;
 mod package;
@@ -28,6 +29,7 @@ mod sim;
 mod stack;
 mod stop;
 mod test;
+mod tools;
 mod up;
 mod workspace;
 

@@ -111,7 +111,7 @@ impl Connections for ConnectionsTable {
     }
 }
 
-fn to_connection(device: &str, value: &AttributeValue) -> Result<(DeviceId, Connection)> {
+pub(crate) fn to_connection(device: &str, value: &AttributeValue) -> Result<(DeviceId, Connection)> {
     let device = DeviceId::new(device).map_err(|error| Trouble::broken("connections.get", error))?;
     let record = value.as_m().map_err(|_| Trouble::broken("connections.get", "not a map"))?;
     let fields = Fields::of("connections.get", record);

@@ -287,7 +287,7 @@ fn to_address(item: &Item) -> Result<Option<Address>> {
     }))
 }
 
-fn to_wakeable(item: &Item) -> Result<Option<Wakeable>> {
+pub(crate) fn to_wakeable(item: &Item) -> Result<Option<Wakeable>> {
     let fields = Fields::of("devices.query", item);
     let Some(registration) = to_address(item)? else { return Ok(None) };
     let mut pushes: Pushes = fields.maybe("pushes").map(|_| fields.json("pushes")).transpose()?.unwrap_or_default();

@@ -336,7 +336,7 @@ fn why_not(placement: &Placement<'_>, item: &Item) -> Result<Option<Placing>> {
 }
 
 /// Whether another lane may live in the head.
-fn has_room(head: &Item) -> Result<bool> {
+pub(crate) fn has_room(head: &Item) -> Result<bool> {
     Ok(Fields::of("heads.place", head).map("lanes")?.len() < HeadsTable::LANES_IN_HEAD)
 }
 
@@ -358,7 +358,7 @@ fn placed(updated: &Item, claim: &Claim) -> Result<Placing> {
 }
 
 /// The first of the numbers that an update has just reserved, and the roster after it.
-fn first_of(updated: &Item, claim: &Claim) -> Result<(Seq, Seq)> {
+pub(crate) fn first_of(updated: &Item, claim: &Claim) -> Result<(Seq, Seq)> {
     let fields = Fields::of("heads.place", updated);
     let first = claim.first(fields.seq("head")?);
     let first = first.ok_or_else(|| Trouble::broken("heads.place", "a counter smaller than what was added to it"))?;
@@ -370,7 +370,7 @@ fn roster_of(fields: &Fields<'_>) -> Result<Seq> {
     if fields.maybe("roster").is_some() { fields.seq("roster") } else { Ok(Seq::ZERO) }
 }
 
-fn to_head(item: &Item) -> Result<Head> {
+pub(crate) fn to_head(item: &Item) -> Result<Head> {
     let fields = Fields::of("heads.get", item);
     let malformed = |_| Trouble::broken("heads.get", "an epoch that ends nowhere");
     let ended = fields
@@ -391,7 +391,7 @@ fn to_head(item: &Item) -> Result<Head> {
     })
 }
 
-fn lane_in_head(head: &Item, lane: &LaneKey) -> Result<Option<Lane>> {
+pub(crate) fn lane_in_head(head: &Item, lane: &LaneKey) -> Result<Option<Lane>> {
     let fields = Fields::of("heads.lane", head);
     let Some(record) = fields.map("lanes")?.get(lane.as_str()) else { return Ok(None) };
     let record = record.as_m().map_err(|_| Trouble::broken("heads.lane", "a lane that is no map"))?;
@@ -400,7 +400,7 @@ fn lane_in_head(head: &Item, lane: &LaneKey) -> Result<Option<Lane>> {
     Ok(Some(to_lane(&record, first)?))
 }
 
-fn lane_outside(item: &Item) -> Result<Lane> {
+pub(crate) fn lane_outside(item: &Item) -> Result<Lane> {
     let fields = Fields::of("lanes.get", item);
     to_lane(&fields, fields.seq("first")?)
 }

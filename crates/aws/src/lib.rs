@@ -5,6 +5,8 @@ mod callback;
 mod connections;
 mod devices;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod gateway;
 mod heads;
 mod item;

@@ -167,7 +167,7 @@ async fn slots(part: &'static str, query: QueryFluentBuilder) -> Result<Slots> {
     Ok(Slots { slots, end })
 }
 
-fn to_item(conversation: &ConversationId, slot: &Slot, removal: Option<u64>) -> Result<Item> {
+pub(crate) fn to_item(conversation: &ConversationId, slot: &Slot, removal: Option<u64>) -> Result<Item> {
     let mut item =
         Item::from([("conversation".to_owned(), text(conversation.as_str())), ("seq".to_owned(), number(slot.seq()))]);
     if let Some(removal) = removal {
@@ -188,7 +188,7 @@ fn to_item(conversation: &ConversationId, slot: &Slot, removal: Option<u64>) -> 
     Ok(item)
 }
 
-fn to_slot(item: &Item) -> Result<Slot> {
+pub(crate) fn to_slot(item: &Item) -> Result<Slot> {
     let fields = Fields::of("log.read", item);
     let seq = fields.seq("seq")?;
     if fields.maybe("messages").is_none() {

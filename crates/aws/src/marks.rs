@@ -134,7 +134,7 @@ impl Marks for MarksTable {
 }
 
 /// The user's marks over all devices. `device` names the one that moved them; otherwise it is the furthest.
-fn to_marks(user: UserId, device: Option<&DeviceId>, item: &Item) -> Result<UserMarks> {
+pub(crate) fn to_marks(user: UserId, device: Option<&DeviceId>, item: &Item) -> Result<UserMarks> {
     let fields = Fields::of("marks.get", item);
     let maybe = |name| fields.maybe(name).map(|_| fields.seq(name)).transpose().map(Option::unwrap_or_default);
     let (read, kept) = (maybe(READ)?, maybe(KEPT)?);

@@ -242,16 +242,7 @@ impl Members for MembersTable {
             .await
             .map_err(|error| trouble("conversations.query", &error))?;
         let more = found.last_evaluated_key.is_some();
-        let conversations = found
-            .items
-            .unwrap_or_default()
-            .iter()
-            .map(|item| {
-                let fields = Fields::of("conversations.query", item);
-                let peer = fields.maybe("peer").map(|_| fields.parsed("peer")).transpose()?;
-                Ok(Belonging { conversation: fields.parsed("conversation")?, peer })
-            })
-            .collect::<Result<_>>()?;
+        let conversations = found.items.unwrap_or_default().iter().map(to_belonging).collect::<Result<_>>()?;
         Ok(Belongings { conversations, more })
     }
 }
@@ -274,7 +265,7 @@ fn from_role(role: Role) -> &'static str {
 }
 
 /// A member of a direct conversation has neither role nor version.
-fn to_member(item: &Item) -> Result<Member> {
+pub(crate) fn to_member(item: &Item) -> Result<Member> {
     let fields = Fields::of("members.get", item);
     let mut member = Member::plain(to_membership(item)?);
     if fields.maybe("version").is_some() {
@@ -292,7 +283,7 @@ fn to_member(item: &Item) -> Result<Member> {
     Ok(member)
 }
 
-fn to_group(item: &Item) -> Result<Group> {
+pub(crate) fn to_group(item: &Item) -> Result<Group> {
     let fields = Fields::of("groups.get", item);
     let founded = fields.maybe("founded").and_then(|value| value.as_bool().ok()).copied();
     Ok(Group {
@@ -327,14 +318,21 @@ impl Mutes for MembersTable {
     async fn candidates(&self, conversation: &ConversationId, users: &[UserId]) -> Result<Vec<Candidate>> {
         let keys = users.iter().map(|user| key(conversation, user.as_str())).collect();
         let items = batch_get("members.candidates", &self.client, &self.members, keys).await?;
-        let candidate = |item: &Item| {
-            let fields = Fields::of("members.candidates", item);
-            let muted = fields.maybe("muted_until").map(|_| fields.number("muted_until")).transpose()?;
-            let (user, membership) = (fields.parsed("user")?, to_membership(item)?);
-            Ok(Candidate { user, membership, muted_until_ms: muted.unwrap_or(0) })
-        };
-        items.iter().map(candidate).collect()
+        items.iter().map(to_candidate).collect()
     }
+}
+
+pub(crate) fn to_candidate(item: &Item) -> Result<Candidate> {
+    let fields = Fields::of("members.candidates", item);
+    let muted = fields.maybe("muted_until").map(|_| fields.number("muted_until")).transpose()?;
+    let (user, membership) = (fields.parsed("user")?, to_membership(item)?);
+    Ok(Candidate { user, membership, muted_until_ms: muted.unwrap_or(0) })
+}
+
+pub(crate) fn to_belonging(item: &Item) -> Result<Belonging> {
+    let fields = Fields::of("conversations.query", item);
+    let peer = fields.maybe("peer").map(|_| fields.parsed("peer")).transpose()?;
+    Ok(Belonging { conversation: fields.parsed("conversation")?, peer })
 }
 
 fn from_membership(membership: &Membership) -> AttributeValue {

@@ -157,7 +157,7 @@ impl Presence for PresenceTable {
     }
 }
 
-fn to_standing(part: &'static str, item: &Item) -> Result<Standing> {
+pub(crate) fn to_standing(part: &'static str, item: &Item) -> Result<Standing> {
     let fields = Fields::of(part, item);
     let broken = |error| Trouble::broken(part, error);
     let (mut leases, mut watchers) = (BTreeMap::new(), BTreeMap::new());

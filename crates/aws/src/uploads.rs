@@ -78,7 +78,7 @@ impl Uploads for UploadsTable {
     }
 }
 
-fn to_upload(item: &Item) -> Result<Upload> {
+pub(crate) fn to_upload(item: &Item) -> Result<Upload> {
     let fields = Fields::of("uploads.get", item);
     let sha256: Digest = fields.parsed("sha256")?;
     let file = MediaFile { size: fields.number("size")?, sha256, kind: fields.text("kind")?.to_owned() };

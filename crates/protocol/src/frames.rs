@@ -501,6 +501,10 @@ pub struct ErrorFrame {
     pub refusal: Refusal,
 }
 
+/// Characters that are told of why a frame cannot be read. The reader may quote what it found, which may be as long as a
+/// frame, and the answer has to fit in one.
+const WHY: usize = 200;
+
 /// Reads a request's frame, or says what is wrong with it, with its `ref` if that could be read.
 ///
 /// # Errors
@@ -523,7 +527,8 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ErrorFrame> {
             .ok()
             .and_then(|loose| loose.reference)
             .and_then(|value| serde_json::from_value(value).ok());
-        ErrorFrame { reference, refusal: Refusal::new(Code::BadFrame, wrong.to_string()) }
+        let why: String = wrong.to_string().chars().take(WHY).collect();
+        ErrorFrame { reference, refusal: Refusal::new(Code::BadFrame, why) }
     })
 }
 

@@ -243,10 +243,11 @@ impl Seq {
         self.0 == 0
     }
 
-    /// The place that is `count` further on.
+    /// The place that is `count` further on; nothing is further than [`Self::LAST`].
     #[must_use]
     pub const fn plus(self, count: u64) -> Self {
-        Self(self.0 + count)
+        let there = self.0.saturating_add(count);
+        if there > limits::INTEGER { Self::LAST } else { Self(there) }
     }
 
     /// The next place.
@@ -272,10 +273,10 @@ impl Number {
     /// The number of a device's first envelope in a conversation.
     pub const FIRST: Self = Self(1);
 
-    /// The number of the envelope after this one.
+    /// The number of the envelope after this one; after the greatest there is none.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        if self.0 < limits::INTEGER { Self(self.0 + 1) } else { self }
     }
 }
 
@@ -301,6 +302,9 @@ mod tests {
         assert!(Seq::new(limits::INTEGER).is_ok());
         assert!(Seq::new(limits::INTEGER + 1).is_err());
         assert!(Number::new(0).is_err());
+        // What is counted on from a number that somebody told is still one.
+        assert_eq!((Seq::LAST.next(), Seq::ZERO.plus(u64::MAX)), (Seq::LAST, Seq::LAST));
+        assert_eq!(Number(limits::INTEGER).next().get(), limits::INTEGER);
         assert!(serde_json::from_str::<Seq>("-1").is_err());
         assert!(serde_json::from_str::<Seq>("1.5").is_err());
     }

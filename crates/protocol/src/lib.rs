@@ -13,6 +13,8 @@ mod discreet;
 mod envelope;
 mod error;
 mod frames;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod group;
 mod ids;
 pub mod limits;
