@@ -21,6 +21,8 @@ mod config;
 pub mod engine;
 mod error;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod model;
 mod runtime;
 mod socket;

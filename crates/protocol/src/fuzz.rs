@@ -100,7 +100,7 @@ pub fn names(data: &[u8]) {
     if let Ok(token) = ProviderToken::new(text) {
         assert!(plain(token.as_str()) && token.as_str().len() <= limits::PUSH_TOKEN);
         assert_eq!(written_and_read(&token), token);
-        assert!(text.len() < 8 || !format!("{token:?}").contains(text), "it is shown");
+        assert_eq!(format!("{token:?}"), format!("ProviderToken({} characters)", text.len()), "it is not shown");
     }
     if let Ok(sum) = text.parse::<Digest>() {
         assert_eq!((sum.to_string().as_str(), sum.to_string().parse()), (text, Ok(sum)), "one form only");

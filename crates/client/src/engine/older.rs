@@ -6,6 +6,7 @@
 use poste_protocol::{ConversationId, Fetch, Page, Refusal, Request, Seq};
 
 use super::Rules;
+use super::backoff::told;
 use super::session::Question;
 use super::sync::is_sound;
 use super::turn::Turn;
@@ -91,7 +92,7 @@ impl Rules {
             sync.idle = 0;
             // What came meanwhile, or is still being written, is after it.
             if std::mem::take(&mut sync.again) || page.head.max(sync.written) > cursor {
-                sync.want(now + page.retry_after_ms.unwrap_or(0));
+                sync.want(now + page.retry_after_ms.map_or(0, told));
             }
         }
         Ok(())
@@ -116,7 +117,7 @@ impl Rules {
         turn.tx.raise_floor(id, page.floor)?;
         turn.conversation_changed(id);
         match page.retry_after_ms {
-            Some(wait) if page.after == page.through => self.older_later(id, turn.now.mono + wait.max(1)),
+            Some(wait) if page.after == page.through => self.older_later(id, turn.now.mono + told(wait)),
             // Nothing came, only holes were decided.
             None if page.after == page.through => self.older_refused(turn, id, None),
             // Something came: it is for the application to ask for more. Without anything to see it would wait for ever.

@@ -102,7 +102,8 @@ impl Presence {
     /// When the next sign on the screen ends by itself.
     fn next_end(&self, typing_shown: u64) -> Option<u64> {
         let others = self.others.values().filter(|other| other.shown).filter_map(|other| other.until);
-        let writers = self.writers.values().filter(|writer| writer.shown).map(|writer| writer.last + typing_shown);
+        let writers =
+            self.writers.values().filter(|writer| writer.shown).map(|writer| writer.last.saturating_add(typing_shown));
         others.chain(writers).map(|at| self.on_mono(at)).min()
     }
 }
@@ -280,7 +281,7 @@ impl Rules {
         }
         let now = turn.now.mono;
         self.presence.note_clock(news.now, now);
-        let over = self.presence.on_mono(news.now + self.tuning.typing_shown) <= now;
+        let over = self.presence.on_mono(news.now.saturating_add(self.tuning.typing_shown)) <= now;
         let key = (news.conversation, news.user);
         // What was true before their last message is over with it.
         let known = self.presence.writers.get(&key);

@@ -9,6 +9,7 @@ use poste_protocol::{
 };
 
 use super::Rules;
+use super::backoff::told;
 use super::session::{Asked, Listed, Question, Range, Syncing};
 use super::turn::Turn;
 use crate::StoreError;
@@ -267,7 +268,7 @@ impl Rules {
         } else if std::mem::take(&mut sync.again) || page.more && progress {
             sync.want(now);
         } else if let Some(wait) = page.retry_after_ms {
-            sync.want(now + wait.max(1));
+            sync.want(now + told(wait));
             sync.told = true;
         } else if page.more || gap {
             let wait = self.tuning.gap_wait + if idle > 0 { self.backoff(idle) } else { 0 };
