@@ -391,7 +391,7 @@ fn told(answer: FromServer, scene: &Scene) -> Told {
 async fn everybody_may_do_what_the_table_says() {
     let _there = presence::TABLE.read().await;
     let columns = future::join_all(ACTORS.iter().enumerate().map(|(column, (actor, _))| async move {
-        let mut world = World::new().await;
+        let mut world = Box::pin(World::new()).await;
         if *actor == Actor::Late {
             eventually("the token runs out", DEADLINE, async || {
                 let answer = world.late.ask_raw(r#"{"action":"hello","ref":"late?"}"#).await;

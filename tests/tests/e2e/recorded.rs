@@ -41,13 +41,13 @@ async fn what_is_stored_is_recorded() {
     let mut bobs = deployment.device(&bob, "phone").await;
     let (first, sent) = phone.tells(&bob, "are you there?").await;
     let place = |accepted: u64, id: MessageId| MessagePlace { seq: seq(accepted), id };
-    let (second, taken) = bobs.tells(&alice, "I am").await;
+    let (second, answered) = bobs.tells(&alice, "I am").await;
     let mut edits = phone.writes(&bob, "are you here?");
     edits.messages[0].edits = Some(place(sent.seq, first.messages[0].id));
     phone.sends(&edits).await;
     let mut deletes = bobs.writes(&alice, "");
     deletes.messages = vec![Message {
-        deletes: Some(place(taken.seq, second.messages[0].id)),
+        deletes: Some(place(answered.seq, second.messages[0].id)),
         ..Message::new(MessageId::fresh(), "")
     }];
     bobs.sends(&deletes).await;
