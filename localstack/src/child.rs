@@ -58,12 +58,17 @@ impl Group {
 
     /// Ends the whole group: asks first, kills after a grace. Bounded; blocks meanwhile.
     pub(crate) fn stop(&mut self) {
+        self.stop_within(STOP_GRACE);
+    }
+
+    /// The same with another grace.
+    pub(crate) fn stop_within(&mut self, grace: Duration) {
         if std::mem::replace(&mut self.stopped, true) {
             return;
         }
         // An error here means that nobody is left to signal.
         let _ = kill_process_group(self.id, Signal::TERM);
-        if !self.gone_within(STOP_GRACE) {
+        if !self.gone_within(grace) {
             self.kill_all();
         }
     }

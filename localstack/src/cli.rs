@@ -110,6 +110,9 @@ struct StackArgs {
     /// Deploy what `cargo lambda build` left in target/lambda.
     #[arg(long, conflicts_with = "release")]
     prebuilt: bool,
+    /// Put a proxy between the functions and the emulator, on which calls can be made slow or fail (src/proxy.rs).
+    #[arg(long, conflicts_with = "endpoint")]
+    proxy: bool,
     /// `RUST_LOG` of the functions.
     #[arg(long, value_name = "FILTER", default_value = "info")]
     log: String,
@@ -129,6 +132,7 @@ impl From<StackArgs> for Options {
             callback_url: arguments.callback_url,
             issuer_host: arguments.issuer_host,
             issuer_bind: arguments.issuer_bind,
+            proxy: arguments.proxy.then(Vec::new),
         }
     }
 }

@@ -28,30 +28,35 @@ const ALIVE_POLL: Duration = Duration::from_millis(500);
 const PORT_ATTEMPTS: usize = 3;
 /// What the emulator says then.
 const PORT_TAKEN: [&str; 2] = ["already in use", "Address already in use"];
+/// How long it may take to write down what it holds.
+const SAVE_GRACE: Duration = Duration::from_secs(30);
 /// How many of its last lines an error shows.
 const LOG_LINES: usize = 20;
 
 /// A running emulator; dropped, it ends with the functions' processes.
 #[derive(Debug)]
 pub(crate) struct Emulator {
+    command: Command,
     group: Group,
     port: u16,
     log: PathBuf,
 }
 
 impl Emulator {
-    /// Starts the emulator and waits until it answers. `port` is taken if it is free.
+    /// Starts the emulator and waits until it answers. `port` is taken if it is free. Its functions find it at `way`, if
+    /// there is one, or at its own address.
     pub(crate) async fn start(
         workspace: &Workspace,
         python: &Python,
         place: &Place,
         http: &reqwest::Client,
         port: Option<u16>,
+        way: Option<&str>,
     ) -> anyhow::Result<Self> {
         let mut wished = port;
         for attempt in 1.. {
             let port = free_port(wished.take())?;
-            let mut emulator = Self::launch(workspace, python, place, port)?;
+            let mut emulator = Self::launch(workspace, python, place, port, way)?;
             match emulator.ready(http).await {
                 Ok(()) => return Ok(emulator),
                 Err(error) => {
@@ -67,7 +72,13 @@ impl Emulator {
         unreachable!("the last attempt returns")
     }
 
-    fn launch(workspace: &Workspace, python: &Python, place: &Place, port: u16) -> anyhow::Result<Self> {
+    fn launch(
+        workspace: &Workspace,
+        python: &Python,
+        place: &Place,
+        port: u16,
+        way: Option<&str>,
+    ) -> anyhow::Result<Self> {
         let log = place.logs().join("emulator.log");
         let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let endpoint = endpoint(port);
@@ -85,7 +96,7 @@ impl Emulator {
             .env("BIND_HOST", Ipv4Addr::LOCALHOST.to_string())
             .env("GATEWAY_PORT", port.to_string())
             // How the functions find it.
-            .env("AWS_ENDPOINT_URL", &endpoint)
+            .env("AWS_ENDPOINT_URL", way.unwrap_or(&endpoint))
             // Functions as processes, without containers.
             .env("LAMBDA_EXECUTOR", "local")
             // Each call of a function is checked against the policies of its role.
@@ -98,8 +109,24 @@ impl Emulator {
             .stdin(Stdio::piped())
             .stdout(file.try_clone()?)
             .stderr(file);
+        if way.is_some() {
+            // Then it may be restarted. What it holds it writes down when it is asked to end.
+            command
+                .env("PERSIST_STATE", "1")
+                .env("S3_PERSIST", "1")
+                .env("STATE_DIR", place.scratch().join("state"))
+                .env("S3_DATA_DIR", place.scratch().join("objects"));
+        }
         let group = Group::start(&mut command).context("cannot start the emulator")?;
-        Ok(Self { group, port, log })
+        Ok(Self { command, group, port, log })
+    }
+
+    /// Ends it with all connections and the functions' processes, and starts it again with what it held. Its process is
+    /// another one afterwards.
+    pub(crate) async fn restart(&mut self, http: &reqwest::Client) -> anyhow::Result<()> {
+        self.group.stop_within(SAVE_GRACE);
+        self.group = Group::start(&mut self.command).context("cannot start the emulator again")?;
+        self.ready(http).await
     }
 
     async fn ready(&mut self, http: &reqwest::Client) -> anyhow::Result<()> {

@@ -23,6 +23,7 @@ mod keys;
 mod package;
 mod place;
 mod provider;
+mod proxy;
 mod python;
 mod say;
 mod sim;
@@ -35,4 +36,5 @@ mod workspace;
 
 pub use cli::run;
 pub use dash::Dash;
+pub use proxy::{CONTROL, Fault, RESTART, Report, Rule, Tally, Wish};
 pub use stack::{Credentials, Queues, Stack, Tables};

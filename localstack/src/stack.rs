@@ -20,6 +20,9 @@ pub struct Stack {
     pub emulator_pid: Option<u32>,
     /// Address of all AWS services.
     pub endpoint: String,
+    /// Address of the proxy between the functions and the emulator, if there is one: see `proxy.rs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
     /// The region in which everything is.
     pub region: String,
     /// Credentials that may do everything: to look into tables from tests. They exist in the emulator only.
@@ -164,6 +167,7 @@ pub(crate) mod tests {
             pid: 1,
             emulator_pid: Some(2),
             endpoint: text("http://127.0.0.1:1"),
+            proxy: None,
             region: text("us-east-1"),
             admin: Credentials { access_key_id: text("key"), secret_access_key: text("secret"), session_token: None },
             stack_name: text("poste-local"),

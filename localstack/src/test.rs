@@ -147,8 +147,12 @@ async fn end_to_end(workspace: &Workspace, part: Part, options: &Options) -> any
     if options.binaries == Binaries::Dev {
         options.binaries = Binaries::DevWithTests;
     }
-    let running = Running::start(workspace, &place, &options).await?;
-    let passed = cargo_passes(workspace, part, Some(&place.state_file())).await?;
+    let mut running = Running::start(workspace, &place, &options).await?;
+    let state = place.state_file();
+    let passed = tokio::select! {
+        passed = cargo_passes(workspace, part, Some(&state)) => passed?,
+        error = running.attend() => return Err(error),
+    };
     if !passed {
         say::line(&logs_of(running.stack()));
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -16,6 +17,7 @@ use crate::keys::Keys;
 use crate::package;
 use crate::place::{Found, Occupied, Place, write_private};
 use crate::provider::{self, Provider};
+use crate::proxy::{CONTROL, Proxy, Rule};
 use crate::python::Python;
 use crate::say;
 use crate::stack::{Credentials, Queues, Stack, Tables};
@@ -74,6 +76,8 @@ pub(crate) struct Options {
     pub(crate) issuer_host: String,
     /// The interface that the issuer listens on.
     pub(crate) issuer_bind: IpAddr,
+    /// Puts a proxy between the functions and the emulator, with these rules to begin with.
+    pub(crate) proxy: Option<Vec<Rule>>,
 }
 
 impl Default for Options {
@@ -86,6 +90,7 @@ impl Default for Options {
             callback_url: None,
             issuer_host: Ipv4Addr::LOCALHOST.to_string(),
             issuer_bind: Ipv4Addr::LOCALHOST.into(),
+            proxy: None,
         }
     }
 }
@@ -94,8 +99,11 @@ impl Default for Options {
 #[derive(Debug)]
 pub(crate) struct Running {
     stack: Stack,
+    state_file: PathBuf,
+    http: reqwest::Client,
     // In the order in which they go: the emulator with the functions, the issuer, the state file and the lock.
     emulator: Option<Emulator>,
+    proxy: Option<Proxy>,
     _issuer: Issuer,
     _provider: Provider,
     _occupied: Occupied,
@@ -128,17 +136,28 @@ impl Running {
         let reach = Reach { bind: options.issuer_bind, host: options.issuer_host.clone(), port: last.issuer };
         let issuer = Issuer::start(Keys::kept(&place.keys())?, reach).await?;
         let provider = Provider::start(options.issuer_bind, &options.issuer_host).await?;
+        let proxy = match &options.proxy {
+            Some(rules) => Some(Proxy::start(rules.clone()).await?),
+            None => None,
+        };
+        let way = proxy.as_ref().map(Proxy::url);
         let (emulator, endpoint, addresses) = if let Some(endpoint) = &options.endpoint {
             let endpoint = endpoint.trim_end_matches('/').to_owned();
             let addresses = addresses_there(&http, &endpoint, options).await?;
             (None, endpoint, addresses)
         } else {
-            let start = Emulator::start(workspace, &python, place, &http, last.emulator);
+            let start = Emulator::start(workspace, &python, place, &http, last.emulator, way);
             let emulator = say::step("Starting the emulator", start).await?;
             let endpoint = emulator.endpoint();
-            let addresses = Addresses::of(Flavour::MiniStack, &endpoint, STAGE)?;
+            let mut addresses = Addresses::of(Flavour::MiniStack, &endpoint, STAGE)?;
+            if let Some(way) = way {
+                addresses.callback = Addresses::of(Flavour::MiniStack, way, STAGE)?.callback;
+            }
             (Some(emulator), endpoint, addresses)
         };
+        if let Some(proxy) = &proxy {
+            proxy.leads_to(&endpoint, provider.url());
+        }
         let ports =
             Ports { emulator: emulator.as_ref().map(Emulator::port).or(last.emulator), issuer: Some(issuer.port()) };
         write_private(&place.ports_file(), &serde_json::to_vec(&ports)?)?;
@@ -151,7 +170,7 @@ impl Running {
             make_deployer: emulator.is_some(),
             stack_name: STACK_NAME.to_owned(),
             template: package::package(&template, BUCKET, &keys)?,
-            parameters: parameters(&issuer, &provider, &addresses, options),
+            parameters: parameters(&issuer, way.unwrap_or(provider.url()), &addresses, options),
             bucket: BUCKET.to_owned(),
             artifacts,
             deadline_seconds: 0,
@@ -162,11 +181,13 @@ impl Running {
             pid: std::process::id(),
             emulator_pid: emulator.as_ref().map(Emulator::pid),
             endpoint,
+            proxy: way.map(str::to_owned),
             push_provider: provider.url().to_owned(),
             ..describe(&deployed, &addresses, &issuer, place)?
         };
         stack.write(&place.state_file())?;
-        Ok(Self { stack, emulator, _issuer: issuer, _provider: provider, _occupied: occupied })
+        let state_file = place.state_file();
+        Ok(Self { stack, state_file, http, emulator, proxy, _issuer: issuer, _provider: provider, _occupied: occupied })
     }
 
     /// What the stack tells of itself.
@@ -176,14 +197,47 @@ impl Running {
 
     /// Waits until the stack is told to stop; an error if it ends by itself.
     pub(crate) async fn until_stopped(&mut self, stop: &mut StopSignal) -> anyhow::Result<()> {
-        match &mut self.emulator {
-            Some(emulator) => tokio::select! {
-                signal = stop.received() => say::line(&format!("\n{signal}: stopping")),
-                error = emulator.died() => return Err(error),
-            },
-            None => say::line(&format!("\n{}: stopping", stop.received().await)),
+        tokio::select! {
+            signal = stop.received() => say::line(&format!("\n{signal}: stopping")),
+            error = self.attend() => return Err(error),
         }
         Ok(())
+    }
+
+    /// Looks after the stack as long as it runs: does what is asked for through the proxy, and says why it ended by
+    /// itself, which it should not.
+    pub(crate) async fn attend(&mut self) -> anyhow::Error {
+        loop {
+            let asked = async {
+                match &mut self.proxy {
+                    Some(proxy) => proxy.restart_wished().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let died = async {
+                match &mut self.emulator {
+                    Some(emulator) => emulator.died().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let answer = tokio::select! {
+                answer = asked => answer,
+                error = died => return error,
+            };
+            if let Err(error) = self.restart().await {
+                return error;
+            }
+            // Who asked may not have waited.
+            let _ = answer.send(());
+        }
+    }
+
+    /// Ends the emulator with all that it runs, and starts it again with what it held.
+    async fn restart(&mut self) -> anyhow::Result<()> {
+        let emulator = self.emulator.as_mut().context("the emulator is not ours to restart")?;
+        emulator.restart(&self.http).await?;
+        self.stack.emulator_pid = Some(emulator.pid());
+        self.stack.write(&self.state_file)
     }
 
     /// Takes the stack down.
@@ -232,12 +286,7 @@ fn artifacts(binaries: &BTreeMap<String, std::path::PathBuf>) -> anyhow::Result<
 }
 
 /// All that differs between AWS and the local stack.
-fn parameters(
-    issuer: &Issuer,
-    provider: &Provider,
-    addresses: &Addresses,
-    options: &Options,
-) -> BTreeMap<&'static str, String> {
+fn parameters(issuer: &Issuer, push: &str, addresses: &Addresses, options: &Options) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
         ("Stage", STAGE.to_owned()),
         ("Architecture", architecture().to_owned()),
@@ -260,7 +309,7 @@ fn parameters(
         ("PushApnsSandboxArn", provider::application("APNS_SANDBOX")),
         ("PushFcmArn", provider::application("GCM")),
         ("MediaEndpoint", addresses.store.clone()),
-        ("PushEndpoint", provider.url().to_owned()),
+        ("PushEndpoint", push.to_owned()),
         ("PushGraceSeconds", PUSH_GRACE_SECONDS.to_string()),
         ("PushIntervalSeconds", PUSH_INTERVAL_SECONDS.to_string()),
         ("PushVisibilitySeconds", PUSH_VISIBILITY_SECONDS.to_string()),
@@ -281,6 +330,7 @@ fn describe(deployed: &Deployed, addresses: &Addresses, issuer: &Issuer, place: 
         pid: 0,
         emulator_pid: None,
         endpoint: String::new(),
+        proxy: None,
         region: REGION.to_owned(),
         admin: deployed.credentials.clone(),
         stack_name: STACK_NAME.to_owned(),
@@ -333,6 +383,7 @@ pub(crate) fn welcome(stack: &Stack, place: &Place) -> String {
     let emulator = stack
         .emulator_pid
         .map_or_else(|| "not ours".to_owned(), |pid| format!("MiniStack, process {pid}, IAM enforced"));
+    let proxy = stack.proxy.as_ref().map(|url| format!("\n  proxy      {url}{CONTROL}")).unwrap_or_default();
     let Stack { socket_url, issuer, endpoint, push_provider, logs, .. } = stack;
     format!(
         "
@@ -341,7 +392,7 @@ Poste is up.
   socket     {socket_url}?device=DEVICE
   pushes     {push_provider}/pushes
   issuer     {issuer}   (POST /token {{\"user\":\"alice\",\"device\":\"phone\"}})
-  AWS parts  {endpoint}   ({emulator})
+  AWS parts  {endpoint}   ({emulator}){proxy}
   functions  {functions}
   logs       {logs}
   state      {state}
