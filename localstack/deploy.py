@@ -78,7 +78,12 @@ def client_factory(request, credentials):
 def make_deployer(clients):
     """Makes a user of our own and gives its key: the emulator checks signatures of users, not of its root key."""
     iam = clients("iam")
-    iam.create_user(UserName=DEPLOYER)
+    try:
+        iam.create_user(UserName=DEPLOYER)
+    except iam.exceptions.EntityAlreadyExistsException:
+        # Of an earlier deployment to an emulator that runs on: its keys are nobody's any more.
+        for key in iam.list_access_keys(UserName=DEPLOYER)["AccessKeyMetadata"]:
+            iam.delete_access_key(UserName=DEPLOYER, AccessKeyId=key["AccessKeyId"])
     iam.put_user_policy(
         UserName=DEPLOYER,
         PolicyName="everything",

@@ -50,7 +50,7 @@ pub(crate) async fn run(workspace: &Workspace, wish: &Wish) -> anyhow::Result<()
 }
 
 /// The version of the sources, if git knows them.
-fn commit(workspace: &Workspace) -> Option<String> {
+pub(crate) fn commit(workspace: &Workspace) -> Option<String> {
     let output = Command::new("git")
         .args(["describe", "--always", "--dirty"])
         .current_dir(workspace.root())

@@ -15,7 +15,7 @@ use crate::stop::StopSignal;
 use crate::test::Part;
 use crate::up::{Options, Running, down, welcome};
 use crate::workspace::Workspace;
-use crate::{demo, fuzz, say, sim, test};
+use crate::{demo, faults, fuzz, say, sim, test};
 
 /// Poste on this machine, without an AWS account.
 #[derive(Debug, Parser)]
@@ -47,6 +47,25 @@ enum Command {
         only: Vec<Part>,
         #[command(flatten)]
         stack: StackArgs,
+    },
+    /// Let everything fail between the functions and the parts that they call, one fault after another, on a stack of its
+    /// own, while people write; write down what struck in docs/RELIABILITY.md. Fails if anything is lost.
+    Faults {
+        /// How long people write under each fault.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+        seconds: u64,
+        /// Repeats the choices of a run.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Afterwards a long run that looks at the functions' memory, in minutes; 60 if not said how long.
+        #[arg(long, value_name = "MINUTES", num_args = 0..=1, default_missing_value = "60")]
+        soak: Option<u64>,
+        /// Only that.
+        #[arg(long, requires = "soak")]
+        only_soak: bool,
+        /// Build the functions as for AWS: slow to build, fast to run.
+        #[arg(long)]
+        release: bool,
     },
     /// Play whole runs of devices and functions in bad weather, by seeds, without a stack.
     Sim {
@@ -185,6 +204,15 @@ async fn execute(command: Command) -> anyhow::Result<()> {
             result
         }
         Command::Test { only, stack } => test::run(&workspace, &only, &stack.into(), &mut stop).await,
+        Command::Faults { seconds, seed, soak, only_soak, release } => {
+            let wish = faults::Wish { seconds: (!only_soak).then_some(seconds), seed, soak };
+            let binaries = if release { Binaries::Release } else { Binaries::Dev };
+            let options = Options { binaries, ..Options::default() };
+            tokio::select! {
+                played = faults::run(&workspace, &wish, &options) => played,
+                signal = stop.received() => Err(anyhow::anyhow!("{signal}: stopped")),
+            }
+        }
         Command::Sim { seeds, first } => {
             let folder = workspace.target().join("sim");
             // A signal ends it at once: there is nothing to stop.

@@ -1,5 +1,6 @@
-//! The emulator that the local stack starts by default: MiniStack. All that is specific to it is here and in
-//! `emulator.py`, its launcher.
+//! Emulators. All that is specific to one is here, and in `emulator.py`, the launcher of the one that the local stack
+//! starts by default: MiniStack. Another process of it, started by hand, and others are used where they are
+//! (`--endpoint`): what differs between them is where sockets and callbacks are, and whose key deploys.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
@@ -7,7 +8,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use serde::Deserialize;
 
 use crate::child::Group;
 use crate::place::Place;
@@ -197,6 +199,151 @@ pub(crate) fn root_credentials() -> Credentials {
     Credentials { access_key_id: "test".to_owned(), secret_access_key: "test".to_owned(), session_token: None }
 }
 
+/// The credentials for an emulator that is not ours: from the environment, or what LocalStack takes by default.
+fn own_credentials() -> Credentials {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let or_test = |name| variable(name).unwrap_or_else(|| "test".to_owned());
+    Credentials {
+        access_key_id: or_test("AWS_ACCESS_KEY_ID"),
+        secret_access_key: or_test("AWS_SECRET_ACCESS_KEY"),
+        session_token: variable("AWS_SESSION_TOKEN"),
+    }
+}
+
+/// How long an endpoint may take to say what it is.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An emulator that runs already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Where everything is.
+    pub(crate) addresses: Addresses,
+    /// Whose key deploys.
+    pub(crate) credentials: Credentials,
+    /// Whether it checks keys and permissions.
+    pub(crate) enforces: bool,
+}
+
+impl Found {
+    /// Looks what is at an endpoint, unless both addresses are given: then there is nothing to ask.
+    pub(crate) async fn at(
+        http: &reqwest::Client,
+        endpoint: &str,
+        stage: &str,
+        socket: Option<String>,
+        callback: Option<String>,
+    ) -> anyhow::Result<Self> {
+        let credentials = own_credentials();
+        if let (Some(socket), Some(callback)) = (&socket, &callback) {
+            let addresses =
+                Addresses { socket: socket.clone(), callback: callback.clone(), store: endpoint.to_owned() };
+            return Ok(Self { addresses, credentials, enforces: false });
+        }
+        let (flavour, enforces) = probe(http, endpoint).await?;
+        say::line(&format!("· Using the {flavour:?} at {endpoint}"));
+        let addresses = Addresses::of(flavour, endpoint, stage)?.replaced(socket, callback);
+        Ok(Self { addresses, credentials, enforces })
+    }
+}
+
+/// Which emulator answers at an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flavour {
+    /// MiniStack, ours or somebody else's.
+    MiniStack,
+    /// LocalStack.
+    LocalStack,
+}
+
+/// The addresses of one API, in which `{api}` stands for its id, which is known after the deployment only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Addresses {
+    /// Where devices connect.
+    pub(crate) socket: String,
+    /// Where functions post to connections, as they see it. The template knows `{api}`, too.
+    pub(crate) callback: String,
+    /// Where devices put and get files.
+    pub(crate) store: String,
+}
+
+impl Addresses {
+    /// The addresses that an emulator at this endpoint has for a stage.
+    pub(crate) fn of(flavour: Flavour, endpoint: &str, stage: &str) -> anyhow::Result<Self> {
+        let (scheme, authority) = endpoint
+            .split_once("://")
+            .with_context(|| format!("`{endpoint}` is not an address such as http://127.0.0.1:4566"))?;
+        let socket_scheme = match scheme {
+            "http" => "ws",
+            "https" => "wss",
+            other => bail!("`{other}://` is neither http nor https"),
+        };
+        let authority = authority.trim_end_matches('/');
+        ensure!(!authority.contains('/'), "`{endpoint}` has a path");
+        let store = format!("{scheme}://{authority}");
+        let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
+        Ok(match flavour {
+            Flavour::MiniStack => Self {
+                socket: format!("{socket_scheme}://{authority}/_aws/execute-api/{{api}}/{stage}"),
+                callback: format!("{scheme}://{authority}/_aws/execute-api/{{api}}/{stage}"),
+                store,
+            },
+            // From LocalStack's documentation; not tried, because its WebSocket API needs a paid plan. The options
+            // --socket-url and --callback-url replace both. The name resolves to the emulator inside its functions'
+            // containers as well as on the host.
+            Flavour::LocalStack => {
+                let host = "localhost.localstack.cloud";
+                let port = if port.is_empty() { "4566" } else { port };
+                Self {
+                    socket: format!("{socket_scheme}://{{api}}.execute-api.{host}:{port}/{stage}"),
+                    callback: format!("{scheme}://{host}:{port}/_aws/execute-api/{{api}}/{stage}"),
+                    store,
+                }
+            }
+        })
+    }
+
+    /// Puts addresses that the user gave in place of the derived ones.
+    pub(crate) fn replaced(self, socket: Option<String>, callback: Option<String>) -> Self {
+        Self { socket: socket.unwrap_or(self.socket), callback: callback.unwrap_or(self.callback), ..self }
+    }
+
+    /// The socket's address, once the API's id is known.
+    pub(crate) fn socket_url(&self, api: &str) -> String {
+        self.socket.replace("{api}", api)
+    }
+}
+
+/// Asks an endpoint what it is, and whether it checks permissions.
+async fn probe(http: &reqwest::Client, endpoint: &str) -> anyhow::Result<(Flavour, bool)> {
+    #[derive(Default, Deserialize)]
+    struct Health {
+        #[serde(default)]
+        auth: String,
+    }
+    let ask = |path: &str| {
+        let request = http.get(format!("{endpoint}{path}")).timeout(PROBE_TIMEOUT);
+        async move {
+            let answer = request.send().await?;
+            if !answer.status().is_success() {
+                return Ok::<_, reqwest::Error>(None);
+            }
+            Ok(Some(answer.json::<Health>().await.unwrap_or_default()))
+        }
+    };
+    // MiniStack answers LocalStack's question as well, so its own comes first.
+    let nobody = || format!("nobody answers at {endpoint}");
+    if let Some(health) = ask("/_ministack/health").await.with_context(nobody)? {
+        return Ok((Flavour::MiniStack, health.auth == "enabled"));
+    }
+    if ask("/_localstack/health").await.with_context(nobody)?.is_some() {
+        return Ok((Flavour::LocalStack, false));
+    }
+    bail!(
+        "{endpoint} answers, but is neither LocalStack nor MiniStack. \
+         Give --socket-url and --callback-url (with {{api}} for the API's id) if it is compatible."
+    )
+}
+
 fn endpoint(port: u16) -> String {
     format!("http://{}:{port}", Ipv4Addr::LOCALHOST)
 }
@@ -225,5 +372,36 @@ mod tests {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
         assert_ne!(free_port(Some(port)).unwrap(), port);
+    }
+
+    #[test]
+    fn ministack_has_sockets_and_callbacks_under_its_own_address() {
+        let addresses = Addresses::of(Flavour::MiniStack, "http://127.0.0.1:4000/", "prod").unwrap();
+        assert_eq!(addresses.socket_url("a1"), "ws://127.0.0.1:4000/_aws/execute-api/a1/prod");
+        assert_eq!(addresses.callback, "http://127.0.0.1:4000/_aws/execute-api/{api}/prod");
+        assert_eq!(addresses.store, "http://127.0.0.1:4000");
+    }
+
+    #[test]
+    fn localstack_names_the_api_in_the_host() {
+        let addresses = Addresses::of(Flavour::LocalStack, "http://localhost:4566", "prod").unwrap();
+        assert_eq!(addresses.socket_url("a1"), "ws://a1.execute-api.localhost.localstack.cloud:4566/prod");
+        assert!(addresses.callback.contains("{api}"));
+    }
+
+    #[test]
+    fn given_addresses_win() {
+        let addresses = Addresses::of(Flavour::LocalStack, "https://localhost:4566", "prod")
+            .unwrap()
+            .replaced(Some("ws://here/{api}".into()), None);
+        assert_eq!(addresses.socket_url("a1"), "ws://here/a1");
+        assert!(addresses.callback.starts_with("https://"));
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_refused() {
+        for wrong in ["127.0.0.1:4566", "ftp://x", "http://x/path"] {
+            assert!(Addresses::of(Flavour::MiniStack, wrong, "prod").is_err(), "{wrong}");
+        }
     }
 }

@@ -8,7 +8,6 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod address;
 mod bench;
 mod child;
 mod cli;
@@ -16,6 +15,7 @@ mod dash;
 mod demo;
 mod deploy;
 mod emulator;
+mod faults;
 mod functions;
 mod fuzz;
 mod issuer;

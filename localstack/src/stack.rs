@@ -23,6 +23,8 @@ pub struct Stack {
     /// Address of the proxy between the functions and the emulator, if there is one: see `proxy.rs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<String>,
+    /// Whether keys and permissions are checked there.
+    pub enforces: bool,
     /// The region in which everything is.
     pub region: String,
     /// Credentials that may do everything: to look into tables from tests. They exist in the emulator only.
@@ -168,6 +170,7 @@ pub(crate) mod tests {
             emulator_pid: Some(2),
             endpoint: text("http://127.0.0.1:1"),
             proxy: None,
+            enforces: true,
             region: text("us-east-1"),
             admin: Credentials { access_key_id: text("key"), secret_access_key: text("secret"), session_token: None },
             stack_name: text("poste-local"),

@@ -31,12 +31,15 @@ pub(crate) enum Part {
     E2e,
     /// The device library on a deployed stack: its process killed, its disk full, its network gone for days.
     Device,
+    /// Whatever fails between the functions and the parts that they call, for a short time each.
+    Faults,
 }
 
-const PARTS: [Part; 5] = [Part::Fmt, Part::Lint, Part::Unit, Part::E2e, Part::Device];
+const PARTS: [Part; 6] = [Part::Fmt, Part::Lint, Part::Unit, Part::E2e, Part::Device, Part::Faults];
 
-/// The target of the end-to-end tests that is a part of its own.
+/// The targets of the end-to-end tests that are parts of their own.
 const DEVICE: &str = "device";
+pub(crate) const FAULTS: &str = "faults";
 
 impl Part {
     fn name(self) -> &'static str {
@@ -46,6 +49,7 @@ impl Part {
             Self::Unit => "unit tests",
             Self::E2e => "end to end",
             Self::Device => "device in trouble",
+            Self::Faults => "faults",
         }
     }
 
@@ -58,12 +62,12 @@ impl Part {
             Self::Fmt => &["fmt", "--all", "--check"],
             Self::Lint => &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
             Self::Unit => &["test", "--workspace", "--exclude", "poste-tests", "--locked"],
-            Self::E2e | Self::Device => &["test", "--workspace", "--locked"],
+            Self::E2e | Self::Device | Self::Faults => &["test", "--workspace", "--locked"],
         };
         let mut arguments: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
         let targets = workspace.end_to_end().iter().filter(|name| self.has_target(name));
         arguments.extend(targets.flat_map(|name| ["--test".to_owned(), name.clone()]));
-        if self == Self::Device {
+        if matches!(self, Self::Device | Self::Faults) {
             // What was counted is worth reading, also when all is well.
             arguments.extend(["--", "--nocapture"].map(str::to_owned));
         }
@@ -73,8 +77,9 @@ impl Part {
     /// Whether a target of the end-to-end tests belongs to it.
     fn has_target(self, name: &str) -> bool {
         match self {
-            Self::E2e => name != DEVICE,
+            Self::E2e => name != DEVICE && name != FAULTS,
             Self::Device => name == DEVICE,
+            Self::Faults => name == FAULTS,
             Self::Fmt | Self::Lint | Self::Unit => false,
         }
     }
@@ -101,7 +106,7 @@ pub(crate) async fn run(
         let started = Instant::now();
         let work = async {
             match part {
-                Part::E2e | Part::Device => end_to_end(workspace, part, options).await,
+                Part::E2e | Part::Device | Part::Faults => end_to_end(workspace, part, options).await,
                 _ => cargo_passes(workspace, part, None).await,
             }
         };
@@ -147,6 +152,13 @@ async fn end_to_end(workspace: &Workspace, part: Part, options: &Options) -> any
     if options.binaries == Binaries::Dev {
         options.binaries = Binaries::DevWithTests;
     }
+    if part == Part::Faults {
+        if options.endpoint.is_some() {
+            say::line("Not played: functions of an emulator that is not ours do not call through a proxy of ours.");
+            return Ok(true);
+        }
+        options.proxy = Some(Vec::new());
+    }
     let mut running = Running::start(workspace, &place, &options).await?;
     let state = place.state_file();
     let passed = tokio::select! {
@@ -161,7 +173,7 @@ async fn end_to_end(workspace: &Workspace, part: Part, options: &Options) -> any
 }
 
 /// The last lines of all logs of a stack.
-fn logs_of(stack: &Stack) -> String {
+pub(crate) fn logs_of(stack: &Stack) -> String {
     let mut text = format!("\nThe logs are in {}. Their last lines:\n", stack.logs.display());
     let mut files: Vec<_> =
         std::fs::read_dir(&stack.logs).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();

@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use crate::address::{Addresses, Flavour, probe};
 use crate::deploy::{self, Artifact, Deployed, Request};
-use crate::emulator::{self, Emulator};
+use crate::emulator::{self, Addresses, Emulator, Flavour, Found as There};
 use crate::functions::{self, Binaries};
 use crate::issuer::{AUDIENCE, Issuer, Reach};
 use crate::keys::Keys;
@@ -20,7 +19,7 @@ use crate::provider::{self, Provider};
 use crate::proxy::{CONTROL, Proxy, Rule};
 use crate::python::Python;
 use crate::say;
-use crate::stack::{Credentials, Queues, Stack, Tables};
+use crate::stack::{Queues, Stack, Tables};
 use crate::stop::StopSignal;
 use crate::workspace::Workspace;
 
@@ -141,10 +140,11 @@ impl Running {
             None => None,
         };
         let way = proxy.as_ref().map(Proxy::url);
-        let (emulator, endpoint, addresses) = if let Some(endpoint) = &options.endpoint {
+        let (emulator, endpoint, there) = if let Some(endpoint) = &options.endpoint {
             let endpoint = endpoint.trim_end_matches('/').to_owned();
-            let addresses = addresses_there(&http, &endpoint, options).await?;
-            (None, endpoint, addresses)
+            let (socket, callback) = (options.socket_url.clone(), options.callback_url.clone());
+            let there = There::at(&http, &endpoint, STAGE, socket, callback).await?;
+            (None, endpoint, there)
         } else {
             let start = Emulator::start(workspace, &python, place, &http, last.emulator, way);
             let emulator = say::step("Starting the emulator", start).await?;
@@ -153,8 +153,10 @@ impl Running {
             if let Some(way) = way {
                 addresses.callback = Addresses::of(Flavour::MiniStack, way, STAGE)?.callback;
             }
-            (Some(emulator), endpoint, addresses)
+            let credentials = emulator::root_credentials();
+            (Some(emulator), endpoint, There { addresses, credentials, enforces: true })
         };
+        let There { addresses, credentials, enforces } = there;
         if let Some(proxy) = &proxy {
             proxy.leads_to(&endpoint, provider.url());
         }
@@ -166,8 +168,9 @@ impl Running {
         let request = Request {
             endpoint: endpoint.clone(),
             region: REGION.to_owned(),
-            credentials: if emulator.is_some() { emulator::root_credentials() } else { own_credentials() },
-            make_deployer: emulator.is_some(),
+            credentials,
+            // Where keys are checked, the account's own must not do everything.
+            make_deployer: enforces,
             stack_name: STACK_NAME.to_owned(),
             template: package::package(&template, BUCKET, &keys)?,
             parameters: parameters(&issuer, way.unwrap_or(provider.url()), &addresses, options),
@@ -182,6 +185,7 @@ impl Running {
             emulator_pid: emulator.as_ref().map(Emulator::pid),
             endpoint,
             proxy: way.map(str::to_owned),
+            enforces,
             push_provider: provider.url().to_owned(),
             ..describe(&deployed, &addresses, &issuer, place)?
         };
@@ -251,27 +255,6 @@ impl Running {
     }
 }
 
-async fn addresses_there(http: &reqwest::Client, endpoint: &str, options: &Options) -> anyhow::Result<Addresses> {
-    // Who gives both addresses need not be asked.
-    if let (Some(socket), Some(callback)) = (&options.socket_url, &options.callback_url) {
-        return Ok(Addresses { socket: socket.clone(), callback: callback.clone(), store: endpoint.to_owned() });
-    }
-    let flavour = probe(http, endpoint).await?;
-    say::line(&format!("· Using the {flavour:?} at {endpoint}"));
-    Ok(Addresses::of(flavour, endpoint, STAGE)?.replaced(options.socket_url.clone(), options.callback_url.clone()))
-}
-
-/// The credentials for an emulator that is not ours: from the environment, or what LocalStack takes by default.
-fn own_credentials() -> Credentials {
-    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let or_test = |name| variable(name).unwrap_or_else(|| "test".to_owned());
-    Credentials {
-        access_key_id: or_test("AWS_ACCESS_KEY_ID"),
-        secret_access_key: or_test("AWS_SECRET_ACCESS_KEY"),
-        session_token: variable("AWS_SESSION_TOKEN"),
-    }
-}
-
 type Artifacts = (BTreeMap<String, String>, Vec<Artifact>);
 
 fn artifacts(binaries: &BTreeMap<String, std::path::PathBuf>) -> anyhow::Result<Artifacts> {
@@ -331,6 +314,7 @@ fn describe(deployed: &Deployed, addresses: &Addresses, issuer: &Issuer, place: 
         emulator_pid: None,
         endpoint: String::new(),
         proxy: None,
+        enforces: false,
         region: REGION.to_owned(),
         admin: deployed.credentials.clone(),
         stack_name: STACK_NAME.to_owned(),

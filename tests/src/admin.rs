@@ -14,7 +14,9 @@ use aws_sdk_sqs::types::{Message, MessageSystemAttributeName, QueueAttributeName
 use base64::{Engine, engine::general_purpose::STANDARD};
 use poste_domain::LaneKey;
 use poste_local::Stack;
-use poste_protocol::{Author, Cell, ConversationId, Envelope, EnvelopeId, Message as Written, UserId};
+use poste_protocol::{
+    Author, Cell, ConversationId, DeviceId, Envelope, EnvelopeId, Message as Written, Number, Seq, UserId,
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -76,6 +78,21 @@ fn number_of(item: &Item, name: &str) -> u64 {
 fn envelope_of(item: &Item) -> Option<EnvelopeId> {
     let id = item.get("id")?.as_b().expect("an envelope's id is bytes");
     Some(EnvelopeId(Uuid::from_slice(id.as_ref()).expect("an envelope's id has 16 bytes")))
+}
+
+fn cell_of(item: &Item) -> Option<Cell> {
+    let text = |name: &str| item[name].as_s().expect("text").clone();
+    Some(Cell {
+        envelope: envelope_of(item)?,
+        seq: Seq::new(number_of(item, "seq")).expect("a number"),
+        number: Number::new(number_of(item, "n")).expect("positive"),
+        by: Author {
+            user: UserId::new(text("user")).expect("well formed"),
+            device: DeviceId::new(text("device")).expect("well formed"),
+        },
+        at: number_of(item, "at"),
+        messages: serde_json::from_str(&text("messages")).expect("messages are JSON"),
+    })
 }
 
 fn bytes(id: EnvelopeId) -> AttributeValue {
@@ -220,6 +237,17 @@ impl Admin {
     pub async fn copies(&self, envelope: &Envelope) -> Vec<u64> {
         let stored = self.log(&envelope.conversation).await.into_iter();
         stored.filter(|stored| stored.envelope == Some(envelope.id)).map(|stored| stored.seq).collect()
+    }
+
+    /// The cells of a conversation, without voids, in order.
+    ///
+    /// # Errors
+    /// What the table says.
+    ///
+    /// # Panics
+    /// When there is something else in it.
+    pub async fn cells(&self, conversation: &ConversationId) -> Result<Vec<Cell>, String> {
+        Ok(self.items(conversation).await?.iter().filter_map(cell_of).collect())
     }
 
     /// Puts a cell into the log as it is, whatever the head says.
@@ -418,6 +446,27 @@ impl Admin {
             .await
             .expect("the head moves");
         number_of(&updated.attributes.expect("the head comes back"), "head") + 1 - count
+    }
+
+    /// Reserves a number for an event of a group, as a writer does that is never heard of again. Gives it.
+    ///
+    /// # Panics
+    /// When there is no such group.
+    pub async fn place_event(&self, group: &ConversationId) -> u64 {
+        let updated = self
+            .dynamodb
+            .update_item()
+            .table_name(&self.stack.tables.heads)
+            .key("conversation", text(group.as_str()))
+            .update_expression("SET #head = #head + :one, roster = #head + :one")
+            .condition_expression("attribute_exists(#head)")
+            .expression_attribute_names("#head", "head")
+            .expression_attribute_values(":one", number(1))
+            .return_values(aws_sdk_dynamodb::types::ReturnValue::UpdatedNew)
+            .send()
+            .await
+            .expect("the head moves");
+        number_of(&updated.attributes.expect("the head comes back"), "head")
     }
 
     /// Gives an envelope its place, in the head or beside it, and nothing more: what a writer leaves that stalls or

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use poste_local::Stack;
 use poste_protocol::{DeviceId, UserId};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
@@ -91,14 +92,23 @@ impl Deployment {
         Admin::new(self.stack.clone())
     }
 
-    /// What was asked of the emulator so far, by what it is: calls of tables and queues, posts to connections.
+    /// What was asked of the emulator so far, by what it is: calls of tables and queues, posts to connections. Nothing of
+    /// an emulator without our launcher, which counts.
     ///
     /// # Panics
-    /// When the emulator is not ours, which counts.
-    pub async fn requests(&self) -> BTreeMap<String, u64> {
-        let answer = self.http.get(format!("{}/_poste/requests", self.stack.endpoint)).send().await;
-        let answer = answer.and_then(reqwest::Response::error_for_status).expect("the emulator counts requests");
-        answer.json().await.expect("counts")
+    /// When it does not answer.
+    pub async fn requests(&self) -> Option<BTreeMap<String, u64>> {
+        self.told("requests").await
+    }
+
+    /// What the emulator's launcher tells under a name, if it is ours.
+    pub(crate) async fn told<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let answer = self.http.get(format!("{}/_poste/{name}", self.stack.endpoint)).send().await;
+        let answer = answer.expect("the emulator answers");
+        if !answer.status().is_success() {
+            return None;
+        }
+        answer.json().await.ok()
     }
 
     /// What the functions have logged so far, by their names. One that has logged nothing is missing.

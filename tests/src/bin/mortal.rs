@@ -3,7 +3,6 @@
 //! state file in `POSTE_STACK`.
 
 use std::{
-    collections::BTreeMap,
     fs,
     io::{Write, stdin, stdout},
     path::{Path, PathBuf},
@@ -13,12 +12,9 @@ use std::{
 use poste_client::{Client, ClientConfig, Error, OutboxState, Target};
 use poste_local::Stack;
 use poste_protocol::{Seq, UserId, limits};
-use poste_tests::{Line, Order, Told, account};
+use poste_tests::{Order, Told, account, screen, waiting};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-
-/// More than any test writes into one conversation.
-const ALL: usize = 100_000;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -103,34 +99,14 @@ impl Device {
     }
 
     async fn show(&self) -> Result<Told, Error> {
-        let client = self.client();
-        // Before the lists: what leaves it meanwhile has its place in them.
-        let outbox = client.outbox().await?;
-        let mut lists = BTreeMap::new();
-        for conversation in client.conversations().await? {
-            let messages = client.history(conversation.id.clone(), None, ALL).await?;
-            let lines = messages.into_iter().map(|message| Line {
-                id: message.id,
-                seq: message.seq.map(Seq::get),
-                state: message.state,
-                own: message.user == self.config.user,
-                label: label(&message.body),
-            });
-            lists.insert(conversation.id, lines.collect());
-        }
+        let (lists, outbox) = screen(self.client(), |message| message.user == self.config.user).await?;
         Ok(Told::Shown {
             lists,
             under_way: outbox.iter().filter(|entry| entry.state == OutboxState::UnderWay).count(),
-            outbox: outbox.iter().flat_map(|entry| &entry.messages).map(|message| message.id).collect(),
-            frames: client.counters().await?.frames_sent,
+            outbox: waiting(&outbox),
+            frames: self.client().counters().await?.frames_sent,
         })
     }
-}
-
-/// The number that a body begins with.
-fn label(body: &str) -> u64 {
-    let number = body.split(' ').next().and_then(|number| number.parse().ok());
-    number.expect("bodies begin with a number")
 }
 
 /// How long the longest file of a folder is.

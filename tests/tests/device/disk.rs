@@ -8,9 +8,9 @@ use std::path::Path;
 
 use poste_client::{State, Target};
 use poste_protocol::{ConversationId, MessageId, UserId};
-use poste_tests::{DEADLINE, Deployment, Line, Mortal, Order, Told, eventually, open};
+use poste_tests::{DEADLINE, Deployment, Line, Mortal, Order, Told, as_shown, eventually, open};
 
-use crate::{MORTAL, ledger::as_shown};
+use crate::MORTAL;
 
 /// What has room beyond the longest file: some messages, but not many.
 const ROOM: u64 = 100_000;

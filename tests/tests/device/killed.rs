@@ -14,13 +14,10 @@ use std::{
 
 use poste_client::{State, Target};
 use poste_protocol::{Cell, ConversationId, MessageId, UserId};
-use poste_tests::{DEADLINE, Deployment, Ended, Line, Mortal, Order, Told, eventually, open};
+use poste_tests::{DEADLINE, Deployment, Ended, Ledger, Line, Lists, Mortal, Order, Told, as_shown, eventually, open};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use crate::{
-    MORTAL,
-    ledger::{Ledger, Lists, as_shown},
-};
+use crate::MORTAL;
 
 /// Deaths, unless `POSTE_KILLS` says otherwise.
 const KILLS: usize = 36;

@@ -3,7 +3,6 @@
 
 mod disk;
 mod killed;
-mod ledger;
 mod media;
 mod offline;
 

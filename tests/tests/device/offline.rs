@@ -4,9 +4,7 @@ use std::time::Instant;
 
 use poste_client::{State, Target};
 use poste_protocol::ConversationId;
-use poste_tests::{DEADLINE, Deployment, eventually, open};
-
-use crate::ledger::as_shown;
+use poste_tests::{DEADLINE, Deployment, as_shown, eventually, open};
 
 /// Messages, unless `POSTE_OFFLINE` says otherwise (10,000 before a release).
 const MESSAGES: usize = 2_000;

@@ -18,12 +18,13 @@ const QUIET: Duration = Duration::from_secs(7);
 
 /// What is asked of the stack while something is done, until it is quiet.
 async fn cost(deployment: &Deployment, work: impl Future<Output = ()>) -> BTreeMap<String, u64> {
-    let before = deployment.requests().await;
+    let counted = async || deployment.requests().await.expect("it has counted before");
+    let before = counted().await;
     work.await;
-    let mut after = deployment.requests().await;
+    let mut after = counted().await;
     loop {
         tokio::time::sleep(QUIET).await;
-        let now = deployment.requests().await;
+        let now = counted().await;
         if now == after {
             break;
         }
@@ -60,6 +61,10 @@ async fn inquiry(device: &mut Device, group: &ConversationId, place: u64) -> (Ve
 async fn a_message_reaches_each_of_five_hundred_once() {
     let _alone = crate::ALONE.lock().await;
     let deployment = Deployment::here();
+    if deployment.requests().await.is_none() {
+        println!("not played: this emulator does not count what it is asked");
+        return;
+    }
     let owner = deployment.user("owner");
     let mut phone = deployment.device(&owner, "phone").await;
     let mut users: Vec<UserId> = (1..MEMBERS).map(|_| deployment.user("member")).collect();

@@ -1,10 +1,15 @@
-//! What a device that is killed again and again was told to write, and what must hold of it after each death.
+//! What a device in trouble was told to write, and what must hold of it whatever happened: the device's processes are
+//! killed, or what it speaks to fails.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use poste_client::State;
-use poste_protocol::{Cell, ConversationId, MessageId};
-use poste_tests::{Line, Order, Told};
+use poste_client::{Client, Error, Message, OutboxEntry, State};
+use poste_protocol::{Cell, ConversationId, MessageId, Seq};
+
+use crate::{Line, Order, Told};
+
+/// More than any test writes into one conversation.
+const ALL: usize = 100_000;
 
 /// What is known of a message that the device was ordered to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,42 +24,86 @@ enum Fate {
 
 /// The messages of one device, by the number that their bodies begin with.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
+pub struct Ledger {
     fates: BTreeMap<u64, Fate>,
     ids: HashMap<u64, MessageId>,
     /// Where the device has shown messages, own ones and others'.
     places: HashMap<MessageId, u64>,
-    /// Messages whose `send` had not returned: there, and not there.
-    pub(crate) half_written: usize,
-    pub(crate) not_written: usize,
+    /// Messages whose `send` had not returned, and that are there all the same.
+    pub half_written: usize,
+    /// Those that are not there.
+    pub not_written: usize,
     /// Messages that `send` refused.
-    pub(crate) refused: usize,
+    pub refused: usize,
 }
 
 /// A screen: each conversation's list.
-pub(crate) type Lists = BTreeMap<ConversationId, Vec<Line>>;
+pub type Lists = BTreeMap<ConversationId, Vec<Line>>;
+
+/// What a device shows: each conversation's list, and what is in its outbox, looked at before: what leaves it meanwhile
+/// has its place in the lists. Of each message is said whether it is the device's own.
+///
+/// # Errors
+/// What the library says.
+pub async fn screen(client: &Client, own: impl Fn(&Message) -> bool) -> Result<(Lists, Vec<OutboxEntry>), Error> {
+    let outbox = client.outbox().await?;
+    let mut lists = BTreeMap::new();
+    for conversation in client.conversations().await? {
+        let messages = client.history(conversation.id.clone(), None, ALL).await?;
+        let lines = messages.into_iter().map(|message| Line {
+            id: message.id,
+            seq: message.seq.map(Seq::get),
+            state: message.state,
+            own: own(&message),
+            label: label(&message.body).unwrap_or_default(),
+        });
+        lists.insert(conversation.id, lines.collect());
+    }
+    Ok((lists, outbox))
+}
+
+/// The number that a body begins with. None does with 0, and events have none.
+pub fn label(body: &str) -> Option<u64> {
+    body.split(' ').next()?.parse().ok()
+}
+
+/// The messages of an outbox.
+pub fn waiting(outbox: &[OutboxEntry]) -> Vec<MessageId> {
+    outbox.iter().flat_map(|entry| &entry.messages).map(|message| message.id).collect()
+}
 
 impl Ledger {
     /// The number of the next message.
-    pub(crate) fn next(&self) -> u64 {
+    pub fn next(&self) -> u64 {
         self.fates.len() as u64 + 1
     }
 
     /// The device is about to do this.
-    pub(crate) fn ordered(&mut self, order: &Order) {
+    pub fn ordered(&mut self, order: &Order) {
         if let Order::Write { label, .. } = order {
-            self.fates.insert(*label, Fate::Open);
+            self.writes(*label);
         }
     }
 
+    /// A message is about to be written.
+    pub fn writes(&mut self, label: u64) {
+        self.fates.insert(label, Fate::Open);
+    }
+
+    /// `send` has returned for it.
+    pub fn wrote(&mut self, label: u64, id: MessageId) {
+        self.fates.insert(label, Fate::Written);
+        self.ids.insert(label, id);
+    }
+
     /// The device has told what became of it.
-    pub(crate) fn told(&mut self, order: &Order, told: &Told) {
+    ///
+    /// # Panics
+    /// When it tells something else.
+    pub fn told(&mut self, order: &Order, told: &Told) {
         let Order::Write { label, .. } = order else { return };
         match told {
-            Told::Wrote { id } => {
-                self.fates.insert(*label, Fate::Written);
-                self.ids.insert(*label, *id);
-            }
+            Told::Wrote { id } => self.wrote(*label, *id),
             Told::Refused { .. } => {
                 self.fates.insert(*label, Fate::Not);
                 self.refused += 1;
@@ -64,13 +113,16 @@ impl Ledger {
     }
 
     /// How many messages there are.
-    pub(crate) fn written(&self) -> usize {
+    pub fn written(&self) -> usize {
         self.fates.values().filter(|fate| **fate == Fate::Written).count()
     }
 
     /// C2, I9: everything that `send` returned for is on the screen, once, in the order of writing, with a place or in
     /// the outbox, which was looked at before; nothing that it refused is; no place ever changes.
-    pub(crate) fn check_screen(&mut self, lists: &Lists, outbox: &[MessageId]) {
+    ///
+    /// # Panics
+    /// When it does not hold.
+    pub fn check_screen(&mut self, lists: &Lists, outbox: &[MessageId]) {
         let outbox: HashSet<_> = outbox.iter().collect();
         let mut shown = HashSet::new();
         let mut labels = HashSet::new();
@@ -113,7 +165,10 @@ impl Ledger {
 
     /// I1, I2, I5: everything that was written is in the logs once, in the order of writing, where it was shown, and
     /// nothing else of this device is.
-    pub(crate) fn check_logs(&self, logs: &BTreeMap<ConversationId, Vec<Cell>>, is_own: impl Fn(&Cell) -> bool) {
+    ///
+    /// # Panics
+    /// When it does not hold.
+    pub fn check_logs(&self, logs: &BTreeMap<ConversationId, Vec<Cell>>, is_own: impl Fn(&Cell) -> bool) {
         let mut own: Vec<u64> = Vec::new();
         let mut places = HashMap::new();
         for cells in logs.values() {
@@ -122,8 +177,7 @@ impl Ledger {
                 for (message, place) in cell.messages.iter().zip(cell.seq.get()..) {
                     assert!(places.insert(message.id, place).is_none(), "message {} is in the log twice", message.id);
                     if is_own(cell) {
-                        let label = message.body.split(' ').next().and_then(|label| label.parse().ok());
-                        of_this.push(label.expect("bodies begin with a number"));
+                        of_this.push(label(&message.body).expect("bodies begin with a number"));
                     }
                 }
             }
@@ -141,7 +195,7 @@ impl Ledger {
 }
 
 /// A log as a list shows it.
-pub(crate) fn as_shown(cells: &[Cell]) -> Vec<(u64, MessageId)> {
+pub fn as_shown(cells: &[Cell]) -> Vec<(u64, MessageId)> {
     let messages = |cell: &Cell| {
         let places = cell.seq.get()..;
         places.zip(&cell.messages).map(|(place, message)| (place, message.id)).collect::<Vec<_>>()
