@@ -66,8 +66,8 @@ pub(crate) struct People {
     group: ConversationId,
     road: Road,
     folder: PathBuf,
-    /// Who is away, with the token to be woken by.
-    away: Option<(UserId, String)>,
+    /// Who is away, with the tokens to be woken by.
+    away: Option<(UserId, Vec<String>)>,
 }
 
 impl Person {
@@ -306,8 +306,8 @@ impl People {
 
     /// P1: who is away was woken, whatever failed.
     pub(crate) async fn is_woken(&self, deployment: &Deployment) {
-        if let Some((_, token)) = &self.away {
-            let provider = deployment.provider();
+        let provider = deployment.provider();
+        for token in self.away.iter().flat_map(|(_, tokens)| tokens) {
             eventually("who is away is woken", PATIENCE, async || {
                 (!provider.taken(token).await.is_empty()).then_some(())
             })
@@ -367,16 +367,20 @@ fn numbers_without_messages(log: &[Cell]) -> u64 {
     log.last().map_or(0, |cell| cell.last().get()) - messages as u64
 }
 
-/// A user whose only device is registered for pushes, and gone.
-async fn is_away(deployment: &Deployment) -> (UserId, String) {
+/// A user whose devices are registered for pushes, and gone.
+async fn is_away(deployment: &Deployment) -> (UserId, Vec<String>) {
     let user = deployment.user("dave");
-    let mut phone = deployment.device(&user, "phone").await;
-    let token = format!("fault{}", Uuid::now_v7().simple());
-    let provider = ProviderToken::new(token.clone()).expect("well formed");
-    let wish = PushToken { platform: Platform::Fcm, token: provider, style: PushStyle::Alert };
-    assert_eq!(phone.registers(Some(wish)).await, PushStatus::Registered);
-    phone.drop_connection();
-    (user, token)
+    let mut tokens = Vec::new();
+    for kind in ["phone", "tablet", "laptop", "watch"] {
+        let mut device = deployment.device(&user, kind).await;
+        let token = format!("fault{}", Uuid::now_v7().simple());
+        let provider = ProviderToken::new(token.clone()).expect("well formed");
+        let wish = PushToken { platform: Platform::Fcm, token: provider, style: PushStyle::Alert };
+        assert_eq!(device.registers(Some(wish)).await, PushStatus::Registered);
+        device.drop_connection();
+        tokens.push(token);
+    }
+    (user, tokens)
 }
 
 /// What strikes everybody, until it ends. Says how often.

@@ -4,6 +4,8 @@ use poste_local::{Fault, Rule};
 
 /// Of the calls that a rule is for, so many are struck: of a function's calls in a send, one or two.
 const SHARE: f64 = 0.2;
+/// Of pushes there are few: most are struck.
+const MOST: f64 = 0.9;
 /// Where everything goes wrong at once.
 const SOME: f64 = 0.04;
 /// In a long run.
@@ -64,7 +66,7 @@ fn of_calls(service: Option<&str>, fault: Fault, share: f64) -> Rule {
 fn of_service(service: &str, fault: Fault) -> Trouble {
     Trouble {
         name: format!("{service}: {}", words(fault)),
-        rules: vec![of_calls(Some(service), fault, SHARE)],
+        rules: vec![of_calls(Some(service), fault, if service == "sns" { MOST } else { SHARE })],
         blows: Vec::new(),
         files: service == "s3",
         wakes: service == "sns",
