@@ -177,9 +177,49 @@ def know_alarms_of_several_metrics():
     handler["create"] = create
 
 
+judged = set()
+"""What was judged since somebody asked: role, action, resource, and whether it was allowed."""
+
+MOST_JUDGED = 20_000
+"""More is not remembered."""
+
+
+def remember_what_is_judged():
+    """Remembers which permissions the functions' roles were asked for, for the test that removes each in turn.
+
+    Symbols: ministack.core.iam_evaluator.evaluate, which knows who asks for what, and enforce, which decides.
+    """
+    from ministack.core import iam_evaluator
+
+    judge = getattr(iam_evaluator, "evaluate", None)
+    decide = getattr(iam_evaluator, "enforce", None)
+    for function, first in ((judge, "ctx"), (decide, "access_key_id")):
+        require(
+            function is not None and next(iter(inspect.signature(function).parameters)) == first,
+            "ministack.core.iam_evaluator.evaluate and enforce",
+        )
+    asked = contextvars.ContextVar("asked", default=None)
+
+    def evaluate(ctx, *args, **kwargs):
+        asked.set(ctx)
+        return judge(ctx, *args, **kwargs)
+
+    def enforce(*args, **kwargs):
+        asked.set(None)
+        refused = decide(*args, **kwargs)
+        ctx = asked.get()
+        role = ctx.principal_arn.partition(":assumed-role/")[2].partition("/")[0] if ctx else ""
+        if role and len(judged) < MOST_JUDGED:
+            judged.add((role, ctx.action, ctx.resource_arn, not refused))
+        return refused
+
+    iam_evaluator.evaluate = evaluate
+    iam_evaluator.enforce = enforce
+
+
 def count_requests():
     """Counts what is asked of the emulator by what it is, and tells the counts at `/_poste/requests`, for tests that say
-    what a thing costs.
+    what a thing costs. At `/_poste/permissions` it tells what was judged since the last time that somebody asked.
 
     Symbol: ministack.app.app.
     """
@@ -190,17 +230,20 @@ def count_requests():
     require(list(inspect.signature(original).parameters) == ["scope", "receive", "send"], "ministack.app.app")
     counts = collections.Counter()
 
+    async def tell(send, told):
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": json.dumps(told).encode()})
+
     async def counting(scope, receive, send):
         if scope["type"] == "http":
             if scope["path"] == "/_poste/requests":
-                await send(
-                    {
-                        "type": "http.response.start",
-                        "status": 200,
-                        "headers": [(b"content-type", b"application/json")],
-                    }
-                )
-                await send({"type": "http.response.body", "body": json.dumps(counts).encode()})
+                await tell(send, counts)
+                return
+            if scope["path"] == "/_poste/permissions":
+                told = sorted(judged)
+                judged.clear()
+                await tell(send, told)
                 return
             target = dict(scope["headers"]).get(b"x-amz-target", b"").decode()
             if target:
@@ -482,6 +525,7 @@ def main():
     know_route_responses()
     reserve_concurrency()
     know_alarms_of_several_metrics()
+    remember_what_is_judged()
     count_requests()
     tell_queues()
     count_in_numbers()

@@ -18,6 +18,7 @@ mod ports;
 mod provider;
 mod replica;
 mod road;
+mod roles;
 mod store;
 mod wait;
 
@@ -32,5 +33,6 @@ pub use mortal::{Ended, Line, Mortal, Order, Told};
 pub use provider::{Provider, Published};
 pub use replica::{Replica, check_page};
 pub use road::Road;
+pub use roles::{Judged, Permission, Roles};
 pub use store::{Store, checksum};
 pub use wait::{DEADLINE, eventually, now_ms};
