@@ -86,7 +86,8 @@ async fn nothing_is_lost_whatever_fails() {
     let began = Instant::now();
     let mut rows = Vec::new();
     for trouble in if all { table::all() } else { table::short() } {
-        let row = play(&deployment, &faults, &trouble, Duration::from_secs(seconds), &mut chance).await;
+        let time = Duration::from_secs(seconds);
+        let row = Box::pin(play(&deployment, &faults, &trouble, time, &mut chance)).await;
         println!(
             "{:<58} struck {:>5}, {:>4} messages, at rest after {:>5.1} s, {} late, {} voids",
             row.trouble, row.struck, row.messages, row.rest_seconds, row.late, row.voids

@@ -62,7 +62,7 @@ struct Person {
 
 /// All who write, in one-to-one conversations and in a group.
 pub(crate) struct People {
-    people: Vec<Person>,
+    all: Vec<Person>,
     group: ConversationId,
     road: Road,
     folder: PathBuf,
@@ -156,7 +156,7 @@ impl People {
             })
             .await;
         }
-        Self { people, group, road, folder: folder.to_owned(), away }
+        Self { all: people, group, road, folder: folder.to_owned(), away }
     }
 
     /// Everybody writes, and what was wished for strikes. Says how often something did that the proxy does not count.
@@ -169,35 +169,34 @@ impl People {
         pause: Duration,
         chance: &mut StdRng,
     ) -> u64 {
-        let users: Vec<UserId> = self.people.iter().map(|person| person.author.user.clone()).collect();
+        let users: Vec<UserId> = self.all.iter().map(|person| person.author.user.clone()).collect();
         let files = if trouble.files { self.make_files(chance) } else { Vec::new() };
         let (group, road, away) = (&self.group, &self.road, &self.away);
         let ends = Instant::now() + time;
-        let mut chances: Vec<StdRng> = self.people.iter().map(|_| StdRng::seed_from_u64(chance.random())).collect();
+        let mut chances: Vec<StdRng> = self.all.iter().map(|_| StdRng::seed_from_u64(chance.random())).collect();
         let blows = strike(deployment, faults, trouble, group, road, ends);
-        let lives =
-            join_all(self.people.iter_mut().zip(&mut chances).enumerate().map(async |(n, (person, chance))| {
-                let mut files = files.iter().skip(n % 2).step_by(2);
-                let mut struck = 0;
-                let mut written = 0;
-                // Each writes something, however soon it ends.
-                while Instant::now() < ends || written < 5 {
-                    let to = match (chance.random_range(0..10), away) {
-                        (0..5, _) => Target::Conversation(group.clone()),
-                        (5, Some((away, _))) => Target::User(away.clone()),
-                        _ => {
-                            let others: Vec<_> = users.iter().filter(|user| **user != person.author.user).collect();
-                            Target::User(others[chance.random_range(0..others.len())].clone())
-                        }
-                    };
-                    let file = files.next();
-                    person.writes(to, file.map(PathBuf::as_path)).await;
-                    written += 1;
-                    struck += person.suffers(&trouble.blows, chance).await;
-                    tokio::time::sleep(pause.mul_f64(chance.random_range(0.2..1.8))).await;
-                }
-                struck
-            }));
+        let lives = join_all(self.all.iter_mut().zip(&mut chances).enumerate().map(async |(n, (person, chance))| {
+            let mut files = files.iter().skip(n % 2).step_by(2);
+            let mut struck = 0;
+            let mut written = 0;
+            // Each writes something, however soon it ends.
+            while Instant::now() < ends || written < 5 {
+                let to = match (chance.random_range(0..10), away) {
+                    (0..5, _) => Target::Conversation(group.clone()),
+                    (5, Some((away, _))) => Target::User(away.clone()),
+                    _ => {
+                        let others: Vec<_> = users.iter().filter(|user| **user != person.author.user).collect();
+                        Target::User(others[chance.random_range(0..others.len())].clone())
+                    }
+                };
+                let file = files.next();
+                person.writes(to, file.map(PathBuf::as_path)).await;
+                written += 1;
+                struck += person.suffers(&trouble.blows, chance).await;
+                tokio::time::sleep(pause.mul_f64(chance.random_range(0.2..1.8))).await;
+            }
+            struck
+        }));
         let (struck, suffered) = futures::join!(blows, lives);
         struck + suffered.into_iter().sum::<u64>()
     }
@@ -217,17 +216,17 @@ impl People {
     /// Waits until nothing waits in an outbox and everybody has everything. Says how many had to connect anew for it: who
     /// is online and loses a single delivery learns of it from the next one, or then.
     pub(crate) async fn come_to_rest(&mut self) -> usize {
-        for person in &self.people {
+        for person in &self.all {
             person.client().set_network(true).await.expect("open");
         }
-        for person in &self.people {
+        for person in &self.all {
             eventually("the outbox is empty", PATIENCE, async || person.screen().await.1.is_empty().then_some(()))
                 .await;
         }
         let heads = self.heads().await;
         let began = Instant::now();
         let mut late = 0;
-        for person in &self.people {
+        for person in &self.all {
             let has_all = async || {
                 let shown = ends(&person.screen().await.0);
                 heads
@@ -254,7 +253,7 @@ impl People {
     /// The last number that any device shows of each conversation.
     async fn heads(&self) -> BTreeMap<ConversationId, u64> {
         let mut heads = BTreeMap::new();
-        for person in &self.people {
+        for person in &self.all {
             for (id, last) in ends(&person.screen().await.0) {
                 let head = heads.entry(id).or_insert(last);
                 *head = last.max(*head);
@@ -268,7 +267,7 @@ impl People {
     pub(crate) async fn judge(&mut self, deployment: &Deployment) -> u64 {
         let mut logs: BTreeMap<ConversationId, Vec<Cell>> = BTreeMap::new();
         let mut readers: BTreeMap<UserId, Device> = BTreeMap::new();
-        for person in &mut self.people {
+        for person in &mut self.all {
             let user = person.author.user.clone();
             if !readers.contains_key(&user) {
                 readers.insert(user.clone(), deployment.device(&user, "reader").await);
@@ -288,9 +287,9 @@ impl People {
             }
             person.ledger.check_logs(&of_person, |cell| cell.by == person.author);
         }
-        for person in &self.people {
+        for person in &self.all {
             for (conversation, message) in &person.files {
-                let others = self.people.iter().filter(|other| other.author != person.author);
+                let others = self.all.iter().filter(|other| other.author != person.author);
                 for other in others {
                     if other.client().conversation(conversation.clone()).await.expect("readable").is_some() {
                         let file = other.client().download(conversation.clone(), *message).await;
@@ -317,17 +316,17 @@ impl People {
 
     /// What `send` returned for.
     pub(crate) fn written(&self) -> usize {
-        self.people.iter().map(|person| person.ledger.written()).sum()
+        self.all.iter().map(|person| person.ledger.written()).sum()
     }
 
     /// Files that were sent.
     pub(crate) fn files(&self) -> usize {
-        self.people.iter().map(|person| person.files.len()).sum()
+        self.all.iter().map(|person| person.files.len()).sum()
     }
 
     /// All close their applications.
     pub(crate) async fn leave(self) {
-        for person in self.people {
+        for person in self.all {
             if let Some(client) = person.client {
                 client.close().await;
             }
