@@ -12,13 +12,15 @@ use aws_sdk_dynamodb::{
 };
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName, QueueAttributeName, SendMessageBatchRequestEntry};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use poste_domain::LaneKey;
+use poste_domain::{LaneKey, ports::Period};
 use poste_local::Stack;
 use poste_protocol::{
     Author, Cell, ConversationId, DeviceId, Envelope, EnvelopeId, Message as Written, Number, Seq, UserId,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
+
+use crate::now_ms;
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -425,6 +427,22 @@ impl Admin {
             .await
             .expect("the lanes are readable");
         found.items().len()
+    }
+
+    /// Whether something is counted under a name, in this minute or the one before.
+    ///
+    /// # Panics
+    /// When the table does not answer.
+    pub async fn counts(&self, name: &str) -> bool {
+        let minute = Period::at(60, now_ms()).number;
+        for number in [minute, minute - 1] {
+            let get = self.dynamodb.get_item().table_name(&self.stack.tables.quotas);
+            let found = get.key("quota", text(format!("{number}/{name}"))).consistent_read(true).send().await;
+            if found.expect("the counts are readable").item.is_some() {
+                return true;
+            }
+        }
+        false
     }
 
     /// Reserves numbers, as a writer does that is never heard of again. Gives the first.

@@ -144,6 +144,8 @@ fn scenes() -> Vec<Scene> {
         a_device_takes_another_ones_place,
         a_token_is_registered_and_changes_hands,
         somebody_mutes,
+        somebody_reads_without_end,
+        somebody_writes_without_end,
         somebody_writes_and_repeats,
         a_writer_stalled,
         more_devices_write_than_the_head_has_room_for,
@@ -500,6 +502,41 @@ async fn the_provider_is_down(deployment: &Deployment) {
     phone.tells(bobs.user(), "wake up").await;
     eventually("it was tried twice", PATIENCE, async || (provider.asked(&text).await.len() > 1).then_some(())).await;
     provider.fails(&text, None).await;
+}
+
+/// Requests between two looks at what is counted of them, and how many there are at most: more than each instance lets
+/// pass by itself.
+const FLOOD: usize = 64;
+const FLOODS: usize = 100;
+
+async fn somebody_reads_without_end(deployment: &Deployment) {
+    let (mut phone, _, _) = friends(deployment).await;
+    let (admin, name) = (deployment.admin(), format!("sync/{}/phone", phone.user()));
+    for _ in 0..FLOODS {
+        for _ in 0..FLOOD {
+            phone.list(None).await;
+        }
+        if admin.counts(&name).await {
+            return;
+        }
+    }
+    panic!("nobody counts what {name} asks for");
+}
+
+async fn somebody_writes_without_end(deployment: &Deployment) {
+    let (mut phone, _, _) = friends(deployment).await;
+    let (admin, name) = (deployment.admin(), format!("send/{}/phone", phone.user()));
+    let peers: Vec<_> = (0..limits::SUBMISSIONS).map(|_| deployment.user("peer")).collect();
+    let frame: Vec<_> = peers.iter().map(|peer| submission(&phone.writes(peer, "again"))).collect();
+    for _ in 0..FLOODS {
+        for _ in 0..FLOOD / limits::SUBMISSIONS {
+            phone.send(frame.clone()).await.expect("it is taken");
+        }
+        if admin.counts(&name).await {
+            return;
+        }
+    }
+    panic!("nobody counts what {name} asks for");
 }
 
 async fn friends_watch_each_other(deployment: &Deployment) {
