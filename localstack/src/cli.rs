@@ -15,7 +15,7 @@ use crate::stop::StopSignal;
 use crate::test::Part;
 use crate::up::{Options, Running, down, welcome};
 use crate::workspace::Workspace;
-use crate::{demo, faults, fuzz, say, sim, test};
+use crate::{audit, demo, faults, fuzz, say, sim, test};
 
 /// Poste on this machine, without an AWS account.
 #[derive(Debug, Parser)]
@@ -94,6 +94,8 @@ enum Command {
         #[arg(long, default_value_t = 8090)]
         port: u16,
     },
+    /// Hold the dependencies against licences, duplicates, sources and known advisories (`deny.toml`).
+    Audit,
     /// Try to break whatever reads what comes from outside, with a nightly toolchain.
     Fuzz {
         /// Only these; the folder fuzz/targets has their names.
@@ -241,6 +243,10 @@ async fn execute(command: Command) -> anyhow::Result<()> {
                 _ = stop.received() => Ok(()),
             }
         }
+        Command::Audit => tokio::select! {
+            held = audit::run(&workspace) => held,
+            signal = stop.received() => Err(anyhow::anyhow!("{signal}: stopped")),
+        },
         Command::Fuzz { targets, seconds } => tokio::select! {
             fuzzed = fuzz::run(&workspace, &targets, seconds) => fuzzed,
             signal = stop.received() => Err(anyhow::anyhow!("{signal}: stopped")),

@@ -25,6 +25,9 @@ pub(crate) struct Tool {
 /// Fuzzing.
 pub(crate) const FUZZ: Tool = Tool { name: "cargo-fuzz", version: "0.13.2" };
 
+/// What dependencies are held against.
+pub(crate) const DENY: Tool = Tool { name: "cargo-deny", version: "0.20.2" };
+
 impl Tool {
     /// Its program; built first, if it is not there in this version.
     pub(crate) async fn program(self, workspace: &Workspace) -> anyhow::Result<PathBuf> {
