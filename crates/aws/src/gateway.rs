@@ -13,8 +13,8 @@ use tracing::Instrument as _;
 
 use crate::metrics::measured;
 
-/// What the gateway hands to a function.
-#[derive(Debug, Clone)]
+/// What the gateway hands to a function. Without `Debug`: it holds the frame, and perhaps the token.
+#[derive(Clone)]
 pub struct Event {
     /// Which route the frame took, or `$connect` or `$disconnect`.
     pub route: String,
