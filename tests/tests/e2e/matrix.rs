@@ -1,6 +1,9 @@
 //! Who may do what: every action of the wire, by everybody. `docs/SECURITY.md` shows the table.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use futures::future;
 use poste_protocol::{
@@ -26,6 +29,9 @@ enum Told {
 }
 
 use Told::{No, Nothing, Yes};
+
+/// Between two tries.
+const AGAIN: Duration = Duration::from_millis(200);
 
 const STRANGE: Told = No(Code::NotMember);
 const LATE: Told = No(Code::TokenExpired);
@@ -219,9 +225,20 @@ impl World {
             device.post(&Request::Away(Away {})).await;
             return Nothing;
         }
-        let request = request(device, &scene, what);
-        let told = told(device.ask(&request).await, &scene);
-        if told == Yes && what.starts_with("media: abort") {
+        let asked = request(device, &scene, what);
+        let mut answer = told(device.ask(&asked).await, &scene);
+        // For 5 s an instance may remember that they were in, and says what it would say to a member who may not.
+        let until = Instant::now() + DEADLINE;
+        while actor == Actor::Former
+            && expected == STRANGE
+            && matches!(answer, No(Code::NoTarget | Code::NoMedia))
+            && Instant::now() < until
+        {
+            tokio::time::sleep(AGAIN).await;
+            let asked = request(device, &scene, what);
+            answer = told(device.ask(&asked).await, &scene);
+        }
+        if answer == Yes && what.starts_with("media: abort") {
             // What is another's stays where it is; so it is said to be gone, and nothing happened.
             let [author, other] = self.authors(actor);
             let (owner, media) = match what {
@@ -231,7 +248,7 @@ impl World {
             let there = owner.wants(&scene.group, media, MediaWish::Complete).await;
             return if there == Ok(MediaState::Complete) { Nothing } else { Yes };
         }
-        told
+        answer
     }
 
     /// Whether somebody who watches the group hears that the actor is writing.
