@@ -28,6 +28,12 @@ PINNED_VERSION = "1.5.33"
 STOP_GRACE_SECONDS = 5.0
 """How long the emulator may take to end by itself before everything is killed."""
 
+READ_UNIT_BYTES = 4096
+"""What a unit of reading reads."""
+
+FRAME_UNIT_BYTES = 32 * 1024
+"""What counts as one message of a WebSocket API."""
+
 
 def require(condition, symbol):
     """Ends the start with a clear word when something upstream is not as a patch expects it."""
@@ -217,9 +223,130 @@ def remember_what_is_judged():
     iam_evaluator.enforce = enforce
 
 
+usage = collections.Counter()
+"""What a deployment would be billed for, see `count_usage`."""
+
+usage_lock = threading.Lock()
+
+caller = contextvars.ContextVar("caller", default="other")
+"""The function whose request is being answered."""
+
+
+def use(what, amount=1):
+    """Adds to `usage`."""
+    with usage_lock:
+        usage[what] += amount
+
+
+def count_usage():
+    """Counts by function what is billed, and tells it at `/_poste/usage`, for measurements (crates/bench).
+
+    A flat object of numbers, by words with a space between:
+
+    - `call FUNCTION OPERATION`: requests of a function; `other` is whoever is no function;
+    - `write FUNCTION TABLE`, `read FUNCTION TABLE`: units of tables. Upstream's own count of writes is by size and right.
+      What it does not count is counted here: a write whose condition fails costs what the item that is there costs, and
+      reads cost by size: a whole unit for each 4 KB begun, of each item or, in a query, of all together; half if the
+      read need not be consistent. Where a request asks for a part of each item, that part is counted;
+    - `invoke FUNCTION`, `ms FUNCTION`: invocations, and how long they took as the emulator sees it;
+    - `frame in`, `frame out`: messages on sockets, in units of 32 KB.
+
+    Symbols: ministack.services.dynamodb._add_consumed_capacity, _batch_get_item, _put_item, _update_item, _delete_item;
+    ministack.core.lambda_runtime.Worker.invoke and ProvidedWorker.invoke; ministack.services.sts._sessions.
+    """
+    from ministack.core import lambda_runtime
+    from ministack.services import dynamodb
+
+    symbol = "ministack.services.dynamodb"
+    add = getattr(dynamodb, "_add_consumed_capacity", None)
+    parameters = ["result", "data", "table_name", "write", "old_item", "new_item", "index_name"]
+    require(add is not None and list(inspect.signature(add).parameters) == parameters, f"{symbol}._add_consumed_capacity")
+    names = ["_batch_get_item", "_put_item", "_update_item", "_delete_item"]
+    for name in names:
+        function = getattr(dynamodb, name, None)
+        require(function is not None and list(inspect.signature(function).parameters) == ["data"], f"{symbol}.{name}")
+    for name in ["_item_size_bytes", "_billed_item_bytes", "_capacity_kb", "_get_item_by_key", "_extract_key_from_item"]:
+        require(hasattr(dynamodb, name), f"{symbol}.{name}")
+
+    def read_units(bytes_read, consistent):
+        return max(1, -(-bytes_read // READ_UNIT_BYTES)) * (1.0 if consistent else 0.5)
+
+    def write_units(table, *items):
+        return dynamodb._capacity_kb(max([dynamodb._billed_item_bytes(table, item) for item in items if item] or [0]))
+
+    def add_and_count(result, data, table_name, write=False, old_item=None, new_item=None, index_name=None):
+        add(result, data, table_name, write=write, old_item=old_item, new_item=new_item, index_name=index_name)
+        if write:
+            units = write_units(dynamodb._tables.get(table_name, {}), old_item, new_item)
+            use(f"write {caller.get()} {table_name}", units)
+        else:
+            items = result["Items"] if "Items" in result else [result.get("Item")]
+            size = sum(dynamodb._item_size_bytes(item) for item in items)
+            use(f"read {caller.get()} {table_name}", read_units(size, data.get("ConsistentRead", False)))
+
+    def counting_batches(get):
+        def get_and_count(data):
+            answer = get(data)
+            if answer[0] == 200:
+                found = json.loads(answer[2])["Responses"]
+                for table, wanted in data["RequestItems"].items():
+                    sizes = [dynamodb._item_size_bytes(item) for item in found.get(table, [])]
+                    sizes += [0] * (len(wanted["Keys"]) - len(sizes))
+                    units = sum(read_units(size, wanted.get("ConsistentRead", False)) for size in sizes)
+                    use(f"read {caller.get()} {table}", units)
+            return answer
+
+        return get_and_count
+
+    def counting_refusals(write):
+        def write_and_count(data):
+            answer = write(data)
+            if answer[0] == 400 and b"ConditionalCheckFailed" in answer[2]:
+                name = data["TableName"]
+                table = dynamodb._tables[name]
+                key = data.get("Key") or dynamodb._extract_key_from_item(table, data["Item"])
+                use(f"write {caller.get()} {name}", write_units(table, dynamodb._get_item_by_key(table, key)))
+            return answer
+
+        return write_and_count
+
+    dynamodb._add_consumed_capacity = add_and_count
+    dynamodb._batch_get_item = counting_batches(dynamodb._batch_get_item)
+    for name in names[1:]:
+        setattr(dynamodb, name, counting_refusals(getattr(dynamodb, name)))
+
+    def counting_invocations(worker):
+        symbol = f"ministack.core.lambda_runtime.{worker.__name__}.invoke"
+        invoke = worker.__dict__.get("invoke")
+        require(invoke is not None and list(inspect.signature(invoke).parameters)[1:3] == ["event", "request_id"], symbol)
+
+        def invoke_and_count(self, *args, **kwargs):
+            began = time.monotonic()
+            try:
+                return invoke(self, *args, **kwargs)
+            finally:
+                use(f"invoke {self.func_name}")
+                use(f"ms {self.func_name}", (time.monotonic() - began) * 1000)
+
+        worker.invoke = invoke_and_count
+
+    counting_invocations(lambda_runtime.Worker)
+    counting_invocations(lambda_runtime.ProvidedWorker)
+
+
+def function_of(headers):
+    """The function that a request comes from: each has credentials of its own, a session that bears its name."""
+    from ministack.services import sts
+
+    key = re.search(r"Credential=([^/]+)/", headers.get(b"authorization", b"").decode("latin-1"))
+    session = sts._sessions.get(key.group(1)) if key else None
+    return session["Arn"].rpartition("/")[2] if session else "other"
+
+
 def count_requests():
     """Counts what is asked of the emulator by what it is, and tells the counts at `/_poste/requests`, for tests that say
-    what a thing costs. At `/_poste/permissions` it tells what was judged since the last time that somebody asked.
+    what a thing costs. Also tells what `count_usage` counts, how queues stand, and at `/_poste/permissions` what was
+    judged since the last time that somebody asked.
 
     Symbol: ministack.app.app.
     """
@@ -229,63 +356,90 @@ def count_requests():
     require(inspect.iscoroutinefunction(original), "ministack.app.app")
     require(list(inspect.signature(original).parameters) == ["scope", "receive", "send"], "ministack.app.app")
     counts = collections.Counter()
+    told = {
+        "/_poste/requests": lambda: counts,
+        "/_poste/usage": lambda: usage,
+        "/_poste/permissions": judgements,
+        "/_poste/queues": queue_figures,
+    }
 
-    async def tell(send, told):
+    async def tell(numbers, send):
         headers = [(b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": json.dumps(told).encode()})
+        with usage_lock:
+            body = json.dumps(numbers).encode()
+        await send({"type": "http.response.body", "body": body})
+
+    def count(scope):
+        headers = dict(scope["headers"])
+        caller.set(function_of(headers))
+        target = headers.get(b"x-amz-target", b"").decode()
+        if target:
+            operation = target.rpartition(".")[2]
+        elif "/@connections/" in scope["path"]:
+            operation = f"{scope['method']} @connections"
+        else:
+            return
+        counts[operation] += 1
+        use(f"call {caller.get()} {operation}")
 
     async def counting(scope, receive, send):
         if scope["type"] == "http":
-            if scope["path"] == "/_poste/requests":
-                await tell(send, counts)
+            if scope["path"] in told:
+                await tell(told[scope["path"]](), send)
                 return
-            if scope["path"] == "/_poste/permissions":
-                told = sorted(judged)
-                judged.clear()
-                await tell(send, told)
-                return
-            target = dict(scope["headers"]).get(b"x-amz-target", b"").decode()
-            if target:
-                counts[target.rpartition(".")[2]] += 1
-            elif "/@connections/" in scope["path"]:
-                counts[f"{scope['method']} @connections"] += 1
+            count(scope)
+        elif scope["type"] == "websocket":
+            receive, send = counting_frames(receive, send)
         await original(scope, receive, send)
 
     module.app = counting
 
 
-def tell_queues():
-    """Tells at `/_poste/queues` how many messages can be received from each queue, and how old the oldest is, in
-    seconds: on AWS these are metrics of SQS, of which upstream has none.
+def counting_frames(receive, send):
+    """The two ends of a socket, with what passes counted."""
 
-    Symbols: ministack.app.app, ministack.services.sqs._queues.
+    def count(message, what, direction):
+        if message.get("type") == what:
+            content = (message.get("text") or "").encode() or message.get("bytes") or b""
+            use(f"frame {direction}", max(1, -(-len(content) // FRAME_UNIT_BYTES)))
+
+    async def receive_and_count():
+        message = await receive()
+        count(message, "websocket.receive", "in")
+        return message
+
+    async def send_and_count(message):
+        count(message, "websocket.send", "out")
+        await send(message)
+
+    return receive_and_count, send_and_count
+
+
+def queue_figures():
+    """How many messages can be received from each queue, and how old the oldest is, in seconds: on AWS these are metrics
+    of SQS, of which upstream has none. By the queues' addresses.
+
+    Symbol: ministack.services.sqs._queues.
     """
-    from ministack import app as module
     from ministack.services import sqs
 
-    original = getattr(module, "app", None)
-    require(inspect.iscoroutinefunction(original), "ministack.app.app")
     queues = getattr(getattr(sqs, "_queues", None), "_data", None)
     require(isinstance(queues, dict), "ministack.services.sqs._queues._data")
+    now, figures = time.time(), {}
+    for queue in list(queues.values()):
+        messages = list(queue["messages"])
+        visible = sum(message["visible_at"] <= now for message in messages)
+        oldest = max((now - message["sent_at"] for message in messages), default=0.0)
+        figures[queue["url"]] = {"visible": visible, "oldest_s": max(0.0, oldest)}
+    return figures
 
-    def told():
-        now, figures = time.time(), {}
-        for queue in list(queues.values()):
-            waiting = [message for message in list(queue["messages"]) if message["visible_at"] <= now]
-            oldest = max((now - message["sent_at"] for message in queue["messages"]), default=0.0)
-            figures[queue["url"]] = {"visible": len(waiting), "oldest_s": max(0.0, oldest)}
-        return figures
 
-    async def telling(scope, receive, send):
-        if scope["type"] != "http" or scope["path"] != "/_poste/queues":
-            await original(scope, receive, send)
-            return
-        headers = [(b"content-type", b"application/json")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": json.dumps(told()).encode()})
-
-    module.app = telling
+def judgements():
+    """What was judged since the last call."""
+    told = sorted(judged)
+    judged.clear()
+    return told
 
 
 def count_in_numbers():
@@ -526,8 +680,8 @@ def main():
     reserve_concurrency()
     know_alarms_of_several_metrics()
     remember_what_is_judged()
+    count_usage()
     count_requests()
-    tell_queues()
     count_in_numbers()
     answer_as_api_gateway_does()
     permit_batches_as_what_they_hold()

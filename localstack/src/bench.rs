@@ -1,12 +1,17 @@
-//! `cargo local bench`: measurements, by `crates/bench`, which is built with optimisation. This program itself is not.
+//! `cargo local bench`: measurements, by `crates/bench`, which is built with optimisation (this program itself is not), on
+//! a stack of its own whose functions are built with the profile that goes to AWS.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
+use serde::Deserialize;
 
 use crate::child;
+use crate::functions::Binaries;
+use crate::proxy::Rule;
+use crate::up::{Options, Running};
 use crate::workspace::{Workspace, cargo};
 
 /// What can be measured.
@@ -14,6 +19,24 @@ use crate::workspace::{Workspace, cargo};
 pub(crate) enum Subject {
     /// The device library alone: no network, no stack.
     Client,
+    /// The functions' binaries: their size, their start, their memory.
+    Start,
+    /// From one device to another at a steady rate: how long it takes, and what is billed for it.
+    Delivery,
+    /// What was written offline and goes out at once.
+    Flush,
+    /// One message to groups of 2 to 500.
+    Fanout,
+    /// Catching up with much that was missed, in short and in long logs.
+    Sync,
+    /// The plain serverless chat in Node.js, on the same emulator. Needs npm and its registry.
+    Peers,
+}
+
+impl Subject {
+    fn needs_stack(self) -> bool {
+        self != Self::Client
+    }
 }
 
 /// What is wished for.
@@ -23,12 +46,56 @@ pub(crate) struct Wish {
     pub(crate) subjects: Vec<Subject>,
     /// Where the figures are written to as JSON, beside the table.
     pub(crate) json: Option<PathBuf>,
+    /// The figures of another run.
+    pub(crate) compare: Option<PathBuf>,
+    /// Whether `docs/PERFORMANCE.md` is made of them.
+    pub(crate) document: bool,
+    /// Whether the stack has something that wakes devices.
+    pub(crate) push: bool,
+    /// Whether functions are built with the dev profile.
+    pub(crate) dev: bool,
+    /// Whose service times the parts have, instead of the emulator's alone.
+    pub(crate) latency: Option<Latency>,
     /// Where files are made.
     pub(crate) folder: Option<PathBuf>,
 }
 
+/// Service times that are added between the functions and the emulator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Latency {
+    /// Those of AWS: `localstack/latency-aws.json`.
+    Aws,
+}
+
+impl Latency {
+    fn rules(self) -> anyhow::Result<Vec<Rule>> {
+        #[derive(Deserialize)]
+        struct Table {
+            rules: Vec<Rule>,
+        }
+        let Self::Aws = self;
+        let table: Table = serde_json::from_str(include_str!("../latency-aws.json"))?;
+        Ok(table.rules)
+    }
+}
+
 /// Builds the measurements and makes them.
 pub(crate) async fn run(workspace: &Workspace, wish: &Wish) -> anyhow::Result<()> {
+    let needs_stack = wish.subjects.is_empty() || wish.subjects.iter().any(|subject| subject.needs_stack());
+    if !needs_stack {
+        return measure(workspace, wish, None).await;
+    }
+    let place = workspace.bench_place()?;
+    let proxy = wish.latency.map(Latency::rules).transpose()?;
+    let binaries = if wish.dev { Binaries::Dev } else { Binaries::Release };
+    let options = Options { binaries, push: wish.push, proxy, ..Options::default() };
+    let running = Running::start(workspace, &place, &options).await?;
+    let measured = measure(workspace, wish, Some(&place.state_file())).await;
+    running.stop();
+    measured
+}
+
+async fn measure(workspace: &Workspace, wish: &Wish, stack: Option<&Path>) -> anyhow::Result<()> {
     let mut command = Command::new(cargo());
     command.args(["run", "--release", "--locked", "--package", "poste-bench", "--"]);
     for subject in &wish.subjects {
@@ -38,8 +105,22 @@ pub(crate) async fn run(workspace: &Workspace, wish: &Wish) -> anyhow::Result<()
         Some(folder) => std::path::absolute(folder)?,
         None => workspace.target().join("bench"),
     });
-    if let Some(json) = &wish.json {
-        command.arg("--json").arg(std::path::absolute(json)?);
+    for (option, file) in [("--json", &wish.json), ("--compare", &wish.compare)] {
+        if let Some(file) = file {
+            command.arg(option).arg(std::path::absolute(file)?);
+        }
+    }
+    if wish.dev {
+        command.arg("--dev");
+    }
+    if let Some(latency) = wish.latency {
+        command.arg("--latency").arg(latency.to_possible_value().context("a latency has a name")?.get_name());
+    }
+    if wish.document {
+        command.arg("--document").arg(workspace.root().join("docs/PERFORMANCE.md"));
+    }
+    if let Some(stack) = stack {
+        command.arg("--stack").arg(stack);
     }
     if let Some(commit) = commit(workspace) {
         command.args(["--commit", &commit]);
@@ -59,4 +140,15 @@ pub(crate) fn commit(workspace: &Workspace) -> Option<String> {
         .ok()
         .filter(|output| output.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_service_times_can_be_read() {
+        let rules = Latency::Aws.rules().unwrap();
+        assert!(rules.iter().any(|rule| rule.service.as_deref() == Some("dynamodb")));
+    }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 
-use crate::bench::{self, Subject, Wish};
+use crate::bench::{self, Latency, Subject, Wish};
 use crate::dash::Dash;
 use crate::functions::Binaries;
 use crate::stack::Stack;
@@ -76,7 +76,7 @@ enum Command {
         #[arg(long, default_value_t = 0)]
         first: u64,
     },
-    /// Measure, with optimisation, and show the figures as a table.
+    /// Measure, with optimisation, on a stack of its own with functions as they go to AWS; show the figures as a table.
     Bench {
         /// Only these.
         #[arg(value_enum)]
@@ -84,6 +84,21 @@ enum Command {
         /// Also write them to this file, as JSON.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
+        /// Hold the figures beside those of another run, written with --json.
+        #[arg(long, value_name = "FILE")]
+        compare: Option<PathBuf>,
+        /// Also make docs/PERFORMANCE.md of them; for a run of everything.
+        #[arg(long)]
+        document: bool,
+        /// With functions of the dev profile, which are quick to build: for what is counted. Their times and sizes say nothing.
+        #[arg(long)]
+        dev: bool,
+        /// With the service times of AWS between the functions and the emulator.
+        #[arg(long, value_name = "WHOSE")]
+        latency: Option<Latency>,
+        /// With pushes, which a deployment has if it is given a platform application.
+        #[arg(long)]
+        push: bool,
         /// Where files are made, and so the disk that is measured; target/bench if not said.
         #[arg(long, value_name = "FOLDER")]
         folder: Option<PathBuf>,
@@ -153,6 +168,7 @@ impl From<StackArgs> for Options {
             callback_url: arguments.callback_url,
             issuer_host: arguments.issuer_host,
             issuer_bind: arguments.issuer_bind,
+            push: true,
             proxy: arguments.proxy.then(Vec::new),
         }
     }
@@ -226,8 +242,8 @@ async fn execute(command: Command) -> anyhow::Result<()> {
                 }
             }
         }
-        Command::Bench { subjects, json, folder } => {
-            let wish = Wish { subjects, json, folder };
+        Command::Bench { subjects, json, compare, document, dev, latency, push, folder } => {
+            let wish = Wish { subjects, json, compare, document, dev, push, latency, folder };
             tokio::select! {
                 measured = bench::run(&workspace, &wish) => measured,
                 signal = stop.received() => Err(anyhow::anyhow!("{signal}: stopped")),

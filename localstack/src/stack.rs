@@ -51,6 +51,8 @@ pub struct Stack {
     pub bucket: String,
     /// The names of the functions as deployed, by what the project calls them (`send`, `deliver`, ...).
     pub functions: BTreeMap<String, String>,
+    /// The executables of the functions that were deployed, by the same names.
+    pub executables: BTreeMap<String, PathBuf>,
     /// How long a failed delivery stays hidden before it is tried again, in seconds.
     pub delivery_visibility_seconds: u32,
     /// After that many attempts a delivery goes to the dead letters.
@@ -202,6 +204,7 @@ pub(crate) mod tests {
             },
             bucket: text("b"),
             functions: BTreeMap::from([(text("send"), text("poste-local-send"))]),
+            executables: BTreeMap::from([(text("send"), PathBuf::from("target/debug/send"))]),
             delivery_visibility_seconds: 5,
             delivery_max_receives: 5,
             push_provider: text("http://127.0.0.1:3"),

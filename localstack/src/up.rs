@@ -75,6 +75,8 @@ pub(crate) struct Options {
     pub(crate) issuer_host: String,
     /// The interface that the issuer listens on.
     pub(crate) issuer_bind: IpAddr,
+    /// Whether there is something that wakes devices. On AWS there is not, unless it is configured.
+    pub(crate) push: bool,
     /// Puts a proxy between the functions and the emulator, with these rules to begin with.
     pub(crate) proxy: Option<Vec<Rule>>,
 }
@@ -89,6 +91,7 @@ impl Default for Options {
             callback_url: None,
             issuer_host: Ipv4Addr::LOCALHOST.to_string(),
             issuer_bind: Ipv4Addr::LOCALHOST.into(),
+            push: true,
             proxy: None,
         }
     }
@@ -187,6 +190,7 @@ impl Running {
             proxy: way.map(str::to_owned),
             enforces,
             push_provider: provider.url().to_owned(),
+            executables: binaries,
             ..describe(&deployed, &addresses, &issuer, place)?
         };
         stack.write(&place.state_file())?;
@@ -270,6 +274,7 @@ fn artifacts(binaries: &BTreeMap<String, std::path::PathBuf>) -> anyhow::Result<
 
 /// All that differs between AWS and the local stack.
 fn parameters(issuer: &Issuer, push: &str, addresses: &Addresses, options: &Options) -> BTreeMap<&'static str, String> {
+    let application = |kind| if options.push { provider::application(kind) } else { String::new() };
     BTreeMap::from([
         ("Stage", STAGE.to_owned()),
         ("Architecture", architecture().to_owned()),
@@ -288,9 +293,9 @@ fn parameters(issuer: &Issuer, push: &str, addresses: &Addresses, options: &Opti
         ("DeliveryMaxReceives", DELIVERY_MAX_RECEIVES.to_string()),
         ("SyncMaxConcurrency", SYNC_MAX_CONCURRENCY.to_string()),
         ("DeliveryMaxConcurrency", DELIVERY_MAX_CONCURRENCY.to_string()),
-        ("PushApnsArn", provider::application("APNS")),
-        ("PushApnsSandboxArn", provider::application("APNS_SANDBOX")),
-        ("PushFcmArn", provider::application("GCM")),
+        ("PushApnsArn", application("APNS")),
+        ("PushApnsSandboxArn", application("APNS_SANDBOX")),
+        ("PushFcmArn", application("GCM")),
         ("MediaEndpoint", addresses.store.clone()),
         ("PushEndpoint", push.to_owned()),
         ("PushGraceSeconds", PUSH_GRACE_SECONDS.to_string()),
@@ -351,6 +356,7 @@ fn describe(deployed: &Deployed, addresses: &Addresses, issuer: &Issuer, place: 
             .iter()
             .filter_map(|(output, name)| Some((output.strip_prefix("Function")?.to_lowercase(), name.clone())))
             .collect(),
+        executables: BTreeMap::new(),
         delivery_visibility_seconds: DELIVERY_VISIBILITY_SECONDS,
         delivery_max_receives: DELIVERY_MAX_RECEIVES,
         push_provider: String::new(),

@@ -104,6 +104,11 @@ impl Workspace {
     pub(crate) fn test_place(&self) -> anyhow::Result<Place> {
         Place::new(self.state().join("test"))
     }
+
+    /// The place of the stack of `bench`.
+    pub(crate) fn bench_place(&self) -> anyhow::Result<Place> {
+        Place::new(self.state().join("bench"))
+    }
 }
 
 /// The cargo that runs us.

@@ -291,6 +291,7 @@ impl Measurement<'_> {
         let cursor = device.engine.read()?.conversation_view(&id)?.map(|view| view.cursor.get());
         ensure!(cursor == Some(length + pages * PAGE) && counters.pages == pages, "{cursor:?}, {counters:?}");
         self.report.add_rate(SUBJECT, format!("messages taken in from {pages} pages"), pages * PAGE, time);
+        self.report.key(format!("apply_{}_ms", pages * PAGE), time.as_secs_f64() * 1_000.0);
         self.report.add(SUBJECT, format!("a turn of the engine that takes in a page of {PAGE}"), turns);
         Ok(())
     }

@@ -1,10 +1,12 @@
 //! Figures, and how they are shown.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::aims;
 use crate::machine::Machine;
 
 /// What a screen takes for one picture at 60 a second: what takes longer is seen as a stutter.
@@ -16,6 +18,11 @@ pub(crate) struct Report {
     version: &'static str,
     commit: Option<String>,
     machine: Machine,
+    #[serde(skip)]
+    prefix: String,
+    /// What has a name for programs, beside the rest.
+    #[serde(flatten)]
+    keys: BTreeMap<String, f64>,
     figures: Vec<Figure>,
     rates: Vec<Rate>,
     notes: Vec<String>,
@@ -23,7 +30,7 @@ pub(crate) struct Report {
 
 /// One measurement, repeated. Times in milliseconds.
 #[derive(Debug, Serialize)]
-struct Figure {
+pub(crate) struct Figure {
     subject: &'static str,
     what: String,
     count: usize,
@@ -32,6 +39,23 @@ struct Figure {
     max_ms: f64,
     /// The 99th percentile in frames of a screen (16 ms).
     p99_frames: f64,
+}
+
+impl Figure {
+    /// What was measured.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// How often.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Median, 99th percentile and the longest, in milliseconds.
+    pub(crate) fn times(&self) -> [f64; 3] {
+        [self.p50_ms, self.p99_ms, self.max_ms]
+    }
 }
 
 /// Work that was done in one go.
@@ -47,7 +71,39 @@ struct Rate {
 impl Report {
     pub(crate) fn new(commit: Option<String>, machine: Machine) -> Self {
         let version = env!("CARGO_PKG_VERSION");
-        Self { version, commit, machine, figures: Vec::new(), rates: Vec::new(), notes: Vec::new() }
+        let prefix = String::new();
+        Self {
+            version,
+            commit,
+            machine,
+            prefix,
+            keys: BTreeMap::new(),
+            figures: Vec::new(),
+            rates: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Adds a number that has a name.
+    pub(crate) fn key(&mut self, name: impl Into<String>, value: f64) {
+        self.keys.insert(format!("{}{}", self.prefix, name.into()), value);
+    }
+
+    /// What the names of all further numbers begin with.
+    pub(crate) fn prefix(&mut self, prefix: String) {
+        self.prefix = prefix;
+    }
+
+    /// Adds a number that has a name, unless a greater one bears it.
+    pub(crate) fn most(&mut self, name: &str, value: f64) {
+        let known = self.keys.get(&format!("{}{name}", self.prefix)).copied().unwrap_or(value);
+        self.key(name, known.max(value));
+    }
+
+    /// Adds the median of some times, in milliseconds, under a name.
+    pub(crate) fn key_p50(&mut self, name: impl Into<String>, times: &mut [Duration]) {
+        times.sort_unstable();
+        self.key(name, millis(percentile(times, 50)));
     }
 
     /// Adds a measurement: one time for each repetition, at least one.
@@ -71,6 +127,27 @@ impl Report {
         self.rates.push(Rate { subject, what: what.into(), count, ms: millis(time), per_second });
     }
 
+    /// What was measured, and on what.
+    pub(crate) fn heading(&self) -> String {
+        let commit = self.commit.as_deref().unwrap_or("unknown");
+        format!("poste {} ({commit}); {}", self.version, self.machine)
+    }
+
+    /// The measurements that were repeated.
+    pub(crate) fn figures(&self) -> &[Figure] {
+        &self.figures
+    }
+
+    /// What is no time.
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The numbers that have a name.
+    pub(crate) fn keys(&self) -> &BTreeMap<String, f64> {
+        &self.keys
+    }
+
     /// Adds what is no time.
     pub(crate) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
@@ -79,8 +156,7 @@ impl Report {
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let commit = self.commit.as_deref().unwrap_or("unknown");
-        writeln!(f, "\nposte {} ({commit})\n{}\n", self.version, self.machine)?;
+        writeln!(f, "\n{}\n", self.heading())?;
         let names = self.figures.iter().map(|figure| &figure.what).chain(self.rates.iter().map(|rate| &rate.what));
         let width = names.map(String::len).max().unwrap_or_default();
         writeln!(
@@ -95,9 +171,30 @@ impl Display for Report {
         for Rate { what, count, ms, per_second, .. } in &self.rates {
             writeln!(f, "{what:<width$}  {count:>6}  {ms:>9.0}  {per_second:>9.0}")?;
         }
+        writeln!(f, "\n{:<34}  {:>10}  aim", "", "")?;
+        for (name, value) in &self.keys {
+            writeln!(f, "{name:<34}  {value:>10.3}  {}", aims::shown(name, *value))?;
+        }
         writeln!(f, "\nOf fewer than 100 repetitions the 99th percentile is the longest.")?;
         self.notes.iter().try_for_each(|note| writeln!(f, "{note}"))
     }
+}
+
+/// The numbers of a report that was written before.
+pub(crate) fn read_keys(text: &str) -> anyhow::Result<BTreeMap<String, f64>> {
+    let report: BTreeMap<String, serde_json::Value> = serde_json::from_str(text)?;
+    Ok(report.into_iter().filter_map(|(name, value)| Some((name, value.as_f64()?))).collect())
+}
+
+/// Two runs side by side: what both have a number for.
+pub(crate) fn compared(before: &BTreeMap<String, f64>, now: &BTreeMap<String, f64>) -> String {
+    let both = now.iter().filter_map(|(name, now)| Some((name, before.get(name)?, now)));
+    let line = |(name, before, now): (&String, &f64, &f64)| {
+        let ratio = if *before == 0.0 { String::new() } else { format!("x{:.2}", now / before) };
+        format!("{name:<34}  {before:>10.3}  {now:>10.3}  {ratio}")
+    };
+    let head = format!("{:<34}  {:>10}  {:>10}", "", "before", "now");
+    std::iter::once(head).chain(both.map(line)).collect::<Vec<_>>().join("\n")
 }
 
 /// How long something takes.
@@ -119,6 +216,19 @@ fn millis(time: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_runs_are_held_side_by_side() -> anyhow::Result<()> {
+        let mut report = Report::new(None, Machine::here(std::path::Path::new("/")));
+        report.key("ack_p50_ms", 5.0);
+        report.key("new", 1.0);
+        let written = read_keys(&serde_json::to_string(&report)?)?;
+        assert_eq!(&written, report.keys(), "flat, and nothing but numbers");
+        let before = BTreeMap::from([("ack_p50_ms".to_owned(), 10.0), ("old".to_owned(), 1.0)]);
+        let text = compared(&before, report.keys());
+        assert!(text.contains("x0.50") && !text.contains("new") && !text.contains("old"), "{text}");
+        Ok(())
+    }
 
     #[test]
     fn percentiles_are_of_the_sorted_times() {
