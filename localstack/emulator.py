@@ -355,6 +355,7 @@ def count_requests():
     original = getattr(module, "app", None)
     require(inspect.iscoroutinefunction(original), "ministack.app.app")
     require(list(inspect.signature(original).parameters) == ["scope", "receive", "send"], "ministack.app.app")
+    queue_figures()  # Looks for its symbol.
     counts = collections.Counter()
     told = {
         "/_poste/requests": lambda: counts,
