@@ -243,7 +243,7 @@ async fn execute(command: Command) -> anyhow::Result<()> {
             }
         }
         Command::Bench { subjects, json, compare, document, dev, latency, push, folder } => {
-            let wish = Wish { subjects, json, compare, document, dev, push, latency, folder };
+            let wish = Wish { subjects, json, compare, document, push, dev, latency, folder };
             tokio::select! {
                 measured = bench::run(&workspace, &wish) => measured,
                 signal = stop.received() => Err(anyhow::anyhow!("{signal}: stopped")),

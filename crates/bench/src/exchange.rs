@@ -58,8 +58,8 @@ impl Pair {
         let (one, other) = (Local::user("alice")?, Local::user("bob")?);
         let clients = (local.client(folder, &one).await?, local.client(folder, &other).await?);
         let pair = Self { people: [(one, Arc::new(clients.0)), (other, Arc::new(clients.1))] };
-        let once = Plan { messages: 2, interval: Duration::ZERO, both: true };
-        exchange(std::slice::from_ref(&pair), once).await.context("the first messages")?;
+        let greeting = Plan { messages: 2, interval: Duration::ZERO, both: true };
+        exchange(std::slice::from_ref(&pair), greeting).await.context("the first messages")?;
         Ok(pair)
     }
 

@@ -54,7 +54,7 @@ fn plots(report: &Report) -> Vec<(String, Vec<Bar>)> {
 fn bars_as_svg(bars: &[Bar]) -> String {
     let longest = bars.iter().flat_map(|bar| [Some(bar.value), bar.mark]).flatten().fold(f64::MIN_POSITIVE, f64::max);
     let scale = |value: f64| value / longest * (WIDTH - 80.0);
-    let rows: String = (0_u32..)
+    let rows: Vec<String> = (0_u32..)
         .zip(bars)
         .map(|(row, Bar { label, value, mark })| {
             let y = f64::from(row) * (BAR + 6.0);
@@ -74,7 +74,7 @@ fn bars_as_svg(bars: &[Bar]) -> String {
         })
         .collect();
     let height = f64::from(u32::try_from(bars.len()).unwrap_or(0)) * (BAR + 6.0);
-    format!("<svg width=\"{:.0}\" height=\"{height:.0}\">{rows}</svg>", WIDTH + LABEL)
+    format!("<svg width=\"{:.0}\" height=\"{height:.0}\">{}</svg>", WIDTH + LABEL, rows.concat())
 }
 
 fn escaped(text: &str) -> String {

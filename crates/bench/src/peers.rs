@@ -32,7 +32,7 @@ const WHILE_KILLED: usize = 25;
 /// Nothing comes any more after this.
 const QUIET: Duration = Duration::from_secs(2);
 /// How long the deployment may take.
-const DEPLOYED: Duration = Duration::from_secs(60);
+const DEPLOYED: Duration = Duration::from_mins(1);
 
 type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 

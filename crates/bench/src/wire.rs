@@ -23,7 +23,7 @@ use crate::local::Local;
 /// Frames that came and were not looked at; more than any measurement lets come.
 const FRAMES: usize = 100_000;
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
