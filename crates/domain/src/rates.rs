@@ -92,15 +92,14 @@ impl Rates {
             Known::UsedUp => return false,
             Known::Unknown => {}
         }
-        let wanted = [share.max(amount), amount];
-        for wanted in &wanted[..if share > amount { 2 } else { 1 }] {
-            match self.quotas.take(name, period, *wanted, most).await {
-                Ok(true) => return self.note(name, |spent| spent.spend(*wanted, amount)),
-                Ok(false) => {}
-                Err(trouble) => {
-                    tracing::warn!(%trouble, "a rate is not counted");
-                    return self.note(name, |spent| spent.spend(*wanted, amount));
-                }
+        // A share; where that is too much for what is left, just what is asked for.
+        for wanted in [Some(share).filter(|share| *share > amount), Some(amount)].into_iter().flatten() {
+            let taken = self.quotas.take(name, period, wanted, most).await.unwrap_or_else(|trouble| {
+                tracing::warn!(%trouble, "a rate is not counted");
+                true
+            });
+            if taken {
+                return self.note(name, |spent| spent.spend(wanted, amount));
             }
         }
         self.note(name, |spent| {
