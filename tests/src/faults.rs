@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::Command, time::Duration};
 
 use poste_local::{CONTROL, RESTART, Report, Rule, Wish};
 
-use crate::Deployment;
+use crate::{Deployment, memory::memory};
 
 /// How long the emulator may take to write down what it holds and to start again.
 const RESTART_DEADLINE: Duration = Duration::from_mins(2);
@@ -99,13 +99,10 @@ impl Deployment {
             environment.split(|byte| *byte == 0).find_map(|line| line.strip_prefix(b"AWS_LAMBDA_FUNCTION_NAME="));
         let name = name.map(String::from_utf8_lossy).unwrap_or_default();
         let known = self.stack().functions.iter().find(|(_, deployed)| **deployed == *name);
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok());
         Process {
             pid,
             function: known.map_or_else(|| "unknown".to_owned(), |(name, _)| name.clone()),
-            memory: kib.unwrap_or_default() << 10,
+            memory: memory(pid, "VmRSS"),
         }
     }
 }

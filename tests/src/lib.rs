@@ -13,6 +13,7 @@ mod device;
 mod faults;
 mod ledger;
 mod letters;
+mod memory;
 mod mortal;
 mod ports;
 mod provider;

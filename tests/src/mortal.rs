@@ -15,7 +15,7 @@ use poste_client::State;
 use poste_protocol::{ConversationId, MessageId, UserId};
 use serde::{Deserialize, Serialize};
 
-use crate::wait::DEADLINE;
+use crate::{memory::memory, wait::DEADLINE};
 
 /// What the device is to do. One line of JSON each; they are done one after another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -232,10 +232,7 @@ impl Mortal {
 
     /// The most memory that it has had so far, in bytes; 0 where the system does not tell (only Linux does).
     pub fn largest_memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok());
-        kib.unwrap_or_default() << 10
+        memory(self.child.id(), "VmHWM")
     }
 
     /// Kills it (SIGKILL).
