@@ -1,6 +1,6 @@
 //! The stack that the tests run on, and the way in: tokens and handshakes.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use poste_local::Stack;
@@ -17,9 +17,17 @@ use tokio_tungstenite::{
 };
 use uuid::Uuid;
 
-use crate::{Admin, Device, wait::DEADLINE};
+use crate::{
+    Admin, Device,
+    wait::{DEADLINE, eventually},
+};
 
 pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Nothing was asked for so long: what was to be done is done.
+const QUIET: Duration = Duration::from_secs(1);
+/// Five hundred connections have ended by then.
+const SETTLED: Duration = Duration::from_mins(2);
 
 /// The deployed stack. One per test: its clients belong to the test's runtime.
 #[derive(Clone)]
@@ -99,6 +107,21 @@ impl Deployment {
     /// When it does not answer.
     pub async fn requests(&self) -> Option<BTreeMap<String, u64>> {
         self.told("requests").await
+    }
+
+    /// Waits until nothing is asked of the emulator any more: what others have left behind, such as the ends of hundreds of
+    /// connections, is done with then. Does not wait where requests are not counted.
+    ///
+    /// # Panics
+    /// When it does not come to rest.
+    pub async fn settles(&self) {
+        let mut last = self.requests().await;
+        eventually("the stack comes to rest", SETTLED, async || {
+            tokio::time::sleep(QUIET).await;
+            let now = self.requests().await;
+            (std::mem::replace(&mut last, now.clone()) == now).then_some(())
+        })
+        .await;
     }
 
     /// What the emulator's launcher tells under a name, if it is ours.
