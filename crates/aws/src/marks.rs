@@ -41,23 +41,25 @@ impl MarksTable {
         Self { client, table }
     }
 
-    /// Raises one attribute if that raises it. Returns the item from before, and whether it was raised.
-    async fn raise(&self, author: &Author, mark: &Mark, attribute: &str, to: Seq) -> Result<(Item, bool)> {
-        let update = self
+    /// Sets these attributes, if that lowers none of them. Returns the item from before, and whether they were set.
+    async fn raise(&self, author: &Author, mark: &Mark, to: &[(&str, Seq)]) -> Result<(Item, bool)> {
+        let each = |form: fn(usize) -> String, between| (0..to.len()).map(form).collect::<Vec<_>>().join(between);
+        let mut update = self
             .client
             .update_item()
             .table_name(&self.table)
             .key("conversation", text(mark.conversation.as_str()))
             .key("user", text(author.user.as_str()))
-            .update_expression("SET #mark = :to")
-            .condition_expression("attribute_not_exists(#mark) OR #mark < :to")
-            .expression_attribute_names("#mark", attribute)
-            .expression_attribute_values(":to", number(to))
+            .update_expression(format!("SET {}", each(|n| format!("#m{n} = :m{n}"), ", ")))
+            .condition_expression(each(|n| format!("(attribute_not_exists(#m{n}) OR #m{n} <= :m{n})"), " AND "))
             .return_values(ReturnValue::AllOld)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send()
-            .await;
-        match update {
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        for (n, (attribute, seq)) in to.iter().enumerate() {
+            update = update
+                .expression_attribute_names(format!("#m{n}"), *attribute)
+                .expression_attribute_values(format!(":m{n}"), number(*seq));
+        }
+        match update.send().await {
             Ok(done) => Ok((done.attributes.unwrap_or_default(), true)),
             Err(error) => match error.as_service_error() {
                 Some(UpdateItemError::ConditionalCheckFailedException(refused)) => {
@@ -72,25 +74,29 @@ impl MarksTable {
 #[async_trait]
 impl Marks for MarksTable {
     async fn advance(&self, author: &Author, mark: &Mark, receipts: bool) -> Result<Advance> {
-        let attribute = format!("{DELIVERED}{}", author.device);
-        let mut before: Option<Item> = None;
-        let mut after = Item::new();
-        let mut repeat = true;
+        let delivered = format!("{DELIVERED}{}", author.device);
         let read = if receipts { READ } else { KEPT };
-        // `delivered` first: whoever reads between the two finds read <= delivered.
-        for (attribute, to) in [(attribute.as_str(), mark.delivered), (read, mark.read)] {
-            let Some(to) = to else { continue };
-            let (old, raised) = self.raise(author, mark, attribute, to).await?;
-            repeat &= Fields::of("marks.advance", &old).seq(attribute).is_ok_and(|old| old == to);
+        let told = [(delivered.as_str(), mark.delivered), (read, mark.read)];
+        let told: Vec<(&str, Seq)> = told.into_iter().filter_map(|(attribute, to)| Some((attribute, to?))).collect();
+        // One write, unless one of the two is further already: then the other by itself.
+        let mut raised = told.clone();
+        let (mut before, mut after): (Option<Item>, _) = (None, Item::new());
+        while !raised.is_empty() {
+            let (old, done) = self.raise(author, mark, &raised).await?;
             after.clone_from(&old);
-            if raised {
-                after.insert(attribute.to_owned(), number(to));
+            if done {
+                after.extend(raised.drain(..).map(|(attribute, to)| (attribute.to_owned(), number(to))));
+            } else {
+                let fields = Fields::of("marks.advance", &old);
+                raised.retain(|(attribute, to)| fields.seq(attribute).unwrap_or_default() < *to);
             }
             before.get_or_insert(old);
         }
-        let before = to_marks(author.user.clone(), Some(&author.device), &before.unwrap_or_default())?;
-        let after = to_marks(author.user.clone(), Some(&author.device), &after)?;
-        Ok(Advance { before, after, repeat })
+        let before = before.unwrap_or_default();
+        let fields = Fields::of("marks.advance", &before);
+        let repeat = told.iter().all(|(attribute, to)| fields.seq(attribute).is_ok_and(|old| old == *to));
+        let marks = |item: &Item| to_marks(author.user.clone(), Some(&author.device), item);
+        Ok(Advance { before: marks(&before)?, after: marks(&after)?, repeat })
     }
 
     async fn of(&self, keys: &[(ConversationId, UserId)]) -> Result<Vec<(ConversationId, UserMarks)>> {
