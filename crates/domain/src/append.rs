@@ -27,7 +27,7 @@ use crate::{
     lane::{Standing, judge},
     media::no_media,
     membership::not_member,
-    ports::{Audience, Clock, Courier, Files, Heads, Log, Members, News, Parcel, Placement, Placing, Slot, Terms},
+    ports::{Clock, Courier, Files, Heads, Log, Members, News, Parcel, Placement, Placing, Slot, Terms},
     rights,
     roll::{Known, Roll},
 };
@@ -80,6 +80,15 @@ pub struct Append {
     settings: Settings,
 }
 
+/// An envelope that is in the log.
+#[derive(Debug)]
+pub struct Stored {
+    /// What its device is told, once the parcel is queued.
+    pub outcome: Outcome,
+    /// What is to be queued.
+    pub parcel: Parcel,
+}
+
 /// One attempt to append an envelope.
 struct Attempt<'a> {
     author: &'a Author,
@@ -113,6 +122,24 @@ impl Append {
     /// # Errors
     /// A refusal says that it is not stored and will not be. Trouble says nothing: the device tries again.
     pub async fn append(&self, author: &Author, submission: &Submission) -> Result<Outcome, Failure> {
+        let Stored { outcome, parcel } = self.store(author, submission).await?;
+        self.publish(&parcel).await?;
+        Ok(outcome)
+    }
+
+    /// Queues what is to be told of an envelope that was stored.
+    ///
+    /// # Errors
+    /// Trouble with the queue.
+    pub(crate) async fn publish(&self, parcel: &Parcel) -> Result<(), Failure> {
+        Ok(self.courier.publish(parcel).await?)
+    }
+
+    /// The first half of it. It may be acknowledged when the parcel is queued, and not before.
+    ///
+    /// # Errors
+    /// As of all of it.
+    pub async fn store(&self, author: &Author, submission: &Submission) -> Result<Stored, Failure> {
         let envelope = &submission.envelope;
         envelope.check()?;
         let authorised = self.authorise(author, envelope).await?;
@@ -142,17 +169,17 @@ impl Append {
             Placed::Written(cell) => (cell, Written::Before),
         };
         self.redact(&attempt, &cell).await?;
-        self.publish(author, &envelope.conversation, *cell, written).await
+        self.pack(author, &envelope.conversation, *cell, written).await
     }
 
-    /// Queues a cell that is in the log, and says so. An event is applied before anybody hears of it.
-    async fn publish(
+    /// What is to be queued of a cell that is in the log. An event is applied before anybody hears of it.
+    async fn pack(
         &self,
         from: &Author,
         conversation: &ConversationId,
         cell: Cell,
         written: Written,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Stored, Failure> {
         let roster = match written {
             _ if !conversation.is_group() => Seq::ZERO,
             Written::Now(_) if cell.event().is_some() => self.roll.apply(conversation, &cell).await?.applied,
@@ -163,18 +190,7 @@ impl Append {
             }
         };
         let outcome = Outcome::Accepted { seq: cell.seq, at: cell.at, repeat: matches!(written, Written::Before) };
-        let (conversation, from) = (conversation.clone(), from.clone());
-        self.courier
-            .publish(&Parcel {
-                conversation,
-                roster,
-                from,
-                audience: Audience::Everyone,
-                only_read: false,
-                news: News::Cell(cell),
-            })
-            .await?;
-        Ok(outcome)
+        Ok(Stored { outcome, parcel: Parcel::of(from, conversation, roster, News::Cell(cell)) })
     }
 
     /// The sender is a member, as of the event that comes back, or may begin the conversation by writing. What it does

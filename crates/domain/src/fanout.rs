@@ -90,7 +90,7 @@ impl Fanout {
     /// share frames. Returns the positions of those that must come again.
     pub async fn deliver(&self, parcels: &[Parcel]) -> BTreeSet<usize> {
         let mut failed = BTreeSet::new();
-        let mut audience: BTreeMap<UserId, Vec<usize>> = BTreeMap::new();
+        let mut audience: BTreeMap<UserId, Vec<Heard>> = BTreeMap::new();
         for (position, parcel) in parcels.iter().enumerate() {
             match self.hearers(parcel).await {
                 Ok(users) if parcel.audience == Audience::Everyone && users.len() > self.part => {
@@ -100,8 +100,8 @@ impl Fanout {
                     }
                 }
                 Ok(users) => {
-                    for user in users {
-                        audience.entry(user).or_default().push(position);
+                    for (user, is_in) in users {
+                        audience.entry(user).or_default().push(Heard { position, is_in });
                     }
                 }
                 Err(trouble) => {
@@ -118,7 +118,7 @@ impl Fanout {
             Ok(connections) => connections,
             Err(trouble) => {
                 tracing::warn!(%trouble, "cannot find the connections");
-                failed.extend(audience.into_values().flatten());
+                failed.extend(audience.into_values().flatten().map(|heard| heard.position));
                 return failed;
             }
         };
@@ -127,7 +127,7 @@ impl Fanout {
             Err(trouble) => {
                 tracing::warn!(%trouble, "cannot find who gets no read receipts");
                 // Nobody gets any for now; marks come again.
-                let marks = parcels.iter().enumerate().filter(|(_, parcel)| matches!(parcel.news, News::Mark(_)));
+                let marks = parcels.iter().enumerate().filter(|(_, parcel)| parcel.marks_of_it().next().is_some());
                 failed.extend(marks.map(|(position, _)| position));
                 users.into_iter().collect()
             }
@@ -145,7 +145,8 @@ impl Fanout {
     }
 
     /// Queues a parcel in parts. Should one fail, it comes again as a whole: devices know repeats.
-    async fn split(&self, parcel: &Parcel, mut users: Vec<UserId>) -> Result<(), Trouble> {
+    async fn split(&self, parcel: &Parcel, users: Vec<(UserId, bool)>) -> Result<(), Trouble> {
+        let mut users: Vec<_> = users.into_iter().map(|(user, _)| user).collect();
         users.sort();
         let parts = Part::of(&users, self.part).into_iter().map(|part| async move {
             self.courier.publish(&Parcel { audience: Audience::Part(part), ..parcel.clone() }).await
@@ -157,18 +158,18 @@ impl Fanout {
     async fn post_all(
         &self,
         parcels: &[Parcel],
-        audience: &BTreeMap<UserId, Vec<usize>>,
+        audience: &BTreeMap<UserId, Vec<Heard>>,
         without_receipts: &BTreeSet<UserId>,
         live: Vec<(UserId, DeviceId, Connection)>,
     ) -> BTreeSet<usize> {
         let posts = live.into_iter().flat_map(|(user, device, connection)| {
             let author = Author { user, device };
-            let positions = audience.get(&author.user).map(Vec::as_slice).unwrap_or_default();
+            let heard = audience.get(&author.user).map(Vec::as_slice).unwrap_or_default();
             let unread = without_receipts.contains(&author.user);
             let is_news = |parcel: &Parcel| {
                 parcel.from != author && !(unread && parcel.only_read && parcel.from.user != author.user)
             };
-            let heard = positions.iter().copied().filter(|position| is_news(&parcels[*position]));
+            let heard = heard.iter().copied().filter(|heard| is_news(&parcels[heard.position]));
             frames(parcels, heard, unread.then_some(&author.user))
                 .into_iter()
                 .map(move |frame| (author.clone(), connection.clone(), frame))
@@ -204,25 +205,25 @@ impl Fanout {
     async fn set_alarms(
         &self,
         parcels: &[Parcel],
-        audience: &BTreeMap<UserId, Vec<usize>>,
+        audience: &BTreeMap<UserId, Vec<Heard>>,
         connected: &BTreeSet<UserId>,
         now: u64,
     ) -> BTreeSet<usize> {
         let Some(alarms) = &self.alarms else { return BTreeSet::new() };
         let mut heard: BTreeMap<usize, Vec<UserId>> = BTreeMap::new();
-        for (user, positions) in audience {
-            for position in positions {
+        for (user, parcels) in audience {
+            for Heard { position, .. } in parcels {
                 heard.entry(*position).or_default().push(user.clone());
             }
         }
         alarms.set(parcels, &heard, connected, now).await
     }
 
-    /// Who hears of a parcel.
-    async fn hearers(&self, parcel: &Parcel) -> Result<Vec<UserId>, Trouble> {
+    /// Who hears of a parcel, and whether they are still in.
+    async fn hearers(&self, parcel: &Parcel) -> Result<Vec<(UserId, bool)>, Trouble> {
         if parcel.audience == Audience::Own {
             // What somebody has done themselves they may know, and nobody has to be looked up for it.
-            return Ok(vec![parcel.from.user.clone()]);
+            return Ok(vec![(parcel.from.user.clone(), true)]);
         }
         let roster = self.rosters.of(&parcel.conversation, parcel.roster).await?;
         let is_meant = |user: &UserId| match &parcel.audience {
@@ -232,20 +233,21 @@ impl Fanout {
             Audience::Others => *user != parcel.from.user,
         };
         let hears = |(user, member): &&(UserId, Member)| is_meant(user) && may_hear(&member.membership, &parcel.news);
-        Ok(roster.members.iter().filter(hears).map(|(user, _)| user.clone()).collect())
+        let hearer = |(user, member): &(UserId, Member)| (user.clone(), member.membership.is_open());
+        Ok(roster.members.iter().filter(hears).map(hearer).collect())
     }
 
     /// Those of the hearers who get no read receipts, as far as that makes a difference.
     async fn without_receipts(
         &self,
         parcels: &[Parcel],
-        audience: &BTreeMap<UserId, Vec<usize>>,
+        audience: &BTreeMap<UserId, Vec<Heard>>,
     ) -> Result<BTreeSet<UserId>, Trouble> {
-        let differs = |user: &UserId, parcel: &Parcel| match &parcel.news {
-            News::Mark(mark) => mark.read > Seq::ZERO && mark.user != *user,
-            News::Cell(_) => false,
+        let differs = |user: &UserId, parcel: &Parcel| {
+            parcel.marks_of_it().any(|mark| mark.read > Seq::ZERO && mark.user != *user)
         };
-        let concerned = |(user, heard): &(&UserId, &Vec<usize>)| heard.iter().any(|i| differs(user, &parcels[*i]));
+        let concerned =
+            |(user, heard): &(&UserId, &Vec<Heard>)| heard.iter().any(|heard| differs(user, &parcels[heard.position]));
         let (mut without, mut unknown) = (BTreeSet::new(), Vec::new());
         let now = self.clock.now_ms();
         for (user, _) in audience.iter().filter(concerned) {
@@ -286,6 +288,14 @@ fn may_hear(membership: &Membership, news: &News) -> bool {
     }
 }
 
+/// A parcel that somebody hears of.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    position: usize,
+    /// Whether they are still in. Who is not may be told what was written before, and of nobody how far they are.
+    is_in: bool,
+}
+
 /// A frame, and the parcels that are in it.
 struct Frame {
     text: String,
@@ -294,10 +304,10 @@ struct Frame {
 
 /// Joins parcels into frames of at most 32 KiB: by conversation, cells ascending, each once. Of others' marks a user
 /// who gets no read receipts is not told what was read.
-fn frames(parcels: &[Parcel], positions: impl Iterator<Item = usize>, unread: Option<&UserId>) -> Vec<Frame> {
-    let mut sorted: Vec<usize> = positions.collect();
-    sorted.sort_by_key(|position| {
-        let parcel = &parcels[*position];
+fn frames(parcels: &[Parcel], heard: impl Iterator<Item = Heard>, unread: Option<&UserId>) -> Vec<Frame> {
+    let mut sorted: Vec<Heard> = heard.collect();
+    sorted.sort_by_key(|heard| {
+        let parcel = &parcels[heard.position];
         let seq = match &parcel.news {
             News::Cell(cell) => Some(cell.seq),
             News::Mark(_) => None,
@@ -308,9 +318,9 @@ fn frames(parcels: &[Parcel], positions: impl Iterator<Item = usize>, unread: Op
     let mut items: Vec<DeliveryItem> = Vec::new();
     let mut held: Vec<usize> = Vec::new();
     let mut bytes = FRAME_OVERHEAD;
-    for position in sorted {
-        let Parcel { conversation, news, .. } = &parcels[position];
-        let size = ITEM_OVERHEAD + news_bytes(news);
+    for Heard { position, is_in } in sorted {
+        let Parcel { conversation, news, marks, .. } = &parcels[position];
+        let size = ITEM_OVERHEAD + length(news) + marks.iter().map(length).sum::<usize>();
         if bytes + size > limits::FRAME_BYTES && !items.is_empty() {
             frames.push(close(&mut items, &mut held));
             bytes = FRAME_OVERHEAD;
@@ -324,17 +334,18 @@ fn frames(parcels: &[Parcel], positions: impl Iterator<Item = usize>, unread: Op
         match news {
             News::Cell(cell) if item.cells.last().is_some_and(|last| last.seq == cell.seq) => {}
             News::Cell(cell) => item.cells.push(cell.clone()),
-            News::Mark(mark) => {
-                let hidden = unread.is_some_and(|user| *user != mark.user);
-                let mark = MemberMark { read: if hidden { Seq::ZERO } else { mark.read }, ..mark.clone() };
-                // Of several marks of one device, one says it all.
-                match item.marks.iter_mut().find(|m| m.user == mark.user && m.device == mark.device) {
-                    Some(known) => {
-                        known.delivered = known.delivered.max(mark.delivered);
-                        known.read = known.read.max(mark.read);
-                    }
-                    None => item.marks.push(mark),
+            News::Mark(_) => {}
+        }
+        for mark in parcels[position].marks_of_it().filter(|_| is_in) {
+            let hidden = unread.is_some_and(|user| *user != mark.user);
+            let mark = MemberMark { read: if hidden { Seq::ZERO } else { mark.read }, ..mark.clone() };
+            // Of several marks of one device, one says it all.
+            match item.marks.iter_mut().find(|m| m.user == mark.user && m.device == mark.device) {
+                Some(known) => {
+                    known.delivered = known.delivered.max(mark.delivered);
+                    known.read = known.read.max(mark.read);
                 }
+                None => item.marks.push(mark),
             }
         }
     }
@@ -350,12 +361,9 @@ fn close(items: &mut Vec<DeliveryItem>, held: &mut Vec<usize>) -> Frame {
     Frame { text, positions: std::mem::take(held) }
 }
 
-fn news_bytes(news: &News) -> usize {
-    match news {
-        News::Cell(cell) => serde_json::to_string(cell),
-        News::Mark(mark) => serde_json::to_string(mark),
-    }
-    .map_or(usize::MAX / 2, |json| json.len())
+/// What something takes in a frame, at most.
+fn length(news: &impl serde::Serialize) -> usize {
+    serde_json::to_string(news).map_or(usize::MAX / 4, |json| json.len())
 }
 
 #[cfg(test)]
@@ -380,28 +388,18 @@ mod tests {
             messages: vec![message],
         };
         let conversation = ConversationId::new(conversation).expect("valid");
-        Parcel {
-            conversation,
-            roster: Seq::ZERO,
-            from: author("alice"),
-            audience: Audience::Everyone,
-            only_read: false,
-            news: News::Cell(cell),
-        }
+        Parcel::of(&author("alice"), &conversation, Seq::ZERO, News::Cell(cell))
     }
 
     fn mark(conversation: &str, delivered: u64) -> Parcel {
         let Author { user, device } = author("bob");
         let mark = MemberMark { user, device, delivered: Seq::ZERO.plus(delivered), read: Seq::ZERO };
         let conversation = ConversationId::new(conversation).expect("valid");
-        Parcel {
-            conversation,
-            roster: Seq::ZERO,
-            from: author("bob"),
-            audience: Audience::Everyone,
-            only_read: false,
-            news: News::Mark(mark),
-        }
+        Parcel::of(&author("bob"), &conversation, Seq::ZERO, News::Mark(mark))
+    }
+
+    fn all(parcels: &[Parcel]) -> impl Iterator<Item = Heard> {
+        (0..parcels.len()).map(|position| Heard { position, is_in: true })
     }
 
     #[test]
@@ -427,7 +425,7 @@ mod tests {
     fn parcels_for_one_connection_share_a_frame_in_the_logs_order() {
         let parcels =
             [cell("b", 2, 10), mark("a", 1), cell("a", 7, 10), cell("b", 1, 10), mark("a", 3), cell("b", 2, 10)];
-        let frames = frames(&parcels, 0..parcels.len(), None);
+        let frames = frames(&parcels, all(&parcels), None);
         assert_eq!(frames.len(), 1);
         assert_eq!(frames[0].positions.len(), parcels.len());
         let items = items(&frames[0]);
@@ -438,9 +436,26 @@ mod tests {
     }
 
     #[test]
+    fn what_rides_along_is_for_who_is_in() {
+        let News::Mark(riding) = mark("a", 6).news else { panic!("a mark") };
+        let riding = MemberMark { read: Seq::ZERO.plus(5), ..riding };
+        let parcels = [Parcel { marks: vec![riding.clone()], ..cell("a", 7, 10) }];
+        let told = |is_in, unread: Option<&UserId>| {
+            let frames = frames(&parcels, std::iter::once(Heard { position: 0, is_in }), unread);
+            let [item] = items(&frames[0]).try_into().expect("one conversation");
+            assert_eq!(item.cells.len(), 1, "what was written is told in any case");
+            item.marks
+        };
+        assert_eq!(told(true, None), std::slice::from_ref(&riding));
+        assert_eq!(told(false, None), []);
+        let hidden = MemberMark { read: Seq::ZERO, ..riding };
+        assert_eq!(told(true, Some(&author("alice").user)), [hidden], "to who gets no read receipts");
+    }
+
+    #[test]
     fn frames_stay_under_their_limit() {
         let parcels: Vec<Parcel> = (1..=20).map(|n| cell("a", n, 5_000)).collect();
-        let frames = frames(&parcels, 0..parcels.len(), None);
+        let frames = frames(&parcels, all(&parcels), None);
         assert!(frames.len() >= 4);
         assert!(frames.iter().all(|f| f.text.len() <= limits::FRAME_BYTES));
         let all: Vec<u64> = frames.iter().flat_map(items).flat_map(|i| i.cells).map(|c| c.seq.get()).collect();

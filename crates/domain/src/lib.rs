@@ -36,6 +36,7 @@ mod rights;
 pub mod roll;
 mod roster;
 pub mod routes;
+mod send;
 pub mod session;
 mod trouble;
 pub mod wake;

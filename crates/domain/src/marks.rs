@@ -20,9 +20,9 @@ use crate::{
 /// Heads that a function remembers. A head only grows, so an old one is a safe bound: it is good for ever.
 const CACHE_ENTRIES: usize = 10_000;
 
-/// Marks that ride along with envelopes do not hold up their verdicts for longer than this, in milliseconds: ten times
-/// what they usually take.
-const PATIENCE_MS: u64 = 500;
+/// Marks that ride along with envelopes do not hold up what was written for longer than this, in milliseconds: they take
+/// as many calls one after the other as that, and so are ready when it is, unless one of them is slow.
+const PATIENCE_MS: u64 = 100;
 
 /// Takes marks.
 pub struct Marking {
@@ -58,13 +58,13 @@ impl Marking {
         Self { relayed: members, ..self }
     }
 
-    /// Moves a device's marks forward and tells the others, if there is something to tell.
+    /// Holds a mark against what is in the log and what its user may know of. Gives what it says in full, and the roster
+    /// as of which it may.
     ///
     /// # Errors
     /// `not_member`; `bad_frame` for a mark beyond the head; trouble with a part: the same again is safe.
-    async fn mark(&self, author: &Author, mark: &Mark, receipts: bool) -> Result<(), Failure> {
+    async fn check(&self, author: &Author, mark: &Mark) -> Result<(Mark, Seq), Failure> {
         let mark = checked(mark)?;
-        let conversation = &mark.conversation;
         let known = self.roll.require(&mark.conversation, &author.user).await?;
         let furthest = mark.delivered.unwrap_or(Seq::ZERO);
         let (head, roster) = self.head(&mark.conversation, furthest).await?;
@@ -77,19 +77,29 @@ impl Marking {
         if furthest > known.member.membership.end().unwrap_or(head).min(head) {
             return Err(Refusal::new(Code::BadFrame, "a mark beyond the last number").into());
         }
+        Ok((mark, roster))
+    }
+
+    /// Moves a device's marks forward. Gives what the others are to be told, if there is something to tell.
+    ///
+    /// # Errors
+    /// Trouble with a part: the same again is safe.
+    async fn advance(&self, author: &Author, mark: Mark, roster: Seq, receipts: bool) -> Result<Vec<Parcel>, Failure> {
         let advance = self.marks.advance(author, &mark, receipts).await?;
         let advanced = advance.after.own().delivered.get().saturating_sub(advance.before.own().delivered.get());
         tracing::trace!(metric = "marks", taken = 1_u64, advanced);
         // A repeat is told again: the attempt before may have failed between the mark and the telling.
-        if advance.moved() || advance.repeat {
-            // Every event up to the mark is at or before that roster: whom one of them removed does not hear of it.
-            let (roster, audience) = self.hearers(&mark.conversation, roster).await?;
-            for (audience, only_read, mark) in news(&advance, audience) {
-                let (conversation, from, news) = (conversation.clone(), author.clone(), News::Mark(mark));
-                self.courier.publish(&Parcel { conversation, roster, from, audience, only_read, news }).await?;
-            }
+        if !advance.moved() && !advance.repeat {
+            return Ok(Vec::new());
         }
-        Ok(())
+        // Every event up to the mark is at or before that roster: whom one of them removed does not hear of it.
+        let (roster, audience) = self.hearers(&mark.conversation, roster).await?;
+        let parcel = |(audience, only_read, told)| Parcel {
+            audience,
+            only_read,
+            ..Parcel::of(author, &mark.conversation, roster, News::Mark(told))
+        };
+        Ok(news(&advance, audience).into_iter().map(parcel).collect())
     }
 
     /// Notes whether a user gives and gets read receipts. Says what holds: who has decided later is heard.
@@ -109,35 +119,49 @@ impl Marking {
         Ok(self.members.without_receipts(std::slice::from_ref(&author.user)).await?.is_empty())
     }
 
-    /// Takes several marks, each with a result of its own.
+    /// Takes several marks, each with a result of its own, and tells the others.
     pub async fn all(&self, author: &Author, marks: &[Mark]) -> Vec<MarkResult> {
-        let receipts = self.receipts(author, marks).await;
-        let taken = marks.iter().map(|mark| async {
-            let taken = match &receipts {
-                Ok(receipts) => self.mark(author, mark, *receipts).await,
-                Err(trouble) => Err(trouble.clone().into()),
+        let taken = self.take(author, marks).await;
+        future::join_all(taken.into_iter().map(|taken| self.tell(taken))).await
+    }
+
+    /// Takes several marks. What the others are to be told of each is left to the caller.
+    async fn take(&self, author: &Author, marks: &[Mark]) -> Vec<Taken> {
+        let checks = future::join_all(marks.iter().map(|mark| self.check(author, mark)));
+        let (receipts, checked) = future::join(self.receipts(author, marks), checks).await;
+        let taken = marks.iter().zip(checked).map(|(mark, checked)| async {
+            let news = match (checked, &receipts) {
+                (Ok((mark, roster)), Ok(receipts)) => self.advance(author, mark, roster, *receipts).await,
+                (Err(failure), _) => Err(failure),
+                (_, Err(trouble)) => Err(trouble.clone().into()),
             };
-            let error = taken.err().map(Failure::into_refusal);
-            MarkResult { conversation: mark.conversation.clone(), error }
+            Taken { conversation: mark.conversation.clone(), news: news.map_err(Failure::into_refusal) }
         });
         future::join_all(taken).await
     }
 
+    /// Tells the others of a mark that was taken.
+    pub(crate) async fn tell(&self, taken: Taken) -> MarkResult {
+        let Taken { conversation, news } = taken;
+        let told = async {
+            for parcel in news? {
+                self.courier.publish(&parcel).await.map_err(|trouble| Failure::from(trouble).into_refusal())?;
+            }
+            Ok(())
+        };
+        MarkResult { conversation, error: told.await.err() }
+    }
+
     /// Takes marks that ride along with other work. They do not hold it up for long: those that are not taken soon after
     /// it is done are told to be tried again.
-    pub async fn beside<T>(
-        &self,
-        author: &Author,
-        marks: &[Mark],
-        work: impl Future<Output = T>,
-    ) -> (T, Vec<MarkResult>) {
+    pub async fn beside<T>(&self, author: &Author, marks: &[Mark], work: impl Future<Output = T>) -> (T, Vec<Taken>) {
         if marks.is_empty() {
             return (work.await, Vec::new());
         }
-        match future::select(pin!(work), pin!(self.all(author, marks))).await {
-            Either::Right((results, work)) => (work.await, results),
-            Either::Left((done, results)) => match future::select(results, self.clock.pause(PATIENCE_MS)).await {
-                Either::Left((results, _)) => (done, results),
+        match future::select(pin!(work), pin!(self.take(author, marks))).await {
+            Either::Right((taken, work)) => (work.await, taken),
+            Either::Left((done, taken)) => match future::select(taken, self.clock.pause(PATIENCE_MS)).await {
+                Either::Left((taken, _)) => (done, taken),
                 Either::Right(_) => (done, marks.iter().map(not_in_time).collect()),
             },
         }
@@ -182,9 +206,18 @@ fn news(advance: &Advance, audience: Audience) -> Vec<(Audience, bool, MemberMar
     news
 }
 
-fn not_in_time(mark: &Mark) -> MarkResult {
-    let error = Some(Refusal::new(Code::Unavailable, "it took too long"));
-    MarkResult { conversation: mark.conversation.clone(), error }
+/// What became of a mark.
+#[derive(Debug)]
+pub struct Taken {
+    /// Where.
+    pub conversation: ConversationId,
+    /// What the others are to be told. Its device may be told that it was taken when that is queued, and not before.
+    pub news: Result<Vec<Parcel>, Refusal>,
+}
+
+fn not_in_time(mark: &Mark) -> Taken {
+    let no = Refusal::new(Code::Unavailable, "it took too long");
+    Taken { conversation: mark.conversation.clone(), news: Err(no) }
 }
 
 /// A mark that says something, with what it implies: what was read was delivered.

@@ -430,6 +430,9 @@ pub struct Parcel {
     /// What happened.
     #[serde(flatten)]
     pub news: News,
+    /// Marks of the same conversation that ride along with a cell. Everybody who is in hears of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<MemberMark>,
 }
 
 /// Who hears of a parcel, of those who may.
@@ -487,12 +490,27 @@ impl Part {
 }
 
 impl Parcel {
+    /// Of something that everybody may hear who is in.
+    pub fn of(from: &Author, conversation: &ConversationId, roster: Seq, news: News) -> Self {
+        let (conversation, from) = (conversation.clone(), from.clone());
+        Self { conversation, roster, from, audience: Audience::Everyone, only_read: false, news, marks: Vec::new() }
+    }
+
     /// What was written, and where, if the news is that.
     pub fn cell(&self) -> Option<(&ConversationId, &Cell)> {
         match &self.news {
             News::Cell(cell) => Some((&self.conversation, cell)),
             News::Mark(_) => None,
         }
+    }
+
+    /// Every mark in it: that which it is of, or those that ride along.
+    pub fn marks_of_it(&self) -> impl Iterator<Item = &MemberMark> {
+        let own = match &self.news {
+            News::Mark(mark) => Some(mark),
+            News::Cell(_) => None,
+        };
+        own.into_iter().chain(&self.marks)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use futures::future;
 use poste_protocol::{
     Author, Code, ErrorFrame, Fetch, FromServer, Hello, List, MarkFrame, Marked, MarksFrame, MediaAnswer, MediaFrame,
     MembersFrame, MuteFrame, Muted, Outcome, PushAnswer, PushFrame, ReceiptsFrame, ReceiptsSet, Reference, Refusal,
@@ -12,7 +11,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
     Failure, append::Append, catch_up::CatchUp, marks::Marking, media::Media, presence::Presences, rates::Rates,
-    read::Read, receipts::Receipts, registration::Registry, session::Session, way,
+    read::Read, receipts::Receipts, registration::Registry, send, session::Session, way,
 };
 
 /// Who speaks, as the authorizer found out when the connection was made.
@@ -51,12 +50,7 @@ pub async fn send(
         }
         rates.admit(&caller.author, frame.submissions.len() as u64, now_ms).await?;
         note_waiting(&caller.author, &frame.submissions);
-        let verdicts = future::join_all(frame.submissions.iter().map(|submission| async {
-            let outcome = append.append(&caller.author, submission).await;
-            let outcome = outcome.unwrap_or_else(|failure| Outcome::Refused { error: failure.into_refusal() });
-            Verdict { envelope: submission.envelope.id, outcome }
-        }));
-        let (verdicts, marks) = marking.beside(&caller.author, &frame.marks, verdicts).await;
+        let (verdicts, marks) = send::take(append, marking, &caller.author, &frame).await;
         note_verdicts(&caller.author, &frame.submissions, &verdicts);
         Ok(FromServer::Sent(Sent { reference: frame.reference, verdicts, marks }))
     })

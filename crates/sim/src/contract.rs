@@ -1085,14 +1085,7 @@ const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(50);
 
 fn parcel(news: News) -> Parcel {
-    Parcel {
-        conversation: conversation(),
-        roster: seq(4),
-        from: author(),
-        audience: Audience::Everyone,
-        only_read: false,
-        news,
-    }
+    Parcel::of(&author(), &conversation(), seq(4), news)
 }
 
 fn member_mark() -> MemberMark {
@@ -1104,7 +1097,8 @@ pub async fn what_is_published_comes_out_as_it_was(ports: &Ports) {
     let Slot::Cell(mut odd) = cell(3, 2, 10) else { panic!("a cell") };
     "\u{0} \" \\ é 👩‍👩‍👧 \u{202e} \u{fffe} \u{ffff} \u{10ffff}".clone_into(&mut odd.messages[0].body);
     let own = Parcel { audience: Audience::Own, ..parcel(News::Mark(member_mark())) };
-    let published = [parcel(News::Cell(odd)), parcel(News::Mark(member_mark())), own];
+    let riding = Parcel { marks: vec![member_mark()], ..parcel(News::Cell(odd.clone())) };
+    let published = [parcel(News::Cell(odd)), parcel(News::Mark(member_mark())), own, riding];
     for parcel in &published {
         ports.courier.publish(parcel).await.expect("queued");
     }

@@ -10,7 +10,7 @@ use std::{
 use poste_domain::{
     Claim, LaneKey, Retention,
     append::Settings,
-    ports::{Audience, Clock, Courier, Heads, News, Parcel, Placement, Placing, Terms, Wake, Wakes},
+    ports::{Clock, Courier, Heads, News, Parcel, Placement, Placing, Terms, Wake, Wakes},
     routes::Caller,
     wake::Fate,
 };
@@ -288,14 +288,7 @@ impl Network {
                 let _ = self.world.queue(&[(wake, 0)]).await;
                 continue;
             }
-            let parcel = Parcel {
-                conversation,
-                roster: Seq::ZERO,
-                from: caller.author.clone(),
-                audience: Audience::Everyone,
-                only_read: false,
-                news: News::Cell(cell),
-            };
+            let parcel = Parcel::of(&caller.author, &conversation, Seq::ZERO, News::Cell(cell));
             // A failure is like one of the publishing that the rules do.
             let _ = self.world.publish(&parcel).await;
         }

@@ -181,6 +181,34 @@ fn marks_ride_along_with_envelopes() {
     assert_eq!((answer.code(), refused), (Code::Unavailable, None));
 }
 
+/// D3: who answers has read it: both are told at once, by one parcel and one frame. What others may not hear goes by itself.
+#[test]
+fn a_mark_shares_the_parcel_of_what_is_written_with_it() {
+    let scene = Scene::default();
+    let (alice, bob, chat) =
+        (scene.device("alice", "phone"), scene.device("bob", "phone"), scene.direct("alice", "bob"));
+    let mut screen = alice.connects();
+    alice.sends(&alice.writes(&chat, ["hi"])).accepted();
+    scene.delivers();
+    let marks_in_parcels = || scene.world().published().iter().map(|parcel| parcel.marks.len()).collect::<Vec<_>>();
+    let before = marks_in_parcels().len();
+    let both = bob.sends_and_marks(&bob.writes(&chat, ["hello"]), &chat, Some(1), Some(1));
+    assert_eq!(both, (Accepted(2), None));
+    assert_eq!(marks_in_parcels()[before..], [1]);
+    scene.delivers();
+    let heard = screen.hears();
+    assert_eq!((heard.cells.len(), heard.marks.len()), (1, 1));
+    assert_eq!((heard.marks[0].delivered.get(), heard.marks[0].read.get()), (1, 1));
+    // The queue fails: neither may be said to be taken.
+    scene.fails(Before("queue.publish"), Class::Transient);
+    let (answer, refused) = bob.sends_and_marks(&bob.writes(&chat, ["and"]), &chat, Some(2), Some(2));
+    assert_eq!((answer.code(), refused.map(|no| no.code)), (Code::Unavailable, Some(Code::Unavailable)));
+    bob.sets_receipts(false);
+    let before = marks_in_parcels().len();
+    bob.sends_and_marks(&bob.writes(&chat, ["not told"]), &chat, Some(3), Some(3));
+    assert!(marks_in_parcels()[before..].iter().all(|riding| *riding == 0), "others hear less than the own devices");
+}
+
 /// Marks of which nothing is heard.
 struct Stuck;
 
@@ -213,9 +241,9 @@ fn slow_marks_hold_up_no_acknowledgement() {
         world.admit_all(&conversation, std::slice::from_ref(&author.user));
         let marks = [Mark { conversation, delivered: Some(Seq::ZERO), read: None }];
         let began = tokio::time::Instant::now();
-        let (done, results) = marking.beside(&author, &marks, async { "stored" }).await;
-        assert_eq!((done, began.elapsed().as_millis()), ("stored", 500));
-        assert_eq!(results[0].error.as_ref().map(|no| no.code), Some(Code::Unavailable));
+        let (done, taken) = marking.beside(&author, &marks, async { "stored" }).await;
+        assert_eq!((done, began.elapsed().as_millis()), ("stored", 100));
+        assert_eq!(taken[0].news.as_ref().map_err(|no| no.code), Err(Code::Unavailable));
     });
 }
 
