@@ -95,8 +95,10 @@ pub struct Tuning {
     pub keep_alive: u64,
     /// The connection is renewed after a random time between these two. The gateway's limit is two hours.
     pub renew_between: (u64, u64),
-    /// At most one `mark` frame in this time.
+    /// Receipts are told at most once in this time, in a frame of their own or along with what is sent.
     pub mark_interval: u64,
+    /// A receipt that is due waits so long for something that it may ride along with.
+    pub mark_patience: u64,
     /// While a person goes on writing, others are told once in this time.
     pub typing_interval: u64,
     /// Somebody who was said to write is shown as writing for so long, unless it is said again.
@@ -150,7 +152,8 @@ impl Default for Tuning {
             replaced_wait: (MINUTE, 30 * MINUTE),
             keep_alive: 5 * MINUTE,
             renew_between: (90 * MINUTE, 110 * MINUTE),
-            mark_interval: 200,
+            mark_interval: 1_000,
+            mark_patience: 200,
             typing_interval: 4_000,
             typing_shown: 6_000,
             watch_interval: 1_000,

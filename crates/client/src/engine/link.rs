@@ -276,8 +276,8 @@ impl Rules {
         if session.setting.wake() > now && turn.tx.receipts()?.waits {
             at(session.setting.wake());
         }
-        if !session.marking.tries.in_flight && session.marking.tries.not_before > now && turn.tx.has_marks_to_send()? {
-            at(session.marking.tries.not_before);
+        if let Some(alone_at) = session.marking.alone_at.filter(|_| !session.marking.tries.in_flight) {
+            at(alone_at);
         }
         Ok(Some(wake))
     }

@@ -13,20 +13,23 @@ use crate::store::MarkToSend;
 const SHARE_OF_MARK: usize = 80 + limits::CONVERSATION_ID;
 
 impl Rules {
-    /// Tells the server how far this device is: at most one frame under way, and one in an interval.
+    /// Tells the server how far this device is: at most one frame under way, and marks once in an interval. They wait
+    /// a little for company: for what the person reads next, and for something that they may ride along with.
     pub(super) fn pump_marks(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
         let now = turn.now.mono;
-        let interval = self.tuning.mark_interval;
+        let (interval, patience) = (self.tuning.mark_interval, self.tuning.mark_patience);
         let Some(session) = self.session_mut() else { return Ok(()) };
-        if !session.marking.tries.is_due(now) {
-            return Ok(());
-        }
         let marks = turn.tx.marks_to_send(limits::MARKS)?;
         if marks.is_empty() {
+            session.marking.alone_at = None;
             return Ok(());
         }
-        session.marking.tries.in_flight = true;
-        session.marking.tries.not_before = now + interval;
+        let not_before = session.marking.tries.not_before;
+        let alone_at = *session.marking.alone_at.get_or_insert(now.max(not_before) + patience);
+        if session.marking.tries.in_flight || alone_at > now {
+            return Ok(());
+        }
+        session.marking.put_out(now + interval);
         let on_the_wire = marks.iter().map(MarkToSend::on_the_wire).collect();
         self.ask(turn, Question::Mark(marks), |reference| Request::Mark(MarkFrame { reference, marks: on_the_wire }));
         Ok(())
@@ -34,17 +37,15 @@ impl Rules {
 
     /// Marks that wait, as many as there is room for, to go along with a `send` frame.
     pub(super) fn marks_to_ride(&mut self, turn: &Turn<'_>, room: usize) -> Result<Vec<MarkToSend>, StoreError> {
-        let not_before = turn.now.mono + self.tuning.mark_interval;
+        let (now, interval) = (turn.now.mono, self.tuning.mark_interval);
         let Some(session) = self.session_mut() else { return Ok(Vec::new()) };
         let marking = &mut session.marking;
-        // What was refused waits for its time, whatever else goes.
-        if marking.tries.in_flight || marking.alone || marking.tries.failures > 0 {
+        if marking.alone || !marking.tries.is_due(now) {
             return Ok(Vec::new());
         }
         let marks = turn.tx.marks_to_send(limits::MARKS.min(room / SHARE_OF_MARK))?;
         if !marks.is_empty() {
-            marking.tries.in_flight = true;
-            marking.tries.not_before = not_before;
+            marking.put_out(now + interval);
         }
         Ok(marks)
     }
@@ -107,6 +108,9 @@ impl Rules {
 
     /// The marks were not taken: again, after a wait.
     pub(super) fn marks_later(&mut self, turn: &Turn<'_>, refusal: Option<&Refusal>) {
+        if let Some(session) = self.session_mut() {
+            session.marking.alone_at = None;
+        }
         self.try_later(turn, refusal, self.tuning.mark_interval, |session| &mut session.marking.tries);
     }
 

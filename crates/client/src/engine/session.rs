@@ -208,9 +208,20 @@ impl Tries {
 #[derive(Debug, Default)]
 pub(super) struct Marking {
     pub(super) tries: Tries,
+    /// When marks that wait go in a frame of their own.
+    pub(super) alone_at: Option<u64>,
     /// The server does not know marks that ride along, or a frame in which some did was refused as a whole: they go in
     /// frames of their own.
     pub(super) alone: bool,
+}
+
+impl Marking {
+    /// Marks go out; the next ones not before then.
+    pub(super) fn put_out(&mut self, next: u64) {
+        self.tries.in_flight = true;
+        self.tries.not_before = next;
+        self.alone_at = None;
+    }
 }
 
 /// A live connection.

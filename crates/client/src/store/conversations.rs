@@ -302,11 +302,6 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Whether a mark waits to be told.
-    pub fn has_marks_to_send(&self) -> Result<bool, StoreError> {
-        Ok(!self.marks_to_send(1)?.is_empty())
-    }
-
     /// The server knows a mark.
     pub fn mark_told(&self, mark: &MarkToSend) -> Result<(), StoreError> {
         self.sql

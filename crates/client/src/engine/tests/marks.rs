@@ -31,15 +31,17 @@ fn read(rig: &mut Rig, upto: u64) {
 fn delivered_is_told_after_it_is_stored_and_coalesced() {
     let mut rig = Rig::online();
     rig.deliver("bob", &json!([cell(1, "bob", "laptop", 1, &["a"])]));
-    let first = rig.next("mark");
-    assert_eq!(first["marks"], json!([{"conversation": with("bob"), "delivered": 1}]));
+    assert!(!rig.has_sent("mark"), "it waits for company");
+    read(&mut rig, 1);
+    let first = rig.mark_within(200);
+    assert_eq!(first["marks"], json!([{"conversation": with("bob"), "delivered": 1, "read": 1}]));
     marked(&mut rig, &first);
     for number in 2..=9 {
         rig.deliver("bob", &json!([cell(number, "bob", "laptop", number, &["x"])]));
     }
+    rig.wait(999);
     assert!(!rig.has_sent("mark"), "at most one frame in an interval");
-    assert!(rig.wait_for_wake() <= 200);
-    let second = rig.next("mark");
+    let second = rig.mark_within(201);
     assert_eq!(second["marks"][0]["delivered"], 9);
     marked(&mut rig, &second);
     let wake = rig.engine().next_wake().unwrap() - rig.now.mono;
@@ -50,15 +52,16 @@ fn delivered_is_told_after_it_is_stored_and_coalesced() {
 fn a_mark_that_was_not_confirmed_is_told_again() {
     let mut rig = Rig::online();
     rig.deliver("bob", &json!([cell(1, "bob", "laptop", 1, &["a"])]));
-    assert!(rig.has_sent("mark"));
+    rig.mark_within(200);
     rig.restart();
     rig.connect();
-    let again = rig.next("mark");
+    let again = rig.mark_within(200);
     assert_eq!(again["marks"][0]["delivered"], 1);
     marked(&mut rig, &again);
     rig.input(Input::Disconnected(Lost::Closed));
     rig.wait_for_wake();
     rig.input(Input::Connected);
+    rig.wait(5_000);
     assert!(!rig.has_sent("mark"), "confirmed is confirmed");
 }
 
@@ -66,15 +69,14 @@ fn a_mark_that_was_not_confirmed_is_told_again() {
 fn reading_is_told_and_never_beyond_the_cursor() {
     let mut rig = Rig::online();
     rig.deliver("bob", &json!([cell(1, "bob", "laptop", 1, &["a", "b"])]));
-    let first = rig.next("mark");
+    let first = rig.mark_within(200);
     marked(&mut rig, &first);
     read(&mut rig, 99);
-    rig.wait_for_wake();
-    let second = rig.next("mark");
+    let second = rig.mark_within(1_200);
     assert_eq!(second["marks"], json!([{"conversation": with("bob"), "delivered": 2, "read": 2}]));
     marked(&mut rig, &second);
     read(&mut rig, 1);
-    rig.wait(500);
+    rig.wait(5_000);
     assert!(!rig.has_sent("mark"), "it only moves forward");
     let unread = rig.engine().read().unwrap().conversation_view(&with("bob")).unwrap().unwrap().unread;
     assert_eq!(unread, 0);
@@ -84,12 +86,13 @@ fn reading_is_told_and_never_beyond_the_cursor() {
 fn a_refused_mark_is_told_again_if_that_can_help() {
     let mut rig = Rig::online();
     rig.deliver("bob", &json!([cell(1, "bob", "laptop", 1, &["a"])]));
-    let mark = rig.next("mark");
+    let mark = rig.mark_within(200);
     let busy = json!({"code": "busy", "message": "", "retryable": true, "retry_after_ms": 1000});
     rig.hears(&json!({"type": "marked", "ref": mark["ref"],
         "results": [{"conversation": with("bob"), "error": busy}]}));
-    assert!((1000..=1500).contains(&rig.wait_for_wake()));
-    let mark = rig.next("mark");
+    rig.wait(1_000);
+    assert!(!rig.has_sent("mark"), "not before the time that was told");
+    let mark = rig.mark_within(700);
     let no = json!({"code": "not_member", "message": "", "retryable": false});
     rig.hears(&json!({"type": "marked", "ref": mark["ref"], "results": [{"conversation": with("bob"), "error": no}]}));
     rig.wait(60_000);
@@ -143,16 +146,14 @@ fn summaries_bring_marks_too_and_my_own_other_devices_reading_is_mine() {
     rig.page(&fetch, 2, &json!([cell(2, "bob", "laptop", 1, &["answer"])]), false);
     let view = rig.engine().read().unwrap().conversation_view(&with("bob")).unwrap().unwrap();
     assert_eq!((view.unread, view.read), (0, seq(2)));
-    let mark = rig.next("mark");
+    let mark = rig.mark_within(200);
     assert_eq!(mark["marks"][0]["delivered"], 2);
 }
 
 impl Rig {
-    /// Bob's second message has come within the interval of the first one's mark, and alice answers: her frame.
-    fn answers_within_the_interval(&mut self) -> Value {
+    /// Bob's messages have come, and alice answers while their mark waits for company: her frame.
+    fn answers_at_once(&mut self) -> Value {
         self.deliver("bob", &json!([cell(1, "bob", "laptop", 1, &["a"])]));
-        let first = self.next("mark");
-        marked(self, &first);
         self.deliver("bob", &json!([cell(2, "bob", "laptop", 2, &["b"])]));
         assert!(!self.has_sent("mark"), "it waits");
         self.write("bob", "answer");
@@ -170,18 +171,35 @@ impl Rig {
 #[test]
 fn marks_that_wait_ride_along_with_what_is_sent() {
     let mut rig = Rig::online();
-    let send = rig.answers_within_the_interval();
+    let send = rig.answers_at_once();
     assert_eq!(send["marks"], json!([{"conversation": with("bob"), "delivered": 2}]));
     rig.accepts(&send, &json!([{"conversation": with("bob")}]));
-    rig.wait(1_000);
+    rig.wait(999);
     assert!(!rig.has_sent("mark"));
+    rig.deliver("bob", &json!([cell(4, "bob", "laptop", 3, &["c"])]));
+    rig.write("bob", "again");
+    assert_eq!(rig.next("send").get("marks"), None, "once in an interval");
+    assert_eq!(rig.mark_within(201)["marks"][0]["delivered"], 4, "what does not ride goes by itself, a little later");
+}
+
+/// What is due rides before it would go by itself.
+#[test]
+fn after_the_interval_the_next_message_takes_the_marks_along() {
+    let mut rig = Rig::online();
+    let send = rig.answers_at_once();
+    rig.accepts(&send, &json!([{"conversation": with("bob")}]));
+    rig.deliver("bob", &json!([cell(4, "bob", "laptop", 3, &["c"])]));
+    rig.wait(1_001);
+    assert!(!rig.has_sent("mark"), "it waits for company");
+    rig.write("bob", "again");
+    assert_eq!(rig.next("send")["marks"][0]["delivered"], 4);
 }
 
 /// A mark that is refused for now is told again; the message that it rode with is acknowledged all the same.
 #[test]
 fn a_mark_that_rides_fails_nothing() {
     let mut rig = Rig::online();
-    let send = rig.answers_within_the_interval();
+    let send = rig.answers_at_once();
     let error = json!({"code": "unavailable", "message": "", "retryable": true});
     rig.accepts(&send, &json!([{"conversation": with("bob"), "error": error}]));
     assert_eq!(rig.list("bob").pop(), Some(("answer".to_owned(), State::Sent)));
@@ -195,13 +213,12 @@ fn a_mark_that_rides_fails_nothing() {
 fn a_frame_that_is_refused_goes_again_without_its_marks() {
     for code in ["bad_frame", "too_big", "too_many"] {
         let mut rig = Rig::online();
-        let send = rig.answers_within_the_interval();
+        let send = rig.answers_at_once();
         rig.hears(&json!({"type": "error", "ref": send["ref"], "code": code, "message": "", "retryable": false}));
         let again = rig.next("send");
         assert_eq!(again.get("marks"), None);
         assert_eq!(submissions(&again)[0]["envelope"], submissions(&send)[0]["envelope"]);
-        rig.wait(1_000);
-        assert!(rig.has_sent("mark"), "the marks go by themselves");
+        rig.mark_within(1_200); // By themselves.
         rig.accept(&again, &[3]);
         assert_eq!(rig.list("bob").pop(), Some(("answer".to_owned(), State::Sent)));
     }
@@ -211,10 +228,9 @@ fn a_frame_that_is_refused_goes_again_without_its_marks() {
 #[test]
 fn a_server_that_does_not_know_riding_marks_gets_them_by_themselves() {
     let mut rig = Rig::online();
-    let send = rig.answers_within_the_interval();
+    let send = rig.answers_at_once();
     rig.accept(&send, &[3]);
-    rig.wait(1_000);
-    let own = rig.next("mark");
+    let own = rig.mark_within(1_200);
     assert_eq!(own["marks"][0]["delivered"], 2);
     marked(&mut rig, &own);
     rig.deliver("bob", &json!([cell(4, "bob", "laptop", 3, &["c"])]));

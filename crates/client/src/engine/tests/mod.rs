@@ -239,6 +239,16 @@ impl Rig {
         wait
     }
 
+    /// The next frame of marks, which the engine sends within so many milliseconds from now.
+    fn mark_within(&mut self, millis: u64) -> Value {
+        let deadline = self.now.mono + millis;
+        while !self.has_sent("mark") {
+            self.wait_for_wake();
+            assert!(self.now.mono <= deadline, "no mark in {millis} ms");
+        }
+        self.next("mark")
+    }
+
     fn connect(&mut self) {
         self.input(Input::Network(true));
         self.input(Input::Connected);
