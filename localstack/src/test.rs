@@ -55,17 +55,21 @@ impl Part {
 
     /// What cargo is called with.
     ///
-    /// Always the whole workspace, also for the end-to-end tests: cargo chooses the features of a dependency for the
-    /// packages that it is called with, and would compile most of them again for another choice of packages.
+    /// Always the whole workspace, and targets by their names: cargo chooses the features of a dependency for the packages
+    /// that it is called with, and would compile most of them again for another choice of packages.
     fn arguments(self, workspace: &Workspace) -> Vec<String> {
         let words: &[&str] = match self {
             Self::Fmt => &["fmt", "--all", "--check"],
             Self::Lint => &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
-            Self::Unit => &["test", "--workspace", "--exclude", "poste-tests", "--locked"],
+            Self::Unit => &["test", "--workspace", "--locked", "--lib", "--bins"],
             Self::E2e | Self::Device | Self::Faults => &["test", "--workspace", "--locked"],
         };
         let mut arguments: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
-        let targets = workspace.end_to_end().iter().filter(|name| self.has_target(name));
+        let targets = match self {
+            Self::Unit => workspace.without_stack(),
+            _ => workspace.end_to_end(),
+        };
+        let targets = targets.iter().filter(|name| self.has_target(name));
         arguments.extend(targets.flat_map(|name| ["--test".to_owned(), name.clone()]));
         if matches!(self, Self::Device | Self::Faults) {
             // What was counted is worth reading, also when all is well.
@@ -74,13 +78,14 @@ impl Part {
         arguments
     }
 
-    /// Whether a target of the end-to-end tests belongs to it.
+    /// Whether a target of its kind of tests belongs to it.
     fn has_target(self, name: &str) -> bool {
         match self {
             Self::E2e => name != DEVICE && name != FAULTS,
             Self::Device => name == DEVICE,
             Self::Faults => name == FAULTS,
-            Self::Fmt | Self::Lint | Self::Unit => false,
+            Self::Unit => true,
+            Self::Fmt | Self::Lint => false,
         }
     }
 }

@@ -14,6 +14,7 @@ pub(crate) struct Workspace {
     root: PathBuf,
     target: PathBuf,
     end_to_end: Vec<String>,
+    without_stack: Vec<String>,
 }
 
 /// The package of the end-to-end tests.
@@ -48,15 +49,14 @@ impl Workspace {
         ensure!(output.status.success(), "`cargo metadata` failed:\n{}", String::from_utf8_lossy(&output.stderr));
         let metadata: Metadata =
             serde_json::from_slice(&output.stdout).context("cannot read what `cargo metadata` says")?;
-        let end_to_end = metadata
-            .packages
-            .into_iter()
-            .filter(|package| package.name == END_TO_END)
-            .flat_map(|package| package.targets)
-            .filter(|target| target.kind.iter().any(|kind| kind == "test"))
-            .map(|target| target.name)
-            .collect();
-        let workspace = Self { root: metadata.workspace_root, target: metadata.target_directory, end_to_end };
+        let tests = |needs_stack: bool| {
+            let packages = metadata.packages.iter().filter(move |package| (package.name == END_TO_END) == needs_stack);
+            let targets = packages.flat_map(|package| &package.targets);
+            targets.filter(|target| target.kind.iter().any(|kind| kind == "test")).map(|target| target.name.clone())
+        };
+        let (end_to_end, without_stack) = (tests(true).collect(), tests(false).collect());
+        let (root, target) = (metadata.workspace_root, metadata.target_directory);
+        let workspace = Self { root, target, end_to_end, without_stack };
         ensure!(
             workspace.template().exists(),
             "run `cargo local` inside the Poste workspace: there is no {}",
@@ -83,6 +83,11 @@ impl Workspace {
     /// The names of the end-to-end tests' targets.
     pub(crate) fn end_to_end(&self) -> &[String] {
         &self.end_to_end
+    }
+
+    /// The names of the targets of all other tests in folders of their own.
+    pub(crate) fn without_stack(&self) -> &[String] {
+        &self.without_stack
     }
 
     /// Where cargo builds.
