@@ -2,14 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use aws_config::{
-    BehaviorVersion, SdkConfig, environment::EnvironmentVariableCredentialsProvider, retry::RetryConfig,
-    timeout::TimeoutConfig,
+    BehaviorVersion, Region, SdkConfig, environment::EnvironmentVariableCredentialsProvider, retry::RetryConfig,
+    stalled_stream_protection::StalledStreamProtectionConfig, timeout::TimeoutConfig,
 };
+use aws_sdk_dynamodb::config::SharedCredentialsProvider;
 use poste_domain::{
     Retention,
     append::{Append, Settings},
@@ -129,28 +130,41 @@ pub fn start_log() {
 pub struct Parts {
     config: SdkConfig,
     clock: Arc<dyn Clock>,
+    /// One client for all tables, and one for all queues: what uses them shares connections.
+    dynamodb: OnceLock<aws_sdk_dynamodb::Client>,
+    sqs: OnceLock<aws_sdk_sqs::Client>,
 }
 
 impl Parts {
-    /// Starts the log and reads region and credentials, which a function finds in its environment.
-    pub async fn load() -> Self {
+    /// Starts the log and reads region and credentials, which a function finds in its environment. Nothing else is
+    /// looked for: what could be, in files and at other addresses, would be a tenth of each function.
+    pub fn load() -> Self {
         start_log();
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT)
             .operation_attempt_timeout(ATTEMPT)
             .operation_timeout(OPERATION)
             .build();
-        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .credentials_provider(EnvironmentVariableCredentialsProvider::new())
+        let mut config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
             .timeout_config(timeouts)
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
-            .load()
-            .await;
-        Self { config, clock: Arc::new(SystemClock) }
+            // Answers are small, and an attempt has its time.
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        config.set_region(variable("AWS_REGION").ok().map(Region::new));
+        // Only of an emulator.
+        config.set_endpoint_url(variable("AWS_ENDPOINT_URL").ok());
+        let (dynamodb, sqs) = (OnceLock::new(), OnceLock::new());
+        Self { config: config.build(), clock: Arc::new(SystemClock), dynamodb, sqs }
     }
 
     fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
-        aws_sdk_dynamodb::Client::new(&self.config)
+        self.dynamodb.get_or_init(|| aws_sdk_dynamodb::Client::new(&self.config)).clone()
+    }
+
+    fn sqs(&self) -> aws_sdk_sqs::Client {
+        self.sqs.get_or_init(|| aws_sdk_sqs::Client::new(&self.config)).clone()
     }
 
     fn heads(&self) -> Result<Arc<HeadsTable>, MissingVariable> {
@@ -190,7 +204,7 @@ impl Parts {
     /// # Errors
     /// When the environment does not name it.
     pub fn delivery_queue(&self) -> Result<DeliveryQueue, MissingVariable> {
-        Ok(DeliveryQueue::new(aws_sdk_sqs::Client::new(&self.config), variable("QUEUE_DELIVERY")?))
+        Ok(DeliveryQueue::new(self.sqs(), variable("QUEUE_DELIVERY")?))
     }
 
     /// The system's clock.
@@ -340,7 +354,7 @@ impl Parts {
     /// # Errors
     /// When the environment does not name it.
     pub fn wake_queue(&self) -> Result<WakeQueue, MissingVariable> {
-        Ok(WakeQueue::new(aws_sdk_sqs::Client::new(&self.config), variable("QUEUE_PUSH")?))
+        Ok(WakeQueue::new(self.sqs(), variable("QUEUE_PUSH")?))
     }
 
     /// What registers devices for waking.

@@ -10,7 +10,7 @@ use poste_domain::routes;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    let parts = Parts::load().await;
+    let parts = Parts::load();
     let media = Arc::new(parts.media()?);
     let clock = parts.clock();
     gateway::serve(move |Event { caller, text, .. }| {

@@ -10,7 +10,7 @@ use poste_domain::routes;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    let parts = Parts::load().await;
+    let parts = Parts::load();
     let (append, marking) = (Arc::new(parts.append()?), Arc::new(parts.marking()?));
     let rates = Arc::new(parts.rates("send")?);
     let clock = parts.clock();

@@ -10,7 +10,7 @@ use poste_domain::routes;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    let parts = Parts::load().await;
+    let parts = Parts::load();
     let read = Arc::new(parts.read()?);
     let catch_up = Arc::new(parts.catch_up(read.clone())?);
     let (marking, receipts) = (Arc::new(parts.marking()?), Arc::new(parts.receipts()?));

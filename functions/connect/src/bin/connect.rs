@@ -11,7 +11,7 @@ use poste_domain::{registration::Registry, routes, session::Session};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    let parts = Parts::load().await;
+    let parts = Parts::load();
     let (session, registry) = (Arc::new(parts.session()?), Arc::new(parts.registry()?));
     let clock = parts.clock();
     gateway::serve(move |event| {

@@ -4,6 +4,6 @@ use poste_aws::{Parts, queue};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    let parts = Parts::load().await;
+    let parts = Parts::load();
     queue::serve(parts.delivery_queue()?, parts.fanout()?).await
 }

@@ -4,6 +4,6 @@ use poste_aws::{Parts, wake_queue};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    let parts = Parts::load().await;
+    let parts = Parts::load();
     wake_queue::serve(parts.wake_queue()?, parts.waking()?).await
 }
