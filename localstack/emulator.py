@@ -69,8 +69,8 @@ def do_not_wait_for_log_lines():
     """
     from ministack.core import lambda_runtime
 
-    symbol = "ministack.core.lambda_runtime.ProvidedWorker._drain_stderr_bounded"
-    worker = lambda_runtime.ProvidedWorker
+    symbol = "ministack.core.lambda_runtime.Worker._drain_stderr_bounded"
+    worker = lambda_runtime.Worker
     original = getattr(worker, "_drain_stderr_bounded", None)
     require(original is not None, symbol)
     parameters = inspect.signature(original).parameters
