@@ -29,7 +29,8 @@ pub(crate) enum Subject {
     Fanout,
     /// Catching up with much that was missed, in short and in long logs.
     Sync,
-    /// The plain serverless chat in Node.js, on the same emulator. Needs npm and its registry.
+    /// What else there is, and what it loses: the plain serverless chat in Node.js on the same emulator, which needs npm and
+    /// its registry; ejabberd, if it is installed (nothing of the system's is touched).
     Peers,
 }
 

@@ -37,8 +37,13 @@ pub(crate) struct Local {
 impl Local {
     /// The one that a state file tells of.
     pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
+        Self::of(Stack::read(file)?)
+    }
+
+    /// The one that tells this of itself.
+    pub(crate) fn of(stack: Stack) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build()?;
-        Ok(Self { stack: Arc::new(Stack::read(file)?), http })
+        Ok(Self { stack: Arc::new(stack), http })
     }
 
     /// What it tells of itself.
@@ -158,10 +163,24 @@ impl Local {
 
     /// What the emulator's process and the functions' processes have used so far.
     pub(crate) fn processes(&self) -> anyhow::Result<Processes> {
-        let emulator = self.stack.emulator_pid.context("the emulator is not ours")?;
+        let emulator = self.emulator()?;
         let processes = processes::of(emulator)?;
         ensure!(processes.own > Duration::ZERO, "no process {emulator}");
         Ok(processes)
+    }
+
+    /// Kills the processes of all functions (SIGKILL). Gives how many there were.
+    pub(crate) fn kill_functions(&self) -> anyhow::Result<usize> {
+        let functions = processes::children(self.emulator()?)?;
+        for function in &functions {
+            processes::kill(*function)?;
+        }
+        Ok(functions.len())
+    }
+
+    /// The emulator's process, whose children are the functions.
+    fn emulator(&self) -> anyhow::Result<u32> {
+        self.stack.emulator_pid.context("the emulator is not ours")
     }
 }
 

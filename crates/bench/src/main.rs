@@ -85,6 +85,9 @@ enum Subject {
 }
 
 fn main() -> anyhow::Result<()> {
+    if let Some(receiver) = peers::Receiver::ordered()? {
+        return receiver.run();
+    }
     let Arguments { subjects, folder, stack, commit, json, compare, dev, latency, document } = Arguments::parse();
     // Read before hours go by.
     let compare = compare.map(|file| {
@@ -118,7 +121,7 @@ fn main() -> anyhow::Result<()> {
             Subject::Delivery => runtime.block_on(delivery::measure(stack()?, &accounts, &mut report))?,
             Subject::Flush => runtime.block_on(flush::measure(stack()?, &accounts, &mut report))?,
             Subject::Fanout => runtime.block_on(fanout::measure(stack()?, &mut report))?,
-            Subject::Peers => runtime.block_on(peers::measure(stack()?, &folder, &mut report))?,
+            Subject::Peers => runtime.block_on(peers::measure(stack()?, &folder, &accounts, &mut report)),
             Subject::Sync => runtime.block_on(sync::measure(stack()?, &accounts, &mut report))?,
         }
     }

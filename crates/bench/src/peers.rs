@@ -1,207 +1,314 @@
-//! What users would otherwise pick, on the same emulator and the same machine: the plain serverless chat in Node.js, in its
-//! simplest form (`peers/chat.js`). It stores nothing, orders nothing and acknowledges nothing, so it has less to do; what
-//! that costs its users is counted, too.
+//! What users would otherwise pick, in the same run, on the same machine and with the same work: the plain serverless chat in
+//! Node.js on the same emulator (`peers/node.rs`), and ejabberd over its own protocol (`peers/ejabberd.rs`). And Poste
+//! beside them. What is lost and doubled when a receiver or a server is killed is counted, since speed is had cheaply by
+//! who does not care.
 
+mod ejabberd;
+mod node;
+mod poste;
+mod xmpp;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
-use futures::{SinkExt, StreamExt};
-use serde_json::json;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use anyhow::ensure;
 
-use crate::account::body;
-use crate::delivery::count;
+pub(crate) use poste::Receiver;
+
+use crate::delivery::{count, megabytes};
 use crate::local::Local;
 use crate::report::{Report, percentile};
 
 /// What the figures are of.
 const SUBJECT: &str = "peers";
-/// What the function needs, from the npm registry.
-const PACKAGES: [&str; 2] = ["@aws-sdk/client-dynamodb@3", "@aws-sdk/client-apigatewaymanagementapi@3"];
-/// Its code.
-const CODE: &str = include_str!("../peers/chat.js");
-/// Messages at a steady rate, as for Poste.
-const MESSAGES: usize = 300;
-const INTERVAL: Duration = Duration::from_millis(100);
-/// How often the receiver is killed, and how many messages are sent meanwhile each time.
+/// Messages at a steady rate, as for Poste elsewhere: ten a second.
+const STEADY: Rate = Rate { name: "", messages: 300, interval: Duration::from_millis(100) };
+/// And when there is more to do: half of what the emulator, one process with one thread, can do for Poste.
+const LOADED: Rate = Rate { name: "loaded_", messages: 500, interval: Duration::from_millis(40) };
+/// How often the receiver is killed, and how many messages are sent meanwhile each time, at what distance.
 const KILLS: usize = 20;
 const WHILE_KILLED: usize = 25;
-/// Nothing comes any more after this.
-const QUIET: Duration = Duration::from_secs(2);
-/// How long the deployment may take.
-const DEPLOYED: Duration = Duration::from_mins(1);
+const BETWEEN: Duration = Duration::from_millis(20);
+/// After which of them it is killed, and after which it comes back.
+const KILLED_AT: usize = 9;
+const BACK_AT: usize = 14;
+/// How often the server is killed, after the same message each time, but each time a little later, while they come so
+/// fast that some are always under way.
+const SERVER_KILLS: u32 = 5;
+const HURRY: Duration = Duration::from_millis(2);
+const LATER: Duration = Duration::from_micros(700);
+/// A message that nobody disturbs is there by then.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Nothing comes any more after this; after a kill, for the time being.
+const QUIET: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(500);
+/// What was under way when a server was killed comes by then, if it comes: functions start again when they are called.
+const STARTED_AGAIN: Duration = Duration::from_secs(10);
 
-type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
+/// Messages of each phase have numbers of their own.
+const FIRST: usize = 0;
+const OF_RATES: [usize; 2] = [1_000, 2_000];
+const OF_RECEIVER_KILLS: usize = 10_000;
+const OF_SERVER_KILLS: usize = 20_000;
 
-/// Measures it, or says why not.
-pub(crate) async fn measure(local: &Local, folder: &Path, report: &mut Report) -> anyhow::Result<()> {
-    let modules = match install(folder) {
-        Ok(modules) => modules,
-        Err(error) => {
-            report.note(format!("the plain Node.js chat was not measured: {error:#}"));
-            return Ok(());
+/// Measures all of them. One that is not here, or does not work, is told of in the report, and costs none of the other
+/// figures of a long run.
+pub(crate) async fn measure(local: &Local, folder: &Path, accounts: &Path, report: &mut Report) {
+    // First: no other functions run beside its.
+    for (what, measured) in [
+        ("Poste, beside others,", poste::measure(local, accounts, report).await),
+        ("the plain Node.js chat", node::measure(local, folder, report).await),
+        ("ejabberd", ejabberd::measure(folder, report).await),
+    ] {
+        if let Err(error) = measured {
+            report.note(format!("{what} was not measured to the end: {error:#}"));
         }
-    };
-    let url = deploy(local, &modules).await.context("deploying the plain chat")?;
-    let (mut one, mut other) = (connect(&url).await?, connect(&url).await?);
-    say(&mut one, 0).await?;
-    hear(&mut other, QUIET * 5).await?.context("the first message does not come")?;
-    let before = local.processes()?;
-    let began = Instant::now() + INTERVAL;
+    }
+}
+
+/// One end of a way that messages take.
+trait End {
+    /// Sends a message with this number, and waits for nothing.
+    async fn say(&mut self, n: usize) -> anyhow::Result<()>;
+
+    /// The number of the next message that a person would see, and when it came, if one comes in time.
+    async fn hear(&mut self, patience: Duration) -> anyhow::Result<Option<(Instant, usize)>>;
+}
+
+/// A device, with what its disk would hold.
+trait Device: End {
+    /// Connects, says again what may be lost, and fetches what was missed, as far as it can.
+    async fn connect(&mut self) -> anyhow::Result<()>;
+
+    /// Its process is killed: nobody says goodbye, and the system closes its sockets.
+    fn cut(&mut self);
+
+    /// What it has said and takes to be safe.
+    async fn acknowledged(&mut self) -> anyhow::Result<BTreeSet<usize>>;
+}
+
+/// A server, or what stands for one.
+trait Server {
+    /// What its processes have used so far.
+    fn used(&self) -> anyhow::Result<Used>;
+
+    /// Kills all its processes, and sees to it that it serves again. Says whether connections have ended.
+    async fn kill(&mut self) -> anyhow::Result<bool>;
+}
+
+/// What processes have used.
+struct Used {
+    cpu: Duration,
+    /// CPU of the parts that they call, if those are not in it.
+    parts: Option<Duration>,
+    /// Bytes of memory, of the largest process.
+    resident: u64,
+}
+
+/// An open load.
+struct Rate {
+    name: &'static str,
+    messages: usize,
+    interval: Duration,
+}
+
+/// From one end to the other at both rates: how long it takes, and what is used for it.
+async fn rates<E: End>(
+    name: &str,
+    what: &str,
+    [sender, receiver]: &mut [E; 2],
+    used: &impl Fn() -> anyhow::Result<Used>,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    sender.say(FIRST).await?;
+    ensure!(receiver.hear(PATIENCE).await?.is_some(), "the first message does not come");
+    for (rate, first) in [STEADY, LOADED].iter().zip(OF_RATES) {
+        let before = used()?;
+        let mut times = pace(rate, first, sender, receiver).await?;
+        let after = used()?;
+        times.sort_unstable();
+        let Rate { name: how, messages, interval } = rate;
+        for percent in [50, 99] {
+            let time = percentile(&times, percent).as_secs_f64() * 1_000.0;
+            report.key(format!("{name}_{how}deliver_p{percent}_ms"), time);
+        }
+        let each = |time: Duration| time.as_secs_f64() / count(*messages) * 1_000.0;
+        report.key(format!("{name}_{how}cpu_s_per_1000"), each(after.cpu.saturating_sub(before.cpu)));
+        if let (Some(before), Some(after)) = (before.parts, after.parts) {
+            report.key(format!("{name}_{how}cpu_emulator_s_per_1000"), each(after.saturating_sub(before)));
+        }
+        report.key(format!("{name}_rss_mb"), megabytes(after.resident));
+        let per_second = 1_000 / interval.as_millis();
+        report.add(SUBJECT, format!("{what}, {per_second}/s: send to delivered"), times);
+    }
+    Ok(())
+}
+
+/// Messages at a rate. Gives how long each took from the time at which it was to be sent.
+async fn pace<E: End>(rate: &Rate, first: usize, sender: &mut E, receiver: &mut E) -> anyhow::Result<Vec<Duration>> {
+    let &Rate { messages, interval, .. } = rate;
+    let began = Instant::now() + interval;
+    let due = |n: usize| began + interval * u32::try_from(n).unwrap_or(u32::MAX);
     let sending = async {
-        for n in 0..MESSAGES {
-            tokio::time::sleep_until((began + INTERVAL * u32::try_from(n)?).into()).await;
-            say(&mut one, n).await?;
+        for n in 0..messages {
+            tokio::time::sleep_until(due(n).into()).await;
+            sender.say(first + n).await?;
         }
         anyhow::Ok(())
     };
     let hearing = async {
-        let mut times = Vec::new();
-        while times.len() < MESSAGES {
-            let Some(n) = hear(&mut other, QUIET * 5).await? else { break };
-            times.push(began.elapsed().saturating_sub(INTERVAL * u32::try_from(n)?));
+        let mut times = BTreeMap::new();
+        while times.len() < messages {
+            let Some((at, number)) = receiver.hear(PATIENCE).await? else { break };
+            if let Some(n) = number.checked_sub(first).filter(|n| *n < messages) {
+                times.entry(n).or_insert_with(|| at.saturating_duration_since(due(n)));
+            }
         }
         anyhow::Ok(times)
     };
-    let ((), mut times) = futures::future::try_join(sending, hearing).await?;
-    let after = local.processes()?;
-    ensure!(!times.is_empty(), "nothing came");
-    times.sort_unstable();
-    for percent in [50, 99] {
-        report.key(format!("peer_node_deliver_p{percent}_ms"), percentile(&times, percent).as_secs_f64() * 1_000.0);
+    let ((), times) = futures::future::try_join(sending, hearing).await?;
+    ensure!(times.len() == messages, "{} of {messages} messages did not come", messages - times.len());
+    Ok(times.into_values().collect())
+}
+
+/// What came of messages that were sent while somebody was killed.
+#[derive(Debug, Default, PartialEq)]
+struct Tally {
+    /// Those that count: whose sender takes them to be safe.
+    said: BTreeSet<usize>,
+    /// How often each was shown.
+    shown: BTreeMap<usize, usize>,
+}
+
+impl Tally {
+    fn show(&mut self, n: usize) {
+        *self.shown.entry(n).or_default() += 1;
     }
-    let thousands = count(MESSAGES) / 1_000.0;
-    report.key("peer_node_cpu_s_per_1000", after.children.saturating_sub(before.children).as_secs_f64() / thousands);
-    let largest = after.resident.iter().max().copied().unwrap_or_default();
-    report.key("peer_node_rss_mb", crate::delivery::megabytes(largest));
-    report.add(SUBJECT, "plain Node.js chat, 10/s: send to delivered (nothing is stored)", times);
-    let lost = killed(&url, &mut one).await?;
-    report.key("peer_node_lost_per_1000_at_kills", count(lost) / count(KILLS * WHILE_KILLED) * 1_000.0);
-    report.note(format!(
-        "plain Node.js chat: {lost} of {} messages were lost when the receiver was killed {KILLS} times and came back; it \
-         has no users, no order, no acknowledgement, no history and no retry",
-        KILLS * WHILE_KILLED
-    ));
-    report.note("ejabberd was not measured: there is no driver for it here");
+
+    /// Takes what a device hears, until nothing comes in this time any more.
+    async fn listen(&mut self, receiver: &mut impl End, patience: Duration) -> anyhow::Result<()> {
+        while let Some((_, n)) = receiver.hear(patience).await? {
+            self.show(n);
+        }
+        Ok(())
+    }
+
+    /// The same, until all of these were shown.
+    async fn wait_for(&mut self, all: Range<usize>, receiver: &mut impl End, patience: Duration) -> anyhow::Result<()> {
+        while !all.clone().all(|n| self.shown.contains_key(&n)) {
+            let Some((_, n)) = receiver.hear(patience).await? else { break };
+            self.show(n);
+        }
+        Ok(())
+    }
+
+    fn lost(&self) -> usize {
+        self.said.iter().filter(|n| !self.shown.contains_key(n)).count()
+    }
+
+    /// How often one was shown that had been.
+    fn doubled(&self) -> usize {
+        let mine = self.shown.iter().filter(|(n, _)| self.said.contains(n));
+        mine.map(|(_, often)| often - 1).sum()
+    }
+
+    /// Notes them: of so many messages, so many were lost and doubled when this was killed.
+    fn report(&self, name: &str, what: &str, killed: &str, report: &mut Report) {
+        report.key(format!("{name}_sent_{killed}_killed"), count(self.said.len()));
+        report.key(format!("{name}_lost_{killed}_killed"), count(self.lost()));
+        report.key(format!("{name}_doubled_{killed}_killed"), count(self.doubled()));
+        report.note(format!(
+            "{what}, {killed} killed: of {} messages that their sender takes to be safe {} were lost and {} doubled",
+            self.said.len(),
+            self.lost(),
+            self.doubled()
+        ));
+    }
+}
+
+/// Both are killed, one and then the other.
+async fn kills<D: Device>(
+    name: &str,
+    what: &str,
+    server: &mut impl Server,
+    pair: &mut [D; 2],
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    receiver_killed(pair).await?.report(name, what, "receiver", report);
+    server_killed(server, pair).await?.report(name, what, "server", report);
     Ok(())
 }
 
-/// The receiver's process is killed in the midst of messages and comes back. Gives how many it never hears of.
-async fn killed(url: &str, sender: &mut Socket) -> anyhow::Result<usize> {
-    let mut heard = std::collections::BTreeSet::new();
-    for kill in 0..KILLS {
-        let mut receiver = connect(url).await?;
-        for n in 0..WHILE_KILLED {
-            say(sender, kill * WHILE_KILLED + n).await?;
-            tokio::time::sleep(INTERVAL / 5).await;
-            if n == WHILE_KILLED / 2 {
-                heard.extend(hear(&mut receiver, INTERVAL).await?);
-                // Without a closing handshake, as a process ends that is killed.
-                drop(receiver);
-                receiver = connect(url).await?;
+/// The receiver is killed in the midst of messages, and comes back.
+async fn receiver_killed<D: Device>([sender, receiver]: &mut [D; 2]) -> anyhow::Result<Tally> {
+    let mut tally = Tally::default();
+    let mut numbers = OF_RECEIVER_KILLS..;
+    for _ in 0..KILLS {
+        for (place, n) in numbers.by_ref().take(WHILE_KILLED).enumerate() {
+            sender.say(n).await?;
+            tokio::time::sleep(BETWEEN).await;
+            if place == KILLED_AT {
+                receiver.cut();
+            } else if place == BACK_AT {
+                receiver.connect().await?;
             }
-            while let Some(n) = hear(&mut receiver, Duration::from_millis(1)).await? {
-                heard.insert(n);
+            tally.listen(receiver, Duration::ZERO).await?;
+        }
+        tally.listen(receiver, PAUSE).await?;
+    }
+    tally.listen(receiver, QUIET).await?;
+    tally.said =
+        sender.acknowledged().await?.into_iter().filter(|n| (OF_RECEIVER_KILLS..numbers.start).contains(n)).collect();
+    Ok(tally)
+}
+
+/// The server is killed in the midst of messages, and comes back.
+async fn server_killed<D: Device>(server: &mut impl Server, [sender, receiver]: &mut [D; 2]) -> anyhow::Result<Tally> {
+    let mut tally = Tally::default();
+    let mut numbers = OF_SERVER_KILLS..;
+    for kill in 0..SERVER_KILLS {
+        for (place, n) in numbers.by_ref().take(WHILE_KILLED).enumerate() {
+            sender.say(n).await?;
+            tokio::time::sleep(HURRY).await;
+            if place == KILLED_AT {
+                tokio::time::sleep(LATER * kill).await;
+                if server.kill().await? {
+                    sender.connect().await?;
+                    receiver.connect().await?;
+                }
             }
         }
-        while let Some(n) = hear(&mut receiver, QUIET / 4).await? {
-            heard.insert(n);
-        }
+        tally.wait_for(numbers.start - WHILE_KILLED..numbers.start, receiver, STARTED_AGAIN).await?;
     }
-    Ok((KILLS * WHILE_KILLED).saturating_sub(heard.len()))
+    tally.listen(receiver, QUIET).await?;
+    tally.said =
+        sender.acknowledged().await?.into_iter().filter(|n| (OF_SERVER_KILLS..numbers.start).contains(n)).collect();
+    Ok(tally)
 }
 
-/// Installs what the function needs. Gives where it is.
-fn install(folder: &Path) -> anyhow::Result<std::path::PathBuf> {
-    let place = folder.join("node");
-    let modules = place.join("node_modules");
-    std::fs::create_dir_all(&place)?;
-    if !modules.join("@aws-sdk/client-apigatewaymanagementapi").exists() {
-        let mut npm = Command::new("npm");
-        npm.args(["install", "--no-audit", "--no-fund", "--silent", "--prefix"]).arg(&place).args(PACKAGES);
-        let status = npm.stdin(Stdio::null()).stdout(Stdio::null()).status().context("npm does not run")?;
-        ensure!(status.success(), "npm could not install {}", PACKAGES.join(", "));
-    }
-    Ok(modules)
+/// The number that a message begins with.
+fn number_of(text: &str) -> Option<usize> {
+    text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// Deploys it to the stack's emulator. Gives where clients connect.
-async fn deploy(local: &Local, modules: &Path) -> anyhow::Result<String> {
-    let template = template(&local.stack().callback_endpoint.replace(&local.stack().api_id, "API"), modules);
-    local
-        .form("cloudformation", &[("Action", "CreateStack"), ("StackName", "plain-chat"), ("TemplateBody", &template)])
-        .await?;
-    let began = Instant::now();
-    loop {
-        let told = local.form("cloudformation", &[("Action", "DescribeStacks"), ("StackName", "plain-chat")]).await?;
-        if told.contains("CREATE_COMPLETE") {
-            let (_, rest) = told.split_once("<OutputValue>").context("no output")?;
-            let (api, _) = rest.split_once('<').context("no output")?;
-            return Ok(local.stack().socket_url.replace(&local.stack().api_id, api));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_and_not_shown_is_lost_and_what_was_shown_again_is_doubled() {
+        let mut tally = Tally { said: BTreeSet::from([1, 2, 3]), ..Tally::default() };
+        for n in [1, 3, 3, 3, 4, 4] {
+            tally.show(n);
         }
-        if told.contains("FAILED") || told.contains("ROLLBACK") || began.elapsed() > DEPLOYED {
-            bail!("it is not deployed: {told}");
-        }
-        tokio::time::sleep(INTERVAL).await;
+        assert_eq!((tally.lost(), tally.doubled()), (1, 2), "2 is lost, 3 came thrice, of 4 nobody knows");
     }
-}
 
-fn template(callback: &str, modules: &Path) -> String {
-    let (before, after) = callback.split_once("API").unwrap_or((callback, ""));
-    let integration = json!({ "Type": "AWS::ApiGatewayV2::Integration", "Properties": {
-        "ApiId": { "Ref": "Api" }, "IntegrationType": "AWS_PROXY",
-        "IntegrationUri": { "Fn::Sub":
-            "arn:aws:apigateway:${AWS::Region}:lambda:path/2015-03-31/functions/${Chat.Arn}/invocations" } } });
-    let route = |key: &str| {
-        json!({ "Type": "AWS::ApiGatewayV2::Route", "Properties": {
-            "ApiId": { "Ref": "Api" }, "RouteKey": key, "Target": { "Fn::Sub": "integrations/${Integration}" } } })
-    };
-    json!({
-        "Resources": {
-            "Table": { "Type": "AWS::DynamoDB::Table", "Properties": {
-                "TableName": "plain-chat-connections", "BillingMode": "PAY_PER_REQUEST",
-                "AttributeDefinitions": [{ "AttributeName": "id", "AttributeType": "S" }],
-                "KeySchema": [{ "AttributeName": "id", "KeyType": "HASH" }] } },
-            "Role": { "Type": "AWS::IAM::Role", "Properties": {
-                "AssumeRolePolicyDocument": { "Version": "2012-10-17", "Statement": [{ "Effect": "Allow",
-                    "Principal": { "Service": "lambda.amazonaws.com" }, "Action": "sts:AssumeRole" }] },
-                "Policies": [{ "PolicyName": "all", "PolicyDocument": { "Version": "2012-10-17", "Statement": [{
-                    "Effect": "Allow", "Action": ["dynamodb:*", "execute-api:*", "logs:*"], "Resource": "*" }] } }] } },
-            "Chat": { "Type": "AWS::Lambda::Function", "Properties": {
-                "FunctionName": "plain-chat", "Runtime": "nodejs20.x", "Handler": "index.handler", "MemorySize": 256,
-                "Role": { "Fn::GetAtt": ["Role", "Arn"] }, "Code": { "ZipFile": CODE },
-                "Environment": { "Variables": {
-                    "TABLE": "plain-chat-connections",
-                    "NODE_PATH": modules,
-                    "CALLBACK_ENDPOINT": { "Fn::Join": ["", [before, { "Ref": "Api" }, after]] } } } } },
-            "Api": { "Type": "AWS::ApiGatewayV2::Api", "Properties": {
-                "Name": "plain-chat", "ProtocolType": "WEBSOCKET", "RouteSelectionExpression": "$request.body.action" } },
-            "Integration": integration,
-            "Connect": route("$connect"),
-            "Disconnect": route("$disconnect"),
-            "Default": route("$default"),
-            "Stage": { "Type": "AWS::ApiGatewayV2::Stage", "Properties": {
-                "ApiId": { "Ref": "Api" }, "StageName": "prod", "AutoDeploy": true } },
-        },
-        "Outputs": { "Api": { "Value": { "Ref": "Api" } } },
-    })
-    .to_string()
-}
-
-async fn connect(url: &str) -> anyhow::Result<Socket> {
-    Ok(connect_async_with_config(url, None, true).await?.0)
-}
-
-async fn say(socket: &mut Socket, n: usize) -> anyhow::Result<()> {
-    Ok(socket.send(Message::text(format!("{n} {}", body(n as u64)))).await?)
-}
-
-/// The number of the next message, if one comes in time.
-async fn hear(socket: &mut Socket, patience: Duration) -> anyhow::Result<Option<usize>> {
-    let Ok(message) = tokio::time::timeout(patience, socket.next()).await else { return Ok(None) };
-    let message = message.context("the connection is lost")??;
-    Ok(message.to_text()?.split(' ').next().and_then(|word| word.parse().ok()))
+    #[test]
+    fn a_message_begins_with_its_number() {
+        assert_eq!(number_of(&crate::account::body(17)), Some(17));
+        assert_eq!(number_of("hello"), None);
+    }
 }

@@ -1,6 +1,7 @@
 //! CPU and memory of processes, from `/proc`.
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -31,16 +32,34 @@ struct Stat {
 pub(crate) fn of(pid: u32) -> anyhow::Result<Processes> {
     let Stat { own, waited_for, .. } = stat(pid)?;
     let mut processes = Processes { own, children: waited_for, resident: Vec::new() };
-    for entry in fs::read_dir("/proc").context("this system has no /proc")? {
-        let Some(child) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+    for child in children(pid)? {
         // One that has ended meanwhile was waited for, or will be.
         let Ok(stat) = stat(child) else { continue };
-        if stat.parent == pid {
-            processes.children += stat.own + stat.waited_for;
-            processes.resident.extend(resident(child).ok());
-        }
+        processes.children += stat.own + stat.waited_for;
+        processes.resident.extend(resident(child).ok());
     }
     Ok(processes)
+}
+
+/// The children of a process that run.
+pub(crate) fn children(pid: u32) -> anyhow::Result<Vec<u32>> {
+    let mut children = Vec::new();
+    for entry in fs::read_dir("/proc").context("this system has no /proc")? {
+        let Some(other) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        if stat(other).is_ok_and(|stat| stat.parent == pid) {
+            children.push(other);
+        }
+    }
+    Ok(children)
+}
+
+/// Kills a process (SIGKILL). One that has ended meanwhile is dead, too.
+pub(crate) fn kill(pid: u32) -> anyhow::Result<()> {
+    let mut kill = Command::new("kill");
+    kill.args(["-KILL", &pid.to_string()]).stderr(std::process::Stdio::null());
+    let killed = kill.status().context("kill does not run")?.success();
+    ensure!(killed || stat(pid).is_err(), "process {pid} cannot be killed");
+    Ok(())
 }
 
 /// Resident memory of a process, in bytes.
@@ -84,5 +103,17 @@ mod tests {
             assert!(resident(std::process::id()).is_ok_and(|bytes| bytes > 100_000));
             assert!(of(std::process::id()).is_ok());
         }
+    }
+
+    #[test]
+    fn a_child_is_found_and_killed() -> anyhow::Result<()> {
+        if fs::exists("/proc/self/stat")? {
+            let mut child = Command::new("sleep").arg("60").spawn()?;
+            assert!(children(std::process::id())?.contains(&child.id()));
+            kill(child.id())?;
+            assert!(!child.wait()?.success());
+            kill(child.id())?;
+        }
+        Ok(())
     }
 }
