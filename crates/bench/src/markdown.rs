@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::report::Report;
 
-/// The text, with `{{run}}`, `{{aims}}`, `{{figures}}`, `{{numbers}}` and `{{notes}}` where the run's go.
+/// The text, with `{{run}}`, `{{aims}}`, `{{figures}}`, `{{numbers}}`, `{{others}}` and `{{notes}}` where the run's go.
 const TEXT: &str = include_str!("../performance.md");
 
 /// The document.
@@ -13,6 +13,7 @@ pub(crate) fn document(report: &Report) -> String {
         .replace("{{aims}}", &aims(report))
         .replace("{{figures}}", &figures(report))
         .replace("{{numbers}}", &numbers(report))
+        .replace("{{others}}", &crate::peers::table(report))
         .replace("{{notes}}", &report.notes().join("\n\n"))
 }
 

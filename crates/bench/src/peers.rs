@@ -6,6 +6,7 @@
 mod ejabberd;
 mod node;
 mod poste;
+mod table;
 mod xmpp;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 
 pub(crate) use poste::Receiver;
+pub(crate) use table::table;
 
 use crate::delivery::{count, megabytes};
 use crate::local::Local;
