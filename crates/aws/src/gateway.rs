@@ -80,8 +80,11 @@ where
     .await
 }
 
-/// What the gateway's event says. It lacks a caller only if a route has no authorizer: a defect of the deployment.
-fn read(request: ApiGatewayWebsocketProxyRequest) -> Result<Event, Error> {
+/// What the gateway's event says.
+///
+/// # Errors
+/// It lacks a caller only if a route has no authorizer: a defect of the deployment.
+pub fn read(request: ApiGatewayWebsocketProxyRequest) -> Result<Event, Error> {
     let context = request.request_context;
     let field = |name: &str| context.authorizer.fields.get(name);
     let text = |name: &str| field(name).and_then(|v| v.as_str()).map(str::to_owned).ok_or("no caller in the event");
