@@ -17,6 +17,8 @@ use crate::workspace::{Workspace, cargo};
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Subject {
+    /// Single pieces of the functions and of the device library: time and instructions. No stack.
+    Pieces,
     /// The device library alone: no network, no stack.
     Client,
     /// The functions' binaries: their size, their start, their memory.
@@ -36,7 +38,7 @@ pub(crate) enum Subject {
 
 impl Subject {
     fn needs_stack(self) -> bool {
-        self != Self::Client
+        !matches!(self, Self::Pieces | Self::Client)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::report::Report;
+use crate::report::{Report, number};
 
 /// Of the plots, in pixels.
 const WIDTH: f64 = 640.0;
@@ -21,7 +21,7 @@ pub(crate) fn page(report: &Report) -> String {
     let mut page = String::from(
         "<!doctype html><meta charset=\"utf-8\"><title>Poste, measured</title>\
          <style>body{font:15px/1.4 system-ui;margin:2em auto;max-width:70em}pre{background:#f4f4f4;padding:1em;\
-         overflow:auto}text{font:12px system-ui}</style><h1>Poste, measured</h1>\n",
+         white-space:pre-wrap;overflow:auto}text{font:12px system-ui}</style><h1>Poste, measured</h1>\n",
     );
     for (title, bars) in plots(report) {
         let _ = write!(page, "<h2>{}</h2>\n{}\n", escaped(&title), bars_as_svg(&bars));
@@ -44,6 +44,11 @@ fn plots(report: &Report) -> Vec<(String, Vec<Bar>)> {
         named("Dollars for a million messages (| is the aim)", &|name| name.starts_with("usd_per_million")),
         named("Fan-out: table operations for one message", &|name| name.ends_with("_table_calls")),
         named("Fan-out: until all have it, ms", &|name| name.starts_with("fanout") && name.ends_with("_p50_ms")),
+        named("Catching up with 10,000 messages: read units for 1,000", &|name| {
+            name.starts_with("sync_") && name.ends_with("_read_units_per_1000")
+        }),
+        named("Single pieces: instructions", &|name| name.starts_with("instructions_")),
+        named("Single pieces: microseconds", &|name| name.starts_with("piece_")),
         named("Zipped binaries, MB", &|name| name.starts_with("zip_")),
         named("CPU, s for 1,000 messages", &|name| name.starts_with("cpu_") || name.contains("_cpu_")),
     ];
@@ -66,10 +71,11 @@ fn bars_as_svg(bars: &[Bar]) -> String {
             format!(
                 "<text x=\"{:.1}\" y=\"{text:.1}\" text-anchor=\"end\">{}</text>\
                  <rect x=\"{LABEL}\" y=\"{y:.1}\" width=\"{length:.1}\" height=\"{BAR}\" fill=\"#4a78b0\"/>{mark}\
-                 <text x=\"{:.1}\" y=\"{text:.1}\">{value:.2}</text>\n",
+                 <text x=\"{:.1}\" y=\"{text:.1}\">{}</text>\n",
                 LABEL - 6.0,
                 escaped(label),
                 LABEL + length + 4.0,
+                number(*value),
             )
         })
         .collect();

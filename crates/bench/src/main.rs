@@ -14,6 +14,7 @@ mod local;
 mod machine;
 mod markdown;
 mod peers;
+mod pieces;
 mod prices;
 mod processes;
 mod report;
@@ -42,7 +43,7 @@ struct Arguments {
     /// Where files are made. The disk that it is on is measured with them.
     #[arg(long, value_name = "FOLDER")]
     folder: PathBuf,
-    /// The state file of the stack; all but `client` need one.
+    /// The state file of the stack; all but `pieces` and `client` need one.
     #[arg(long, value_name = "FILE")]
     stack: Option<PathBuf>,
     /// The version of the sources.
@@ -68,6 +69,8 @@ struct Arguments {
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Subject {
+    /// Single pieces, and their instructions.
+    Pieces,
     /// The device library alone: no network, no stack.
     Client,
     /// The functions' binaries.
@@ -116,6 +119,7 @@ fn main() -> anyhow::Result<()> {
         eprintln!("· measuring: {subject:?}");
         let stack = || local.as_ref().context("this needs a stack: run `cargo local bench`");
         match subject {
+            Subject::Pieces => pieces::measure(&folder, &mut report)?,
             Subject::Client => client::measure(&folder, &mut report)?,
             Subject::Start => runtime.block_on(start::measure(stack()?, &mut report))?,
             Subject::Delivery => runtime.block_on(delivery::measure(stack()?, &accounts, &mut report))?,

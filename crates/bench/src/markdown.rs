@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::report::Report;
+use crate::report::{Report, number};
 
 /// The text, with `{{run}}`, `{{aims}}`, `{{figures}}`, `{{numbers}}`, `{{others}}` and `{{notes}}` where the run's go.
 const TEXT: &str = include_str!("../performance.md");
@@ -37,7 +37,7 @@ fn figures(report: &Report) -> String {
 fn numbers(report: &Report) -> String {
     let mut table = String::from("| figure | measured |\n|---|---|\n");
     for (name, value) in report.keys().iter().filter(|(name, _)| crate::aims::of(name).is_none()) {
-        let _ = writeln!(table, "| `{name}` | {value:.3} |");
+        let _ = writeln!(table, "| `{name}` | {} |", number(*value));
     }
     table
 }

@@ -12,6 +12,9 @@ use crate::machine::Machine;
 /// What a screen takes for one picture at 60 a second: what takes longer is seen as a stutter.
 const FRAME: Duration = Duration::from_millis(16);
 
+/// From here on decimals say nothing.
+const MANY: f64 = 10_000.0;
+
 /// Everything that was measured, and on what.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -173,7 +176,7 @@ impl Display for Report {
         }
         writeln!(f, "\n{:<34}  {:>10}  aim", "", "")?;
         for (name, value) in &self.keys {
-            writeln!(f, "{name:<34}  {value:>10.3}  {}", aims::shown(name, *value))?;
+            writeln!(f, "{name:<34}  {:>10}  {}", number(*value), aims::shown(name, *value))?;
         }
         writeln!(f, "\nOf fewer than 100 repetitions the 99th percentile is the longest.")?;
         self.notes.iter().try_for_each(|note| writeln!(f, "{note}"))
@@ -191,10 +194,15 @@ pub(crate) fn compared(before: &BTreeMap<String, f64>, now: &BTreeMap<String, f6
     let both = now.iter().filter_map(|(name, now)| Some((name, before.get(name)?, now)));
     let line = |(name, before, now): (&String, &f64, &f64)| {
         let ratio = if *before == 0.0 { String::new() } else { format!("x{:.2}", now / before) };
-        format!("{name:<34}  {before:>10.3}  {now:>10.3}  {ratio}")
+        format!("{name:<34}  {:>10}  {:>10}  {ratio}", number(*before), number(*now))
     };
     let head = format!("{:<34}  {:>10}  {:>10}", "", "before", "now");
     std::iter::once(head).chain(both.map(line)).collect::<Vec<_>>().join("\n")
+}
+
+/// A number with as many decimals as say something.
+pub(crate) fn number(value: f64) -> String {
+    if value.abs() < MANY { format!("{value:.3}") } else { format!("{value:.0}") }
 }
 
 /// How long something takes.
@@ -222,11 +230,14 @@ mod tests {
         let mut report = Report::new(None, Machine::here(std::path::Path::new("/")));
         report.key("ack_p50_ms", 5.0);
         report.key("new", 1.0);
+        report.key("instructions_append", 54_321.25);
         let written = read_keys(&serde_json::to_string(&report)?)?;
         assert_eq!(&written, report.keys(), "flat, and nothing but numbers");
-        let before = BTreeMap::from([("ack_p50_ms".to_owned(), 10.0), ("old".to_owned(), 1.0)]);
+        let before = [("ack_p50_ms", 10.0), ("old", 1.0), ("instructions_append", 108_642.5)];
+        let before = BTreeMap::from(before.map(|(name, value)| (name.to_owned(), value)));
         let text = compared(&before, report.keys());
-        assert!(text.contains("x0.50") && !text.contains("new") && !text.contains("old"), "{text}");
+        assert!(text.contains("5.000  x0.50") && text.contains(" 54321  x0.50"), "{text}");
+        assert!(!text.contains("new") && !text.contains("old"), "{text}");
         Ok(())
     }
 
