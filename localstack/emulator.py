@@ -13,7 +13,9 @@ import contextvars
 import importlib.metadata
 import inspect
 import json
+import math
 import os
+import random
 import re
 import signal
 import socketserver
@@ -92,6 +94,40 @@ def poll_queues_sooner():
     symbol = "ministack.services.lambda_svc._ESM_IDLE_WAKE_GAP_SECONDS"
     require(getattr(lambda_svc, "_ESM_IDLE_WAKE_GAP_SECONDS", None) == 0.05, symbol)
     lambda_svc._ESM_IDLE_WAKE_GAP_SECONDS = 0.002
+
+
+def hand_over_later(median_ms, p99_ms):
+    """Lets a queue give a message to its function only so long after it was sent, at random, by the log-normal
+    distribution with this median and this 99th percentile: as a queue and a poller do that are services of their own.
+
+    For measurements with the service times of AWS; the proxy (src/proxy.rs) adds those of calls, and this is none.
+    Symbols: ministack.services.sqs._collect_msgs, ministack.services.lambda_svc._esm_wake.
+    """
+    from ministack.services import lambda_svc, sqs
+
+    symbol = "ministack.services.sqs._collect_msgs"
+    original = getattr(sqs, "_collect_msgs", None)
+    require(original is not None and list(inspect.signature(original).parameters)[:1] == ["q"], symbol)
+    wake = getattr(lambda_svc, "_esm_wake", None)
+    require(hasattr(wake, "set"), "ministack.services.lambda_svc._esm_wake")
+    # As in src/proxy/rules.rs.
+    sigma = math.log(p99_ms / median_ms) / 2.326347874
+    chance = random.Random(0)
+
+    def collect(q, *args, **kwargs):
+        for message in q["messages"]:
+            if message.setdefault("handed_over", False):
+                continue
+            message["handed_over"] = True
+            wait = chance.lognormvariate(math.log(median_ms / 1_000), sigma)
+            message["visible_at"] += wait
+            # The poller finds nothing; it looks again when there is something for certain.
+            timer = threading.Timer(max(0.0, message["visible_at"] - time.time()) + 0.001, wake.set)
+            timer.daemon = True
+            timer.start()
+        return original(q, *args, **kwargs)
+
+    sqs._collect_msgs = collect
 
 
 def know_route_responses():
@@ -681,6 +717,8 @@ def main():
     answer_without_nagle()
     do_not_wait_for_log_lines()
     poll_queues_sooner()
+    if os.environ.get("POSTE_QUEUE_HAND_OVER_MS"):
+        hand_over_later(*map(float, os.environ["POSTE_QUEUE_HAND_OVER_MS"].split()))
     know_route_responses()
     reserve_concurrency()
     know_alarms_of_several_metrics()

@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use serde::Deserialize;
 
 use crate::child;
+use crate::emulator::HandOver;
 use crate::functions::Binaries;
 use crate::proxy::Rule;
 use crate::up::{Options, Running};
@@ -70,15 +71,19 @@ pub(crate) enum Latency {
     Aws,
 }
 
+/// A table of service times.
+#[derive(Debug, Deserialize)]
+struct Times {
+    /// Of calls.
+    rules: Vec<Rule>,
+    /// Of queues, from a message to its function.
+    hand_over: HandOver,
+}
+
 impl Latency {
-    fn rules(self) -> anyhow::Result<Vec<Rule>> {
-        #[derive(Deserialize)]
-        struct Table {
-            rules: Vec<Rule>,
-        }
+    fn times(self) -> anyhow::Result<Times> {
         let Self::Aws = self;
-        let table: Table = serde_json::from_str(include_str!("../latency-aws.json"))?;
-        Ok(table.rules)
+        Ok(serde_json::from_str(include_str!("../latency-aws.json"))?)
     }
 }
 
@@ -89,9 +94,10 @@ pub(crate) async fn run(workspace: &Workspace, wish: &Wish) -> anyhow::Result<()
         return measure(workspace, wish, None).await;
     }
     let place = workspace.bench_place()?;
-    let proxy = wish.latency.map(Latency::rules).transpose()?;
+    let times = wish.latency.map(Latency::times).transpose()?;
+    let (proxy, hand_over) = times.map(|times| (times.rules, times.hand_over)).unzip();
     let binaries = if wish.dev { Binaries::Dev } else { Binaries::Release };
-    let options = Options { binaries, push: wish.push, proxy, ..Options::default() };
+    let options = Options { binaries, push: wish.push, proxy, hand_over, ..Options::default() };
     let running = Running::start(workspace, &place, &options).await?;
     let measured = measure(workspace, wish, Some(&place.state_file())).await;
     running.stop();
@@ -148,10 +154,26 @@ pub(crate) fn commit(workspace: &Workspace) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::Wish as Rules;
 
     #[test]
     fn the_table_of_service_times_can_be_read() {
-        let rules = Latency::Aws.rules().unwrap();
-        assert!(rules.iter().any(|rule| rule.service.as_deref() == Some("dynamodb")));
+        let Times { rules, hand_over } = Latency::Aws.times().unwrap();
+        assert!(hand_over.median_ms < hand_over.p99_ms);
+        let rules = Rules { seed: 0, rules }.checked().unwrap().rules;
+        // Times of all rules that hold add up: each call has one.
+        for (service, operations) in [
+            ("dynamodb", &["GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "DeleteItem"][..]),
+            ("sqs", &["SendMessage", "ChangeMessageVisibility"]),
+            ("execute-api", &["PostToConnection", "DeleteConnection"]),
+        ] {
+            for operation in operations {
+                let is_for = |rule: &&Rule| {
+                    let names = |name: &Option<String>, wanted| name.as_deref().is_none_or(|name| name == wanted);
+                    names(&rule.service, service) && names(&rule.operation, operation)
+                };
+                assert_eq!(rules.iter().filter(is_for).count(), 1, "{service} {operation}");
+            }
+        }
     }
 }

@@ -170,6 +170,7 @@ impl From<StackArgs> for Options {
             issuer_bind: arguments.issuer_bind,
             push: true,
             proxy: arguments.proxy.then(Vec::new),
+            hand_over: None,
         }
     }
 }

@@ -35,6 +35,16 @@ const SAVE_GRACE: Duration = Duration::from_secs(30);
 /// How many of its last lines an error shows.
 const LOG_LINES: usize = 20;
 
+/// How long a queue holds a message before its function gets it: by a log-normal distribution, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HandOver {
+    /// Half of them longer.
+    pub(crate) median_ms: f64,
+    /// One of a hundred longer.
+    pub(crate) p99_ms: f64,
+}
+
 /// A running emulator; dropped, it ends with the functions' processes.
 #[derive(Debug)]
 pub(crate) struct Emulator {
@@ -46,7 +56,7 @@ pub(crate) struct Emulator {
 
 impl Emulator {
     /// Starts the emulator and waits until it answers. `port` is taken if it is free. Its functions find it at `way`, if
-    /// there is one, or at its own address.
+    /// there is one, or at its own address, and get what is queued at once if no `hand_over` says otherwise.
     pub(crate) async fn start(
         workspace: &Workspace,
         python: &Python,
@@ -54,11 +64,12 @@ impl Emulator {
         http: &reqwest::Client,
         port: Option<u16>,
         way: Option<&str>,
+        hand_over: Option<HandOver>,
     ) -> anyhow::Result<Self> {
         let mut wished = port;
         for attempt in 1.. {
             let port = free_port(wished.take())?;
-            let mut emulator = Self::launch(workspace, python, place, port, way)?;
+            let mut emulator = Self::launch(workspace, python, place, port, way, hand_over)?;
             match emulator.ready(http).await {
                 Ok(()) => return Ok(emulator),
                 Err(error) => {
@@ -80,6 +91,7 @@ impl Emulator {
         place: &Place,
         port: u16,
         way: Option<&str>,
+        hand_over: Option<HandOver>,
     ) -> anyhow::Result<Self> {
         let log = place.logs().join("emulator.log");
         let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -118,6 +130,9 @@ impl Emulator {
                 .env("S3_PERSIST", "1")
                 .env("STATE_DIR", place.scratch().join("state"))
                 .env("S3_DATA_DIR", place.scratch().join("objects"));
+        }
+        if let Some(HandOver { median_ms, p99_ms }) = hand_over {
+            command.env("POSTE_QUEUE_HAND_OVER_MS", format!("{median_ms} {p99_ms}"));
         }
         let group = Group::start(&mut command).context("cannot start the emulator")?;
         Ok(Self { command, group, port, log })

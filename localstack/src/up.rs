@@ -9,7 +9,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::deploy::{self, Artifact, Deployed, Request};
-use crate::emulator::{self, Addresses, Emulator, Flavour, Found as There};
+use crate::emulator::{self, Addresses, Emulator, Flavour, Found as There, HandOver};
 use crate::functions::{self, Binaries};
 use crate::issuer::{AUDIENCE, Issuer, Reach};
 use crate::keys::Keys;
@@ -79,6 +79,8 @@ pub(crate) struct Options {
     pub(crate) push: bool,
     /// Puts a proxy between the functions and the emulator, with these rules to begin with.
     pub(crate) proxy: Option<Vec<Rule>>,
+    /// How long queues hold what functions get from them, if it is not to be at once.
+    pub(crate) hand_over: Option<HandOver>,
 }
 
 impl Default for Options {
@@ -93,6 +95,7 @@ impl Default for Options {
             issuer_bind: Ipv4Addr::LOCALHOST.into(),
             push: true,
             proxy: None,
+            hand_over: None,
         }
     }
 }
@@ -149,7 +152,7 @@ impl Running {
             let there = There::at(&http, &endpoint, STAGE, socket, callback).await?;
             (None, endpoint, there)
         } else {
-            let start = Emulator::start(workspace, &python, place, &http, last.emulator, way);
+            let start = Emulator::start(workspace, &python, place, &http, last.emulator, way, options.hand_over);
             let emulator = say::step("Starting the emulator", start).await?;
             let endpoint = emulator.endpoint();
             let mut addresses = Addresses::of(Flavour::MiniStack, &endpoint, STAGE)?;
