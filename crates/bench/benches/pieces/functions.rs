@@ -9,7 +9,7 @@ use poste_aws::gateway;
 use poste_domain::append::{Append, Settings};
 use poste_domain::fanout::Fanout;
 use poste_domain::lane::{Standing, judge};
-use poste_domain::ports::{Audience, Clock, Connection, Connections, News, Parcel};
+use poste_domain::ports::{Clock, Connection, Connections, News, Parcel};
 use poste_domain::read::Read;
 use poste_domain::{Claim, Failure, Lane, Retention};
 use poste_protocol::{
@@ -281,14 +281,7 @@ impl Delivering {
         let parcels = (1..=parcels)
             .map(|place| {
                 let cell = cell(Seq::new(place)?, from.clone(), Number::new(place)?, vec![message(place)]);
-                Ok(Parcel {
-                    conversation: conversation.clone(),
-                    roster: Seq::ZERO,
-                    from: from.clone(),
-                    audience: Audience::Everyone,
-                    only_read: false,
-                    news: News::Cell(cell),
-                })
+                Ok(Parcel::of(&from, conversation, Seq::ZERO, News::Cell(cell)))
             })
             .collect::<anyhow::Result<_>>()?;
         let w = || world.clone();
