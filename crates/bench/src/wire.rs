@@ -1,6 +1,7 @@
 //! A device that speaks the wire and nothing more: where many are needed, or where the library's own part is not to be
 //! measured.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -34,6 +35,8 @@ pub(crate) struct Device {
     down: mpsc::Receiver<(Instant, FromServer)>,
     reading: JoinHandle<()>,
     asked: u64,
+    /// What was delivered while something else was waited for: a queue keeps no order.
+    heard: HashMap<EnvelopeId, Instant>,
 }
 
 impl Drop for Device {
@@ -64,7 +67,7 @@ impl Device {
                 }
             }
         });
-        Ok(Self { user: user.clone(), up, down, reading, asked: 0 })
+        Ok(Self { user: user.clone(), up, down, reading, asked: 0, heard: HashMap::new() })
     }
 
     /// Whose it is.
@@ -118,16 +121,24 @@ impl Device {
         Ok((came - began, places))
     }
 
-    /// Waits for the delivery of an envelope.
+    /// Waits for the delivery of an envelope. Of several deliveries the first counts.
     pub(crate) async fn hears(&mut self, envelope: EnvelopeId) -> anyhow::Result<Instant> {
-        let is_it = |frame| match frame {
+        let delivered = |frame| match frame {
             FromServer::Delivery(delivery) => {
-                let mut cells = delivery.items.into_iter().flat_map(|item| item.cells);
-                cells.any(|cell| cell.envelope == envelope).then_some(())
+                let cells = delivery.items.into_iter().flat_map(|item| item.cells);
+                Some(cells.map(|cell| cell.envelope).collect::<Vec<_>>())
             }
             _ => None,
         };
-        Ok(self.next(is_it).await?.0)
+        loop {
+            if let Some(came) = self.heard.remove(&envelope) {
+                return Ok(came);
+            }
+            let (came, envelopes) = self.next(delivered).await?;
+            for one in envelopes {
+                self.heard.entry(one).or_insert(came);
+            }
+        }
     }
 }
 
