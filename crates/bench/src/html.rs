@@ -41,7 +41,7 @@ fn plots(report: &Report) -> Vec<(String, Vec<Bar>)> {
         named("Send to delivered, and acknowledged, ms (| is the aim)", &|name| {
             (name.contains("deliver_p") || name.contains("ack_p")) && name.ends_with("_ms")
         }),
-        named("Dollars for a million messages (| is the aim)", &|name| name.starts_with("usd_per_million")),
+        named("Dollars for a million messages (| is the aim)", &|name| name.contains("usd_per_million")),
         named("Fan-out: table operations for one message", &|name| name.ends_with("_table_calls")),
         named("Fan-out: until all have it, ms", &|name| name.starts_with("fanout") && name.ends_with("_p50_ms")),
         named("Catching up with 10,000 messages: read units for 1,000", &|name| {
@@ -66,7 +66,10 @@ fn bars_as_svg(bars: &[Bar]) -> String {
             let (length, text) = (scale(*value), y + BAR * 0.75);
             let mark = mark.map_or_else(String::new, |mark| {
                 let x = LABEL + scale(mark);
-                format!("<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{y:.1}\" y2=\"{:.1}\" stroke=\"#c00\"/>", y + BAR)
+                format!(
+                    "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{y:.1}\" y2=\"{:.1}\" stroke=\"#f30\" stroke-width=\"3\"/>",
+                    y + BAR
+                )
             });
             format!(
                 "<text x=\"{:.1}\" y=\"{text:.1}\" text-anchor=\"end\">{}</text>\
