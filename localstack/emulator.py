@@ -174,7 +174,8 @@ def know_route_responses():
 
 
 def reserve_concurrency():
-    """Lets CloudFormation bound the instances of a function (`ReservedConcurrentExecutions`), which upstream drops.
+    """Lets CloudFormation bound the instances of a function (`ReservedConcurrentExecutions`), which upstream drops, when
+    it is made and when it is updated.
 
     Symbols: ministack.services.cloudformation.provisioners._RESOURCE_HANDLERS, ministack.services.lambda_svc._functions.
     """
@@ -186,16 +187,30 @@ def reserve_concurrency():
     handler = getattr(provisioners, "_RESOURCE_HANDLERS", {}).get(resource)
     require(isinstance(handler, dict) and callable(handler.get("create")), symbol)
     require('"concurrency": None' in inspect.getsource(handler["create"]), f"{symbol}['create'] (upstream does it now)")
-    original = handler["create"]
+    require(
+        callable(handler.get("update"))
+        and list(inspect.signature(handler["update"]).parameters)
+        == ["physical_id", "old_props", "new_props", "stack_name", "logical_id"]
+        and "Reserved" not in inspect.getsource(handler["update"]),
+        f"{symbol}['update']",
+    )
+    original, change = handler["create"], handler["update"]
+
+    def take_bound(identifier, properties):
+        bound = properties.get("ReservedConcurrentExecutions")
+        lambda_svc._functions[identifier]["concurrency"] = None if bound is None else int(bound)
 
     def create(logical_id, properties, stack_name):
         identifier, attributes = original(logical_id, properties, stack_name)
-        bound = properties.get("ReservedConcurrentExecutions")
-        if bound is not None:
-            lambda_svc._functions[identifier]["concurrency"] = int(bound)
+        take_bound(identifier, properties)
         return identifier, attributes
 
-    handler["create"] = create
+    def update(physical_id, old_props, new_props, stack_name, logical_id=None):
+        identifier, attributes = change(physical_id, old_props, new_props, stack_name, logical_id)
+        take_bound(identifier, new_props)
+        return identifier, attributes
+
+    handler["create"], handler["update"] = create, update
 
 
 def know_alarms_of_several_metrics():

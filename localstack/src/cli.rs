@@ -15,7 +15,7 @@ use crate::stop::StopSignal;
 use crate::test::Part;
 use crate::up::{Options, Running, down, welcome};
 use crate::workspace::Workspace;
-use crate::{audit, demo, faults, fuzz, say, sim, test};
+use crate::{audit, demo, faults, fuzz, say, sim, test, upgrade};
 
 /// Poste on this machine, without an AWS account.
 #[derive(Debug, Parser)]
@@ -66,6 +66,22 @@ enum Command {
         /// Build the functions as for AWS: slow to build, fast to run.
         #[arg(long)]
         release: bool,
+    },
+    /// Update a stack of its own from an older revision to this one and back while people write, on the device libraries
+    /// of both; write down what came of it in docs/RELIABILITY.md. Fails if anything is lost.
+    Upgrade {
+        /// The revision to begin with, as git knows it; checked out and built below the target folder, where it is kept.
+        #[arg(long, value_name = "REVISION")]
+        from: String,
+        /// How long people write under each version.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+        seconds: u64,
+        /// Repeats the choices of a run.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Afterwards play the older revision's end-to-end tests against the functions of this one.
+        #[arg(long)]
+        tests: bool,
     },
     /// Play whole runs of devices and functions in bad weather, by seeds, without a stack.
     Sim {
@@ -171,6 +187,7 @@ impl From<StackArgs> for Options {
             push: true,
             proxy: arguments.proxy.then(Vec::new),
             hand_over: None,
+            older: None,
         }
     }
 }
@@ -229,6 +246,13 @@ async fn execute(command: Command) -> anyhow::Result<()> {
             let options = Options { binaries, ..Options::default() };
             tokio::select! {
                 played = faults::run(&workspace, &wish, &options) => played,
+                signal = stop.received() => Err(anyhow::anyhow!("{signal}: stopped")),
+            }
+        }
+        Command::Upgrade { from, seconds, seed, tests } => {
+            let wish = upgrade::Wish { from, seconds, seed, tests };
+            tokio::select! {
+                played = upgrade::run(&workspace, &wish) => played,
                 signal = stop.received() => Err(anyhow::anyhow!("{signal}: stopped")),
             }
         }

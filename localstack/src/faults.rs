@@ -6,16 +6,16 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use crate::functions::Binaries;
+use crate::reliability::{Document, figures, made};
 use crate::stack::STACK_VARIABLE;
 use crate::test::{FAULTS, logs_of};
 use crate::up::{Options, Running};
 use crate::workspace::{Workspace, cargo};
-use crate::{bench, child, say};
+use crate::{child, say};
 
 /// What the proxy counts, in the order of the table.
 const COUNTED: [&str; 7] = ["slow", "throttled", "failed", "lost", "cut", "unanswered", "torn"];
@@ -92,7 +92,7 @@ pub(crate) async fn run(workspace: &Workspace, wish: &Wish, options: &Options) -
 
 async fn play(workspace: &Workspace, stack: &Path, wish: &Wish) -> anyhow::Result<()> {
     let file = workspace.state().join("reliability.json");
-    let document = workspace.root().join("docs/RELIABILITY.md");
+    let document = Document::of(workspace, "faults");
     if let Some(seconds) = wish.seconds {
         let mut variables = vec![
             ("POSTE_FAULTS", "all".to_owned()),
@@ -102,20 +102,26 @@ async fn play(workspace: &Workspace, stack: &Path, wish: &Wish) -> anyhow::Resul
         variables.extend(wish.seed.map(|seed| ("POSTE_SEED", seed.to_string())));
         test(workspace, stack, "nothing_is_lost_whatever_fails", &variables).await?;
         let table: Table = figures(&file)?;
-        write(&document, "faults", &shown(&table, &made(workspace)))?;
+        document.write("faults", &shown(&table, &made(workspace)))?;
     }
     if let Some(minutes) = wish.soak {
         let variables =
             [("POSTE_SOAK_MINUTES", minutes.to_string()), ("POSTE_SOAK_REPORT", file.display().to_string())];
         test(workspace, stack, "memory_stays_flat", &variables).await?;
         let soak: Soak = figures(&file)?;
-        write(&document, "soak", &shown_soak(&soak, &made(workspace)))?;
+        document.write("soak", &shown_soak(&soak, &made(workspace)))?;
     }
-    say::line(&format!("The figures are in {}", document.display()));
+    document.says_where();
     Ok(())
 }
 
-async fn test(workspace: &Workspace, stack: &Path, name: &str, variables: &[(&str, String)]) -> anyhow::Result<()> {
+/// Plays a test of the target `faults` on a stack.
+pub(crate) async fn test(
+    workspace: &Workspace,
+    stack: &Path,
+    name: &str,
+    variables: &[(&str, String)],
+) -> anyhow::Result<()> {
     let mut command = Command::new(cargo());
     command
         .args(["test", "--workspace", "--locked", "--test", FAULTS, "--", "--nocapture", name])
@@ -126,40 +132,6 @@ async fn test(workspace: &Workspace, stack: &Path, name: &str, variables: &[(&st
     let status = child::run(&mut command).await?;
     ensure!(status.success(), "{name} failed: something was lost, doubled or out of order, or did not come to rest");
     Ok(())
-}
-
-fn figures<T: DeserializeOwned>(file: &Path) -> anyhow::Result<T> {
-    let text = std::fs::read(file).with_context(|| format!("no figures in {}", file.display()))?;
-    serde_json::from_slice(&text).with_context(|| format!("{} is not what the test writes", file.display()))
-}
-
-/// Puts figures into their part of the document, between two comments.
-fn write(document: &Path, part: &str, figures: &str) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(document).with_context(|| format!("there is no {}", document.display()))?;
-    let text = replaced(&text, part, figures).with_context(|| format!("{} has no part {part}", document.display()))?;
-    std::fs::write(document, text).with_context(|| format!("cannot write {}", document.display()))
-}
-
-fn replaced(text: &str, part: &str, figures: &str) -> Option<String> {
-    let (begin, end) = (format!("<!-- {part}: made by cargo local faults -->\n"), format!("<!-- end of {part} -->"));
-    let (before, rest) = text.split_once(&begin)?;
-    let (_, after) = rest.split_once(&end)?;
-    Some(format!("{before}{begin}\n{figures}\n{end}{after}"))
-}
-
-/// Where and of what the figures are.
-fn made(workspace: &Workspace) -> String {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let read = |file: &str, name: &str| {
-        let text = std::fs::read_to_string(file).unwrap_or_default();
-        let value = |line: &str| Some(line.strip_prefix(name)?.trim_start_matches([' ', '\t', ':']).trim().to_owned());
-        text.lines().find_map(value).filter(|value| !value.is_empty())
-    };
-    let processor = read("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
-    let memory = read("/proc/meminfo", "MemTotal").and_then(|kib| kib.trim_end_matches(" kB").parse::<u64>().ok());
-    let memory = memory.map_or_else(String::new, |kib| format!(", {} GB of memory", (kib + (1 << 19)) >> 20));
-    let version = bench::commit(workspace).unwrap_or_else(|| "unknown".to_owned());
-    format!("{cores} cores ({processor}){memory}, {}; version {version}", std::env::consts::OS)
 }
 
 /// The table, for people.
@@ -224,15 +196,6 @@ fn shown_soak(soak: &Soak, made: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn figures_take_the_place_of_those_before_and_nothing_else() {
-        let text = "# A\n<!-- faults: made by cargo local faults -->\nold\n<!-- end of faults -->\nwords\n";
-        let once = replaced(text, "faults", "new\n").unwrap();
-        assert!(once.contains("new") && !once.contains("old") && once.ends_with("words\n"), "{once}");
-        assert_eq!(replaced(&once, "faults", "new\n").unwrap(), once);
-        assert_eq!(replaced(text, "soak", "new"), None);
-    }
 
     #[test]
     fn the_table_tells_what_struck_and_sums_it_up() {

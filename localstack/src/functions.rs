@@ -74,6 +74,7 @@ async fn build(workspace: &Workspace, profile: &str, what: &[&str]) -> anyhow::R
         // cargo itself says where it put what; its progress and messages go to the user.
         .arg("--message-format=json-render-diagnostics")
         .current_dir(workspace.root())
+        .env("CARGO_TARGET_DIR", workspace.target())
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     if say::watched() {

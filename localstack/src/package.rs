@@ -42,6 +42,18 @@ pub(crate) fn package(template: &str, bucket: &str, keys: &BTreeMap<String, Stri
     Ok(packaged)
 }
 
+/// The names of the parameters that a template declares: what is at the first level below `Parameters:`, as our template
+/// is written.
+pub(crate) fn parameters(template: &str) -> Vec<&str> {
+    let section = template.lines().skip_while(|line| *line != "Parameters:").skip(1);
+    // What begins at the edge is the next section.
+    let section = section.take_while(|line| line.is_empty() || line.starts_with([' ', '#']));
+    section
+        .filter_map(|line| line.strip_prefix("  ")?.strip_suffix(':'))
+        .filter(|name| !name.starts_with(' '))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +98,13 @@ Sync:
         assert!(functions("Code: ../target/lambda/a/b/").is_err());
         assert!(functions("Code:").is_err());
         assert!(functions("Resources: {}").is_err());
+    }
+
+    #[test]
+    fn parameters_are_those_of_their_section() {
+        let template = "Metadata:\n  A:\n\nParameters:\n  B:\n    Type: String\n    Allowed:\n  # C:\n\n  D:\n    Type: String\nE:\n  F:\n";
+        assert_eq!(parameters(template), ["B", "D"]);
+        assert!(parameters(include_str!("../../infra/template.yaml")).contains(&"TokenIssuer"));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! The functions' calls of the AWS parts go through it, and nothing else: neither what devices do nor the API by which
 //! functions get their work. It passes on what comes, with its `Host`, so that signatures hold. Which rules hold is
 //! changed while it runs, and what struck is counted, at `/_poste/faults` ([`Wish`], [`Report`]). A `POST` to
-//! `/_poste/restart` has the emulator end and start again with what it held.
+//! `/_poste/restart` has the emulator end and start again with what it held; one to `/_poste/update` or
+//! `/_poste/roll-back` has another version deployed, where there are two.
 
 mod call;
 mod rules;
@@ -34,8 +35,12 @@ use rules::{Plan, Rules};
 pub const CONTROL: &str = "/_poste/faults";
 /// Where the emulator is restarted; answered when it is up again.
 pub const RESTART: &str = "/_poste/restart";
-/// Whoever asks for a restart waits for the one that is under way.
-const RESTARTS: usize = 1;
+/// Where this version is deployed in place of an older one; answered when it is.
+pub const UPDATE: &str = "/_poste/update";
+/// Where the older version is deployed again.
+pub const ROLL_BACK: &str = "/_poste/roll-back";
+/// Whoever asks for something that concerns the whole stack waits for what is under way.
+const ASKED: usize = 1;
 /// Connections at once; more wait.
 const CONNECTIONS: usize = 1_024;
 /// The longest call, without what a rule adds. Functions give up long before.
@@ -56,13 +61,44 @@ const HOP_BY_HOP: [HeaderName; 2] = [CONNECTION, TRANSFER_ENCODING];
 pub(crate) struct Proxy {
     url: String,
     shared: Arc<Shared>,
-    restarts: mpsc::Receiver<oneshot::Sender<()>>,
+    asked: mpsc::Receiver<Asked>,
     server: JoinHandle<()>,
+}
+
+/// What can be asked of who runs the stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deed {
+    /// The emulator ends and starts again.
+    Restart,
+    /// This version takes the place of an older one.
+    Update,
+    /// The older one takes the place of this version.
+    RollBack,
+}
+
+/// Somebody asks for something.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// What.
+    pub(crate) deed: Deed,
+    /// To be told that it is done. Dropped, it tells that it is not.
+    pub(crate) done: oneshot::Sender<()>,
+}
+
+impl Deed {
+    fn at(path: &str) -> Option<Self> {
+        match path {
+            RESTART => Some(Self::Restart),
+            UPDATE => Some(Self::Update),
+            ROLL_BACK => Some(Self::RollBack),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Shared {
-    restart: mpsc::Sender<oneshot::Sender<()>>,
+    ask: mpsc::Sender<Asked>,
     http: reqwest::Client,
     rules: Mutex<Rules>,
     emulator: OnceLock<String>,
@@ -94,10 +130,10 @@ impl Proxy {
             .timeout(CALL_DEADLINE)
             .build()?;
         let rules = Mutex::new(Rules::new(Wish { seed: 0, rules }));
-        let (restart, restarts) = mpsc::channel(RESTARTS);
-        let shared = Arc::new(Shared { http, rules, restart, emulator: OnceLock::new(), push: OnceLock::new() });
+        let (ask, asked) = mpsc::channel(ASKED);
+        let shared = Arc::new(Shared { http, rules, ask, emulator: OnceLock::new(), push: OnceLock::new() });
         let server = tokio::spawn(listen(listener, shared.clone()));
-        Ok(Self { url, shared, restarts, server })
+        Ok(Self { url, shared, asked, server })
     }
 
     /// Its address.
@@ -111,10 +147,10 @@ impl Proxy {
         let _ = self.shared.push.set(push.to_owned());
     }
 
-    /// Waits until somebody asks for a restart, and gives whom to tell that it is done.
-    pub(crate) async fn restart_wished(&mut self) -> oneshot::Sender<()> {
-        match self.restarts.recv().await {
-            Some(answer) => answer,
+    /// Waits until somebody asks for something that concerns the whole stack.
+    pub(crate) async fn asked(&mut self) -> Asked {
+        match self.asked.recv().await {
+            Some(asked) => asked,
             None => std::future::pending().await,
         }
     }
@@ -170,10 +206,10 @@ impl Shared {
         if head.uri.path() == CONTROL {
             return Ok(self.control(&head.method, &body));
         }
-        if head.uri.path() == RESTART && head.method == Method::POST {
-            let (answer, answered) = oneshot::channel();
-            self.restart.send(answer).await.map_err(|_| Cut)?;
-            answered.await.map_err(|_| Cut)?;
+        if let (Some(deed), &Method::POST) = (Deed::at(head.uri.path()), &head.method) {
+            let (done, is_done) = oneshot::channel();
+            self.ask.send(Asked { deed, done }).await.map_err(|_| Cut)?;
+            is_done.await.map_err(|_| Cut)?;
             return Ok(Reply::plain(StatusCode::OK, "text/plain", String::new()).into());
         }
         let call = Call::of(&head, &body);

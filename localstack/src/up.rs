@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use crate::deploy::{self, Artifact, Deployed, Request};
+use crate::deploy::{self, Deployed, Request};
 use crate::emulator::{self, Addresses, Emulator, Flavour, Found as There, HandOver};
 use crate::functions::{self, Binaries};
 use crate::issuer::{AUDIENCE, Issuer, Reach};
@@ -16,11 +15,12 @@ use crate::keys::Keys;
 use crate::package;
 use crate::place::{Found, Occupied, Place, write_private};
 use crate::provider::{self, Provider};
-use crate::proxy::{CONTROL, Proxy, Rule};
+use crate::proxy::{Asked, CONTROL, Deed, Proxy, Rule};
 use crate::python::Python;
 use crate::say;
-use crate::stack::{Queues, Stack, Tables};
+use crate::stack::{Credentials, Queues, Stack, Tables};
 use crate::stop::StopSignal;
+use crate::version::{Packaged, Version};
 use crate::workspace::Workspace;
 
 /// The region of the local stack. Any would do.
@@ -81,6 +81,8 @@ pub(crate) struct Options {
     pub(crate) proxy: Option<Vec<Rule>>,
     /// How long queues hold what functions get from them, if it is not to be at once.
     pub(crate) hand_over: Option<HandOver>,
+    /// Deploys this version first. That of now takes its place when it is asked for through the proxy.
+    pub(crate) older: Option<Version>,
 }
 
 impl Default for Options {
@@ -96,6 +98,7 @@ impl Default for Options {
             push: true,
             proxy: None,
             hand_over: None,
+            older: None,
         }
     }
 }
@@ -104,14 +107,53 @@ impl Default for Options {
 #[derive(Debug)]
 pub(crate) struct Running {
     stack: Stack,
-    state_file: PathBuf,
+    site: Site,
+    now: Version,
+    older: Option<Version>,
     http: reqwest::Client,
     // In the order in which they go: the emulator with the functions, the issuer, the state file and the lock.
     emulator: Option<Emulator>,
     proxy: Option<Proxy>,
-    _issuer: Issuer,
+    issuer: Issuer,
     _provider: Provider,
     _occupied: Occupied,
+}
+
+/// Where versions are deployed to, one in place of the other.
+#[derive(Debug)]
+struct Site {
+    workspace: Workspace,
+    place: Place,
+    python: Python,
+    endpoint: String,
+    addresses: Addresses,
+    credentials: Credentials,
+    /// Whether the next deployment makes the user who deploys, from then on.
+    make_deployer: bool,
+    parameters: BTreeMap<&'static str, String>,
+}
+
+impl Site {
+    /// Deploys a version: makes the stack, or updates it to this one.
+    async fn deploy(&mut self, version: &Version) -> anyhow::Result<Deployed> {
+        let Packaged { template, artifacts } = version.packaged(BUCKET)?;
+        let request = Request {
+            endpoint: self.endpoint.clone(),
+            region: REGION.to_owned(),
+            credentials: self.credentials.clone(),
+            make_deployer: self.make_deployer,
+            stack_name: STACK_NAME.to_owned(),
+            template,
+            parameters: version.takes(self.parameters.clone()),
+            bucket: BUCKET.to_owned(),
+            artifacts,
+            deadline_seconds: 0,
+        };
+        let deployed = deploy::run(&self.workspace, &self.python, request).await?;
+        self.credentials = deployed.credentials.clone();
+        self.make_deployer = false;
+        Ok(deployed)
+    }
 }
 
 /// The ports of the last run, which the next one has again if they are free: what a client has noted stays right, and a
@@ -170,21 +212,21 @@ impl Running {
             Ports { emulator: emulator.as_ref().map(Emulator::port).or(last.emulator), issuer: Some(issuer.port()) };
         write_private(&place.ports_file(), &serde_json::to_vec(&ports)?)?;
 
-        let (keys, artifacts) = artifacts(&binaries)?;
-        let request = Request {
+        let mut site = Site {
+            workspace: workspace.clone(),
+            place: place.clone(),
+            python,
             endpoint: endpoint.clone(),
-            region: REGION.to_owned(),
             credentials,
             // Where keys are checked, the account's own must not do everything.
             make_deployer: enforces,
-            stack_name: STACK_NAME.to_owned(),
-            template: package::package(&template, BUCKET, &keys)?,
             parameters: parameters(&issuer, way.unwrap_or(provider.url()), &addresses, options),
-            bucket: BUCKET.to_owned(),
-            artifacts,
-            deadline_seconds: 0,
+            addresses,
         };
-        let deployed = say::step("Deploying infra/template.yaml", deploy::run(workspace, &python, request)).await?;
+        let now = Version { template, binaries, older: false };
+        let older = options.older.clone();
+        let first = older.as_ref().unwrap_or(&now);
+        let deployed = say::step("Deploying infra/template.yaml", site.deploy(first)).await?;
 
         let stack = Stack {
             pid: std::process::id(),
@@ -193,12 +235,10 @@ impl Running {
             proxy: way.map(str::to_owned),
             enforces,
             push_provider: provider.url().to_owned(),
-            executables: binaries,
-            ..describe(&deployed, &addresses, &issuer, place)?
+            ..describe(&deployed, first, &site, &issuer)?
         };
         stack.write(&place.state_file())?;
-        let state_file = place.state_file();
-        Ok(Self { stack, state_file, http, emulator, proxy, _issuer: issuer, _provider: provider, _occupied: occupied })
+        Ok(Self { stack, site, now, older, http, emulator, proxy, issuer, _provider: provider, _occupied: occupied })
     }
 
     /// What the stack tells of itself.
@@ -221,7 +261,7 @@ impl Running {
         loop {
             let asked = async {
                 match &mut self.proxy {
-                    Some(proxy) => proxy.restart_wished().await,
+                    Some(proxy) => proxy.asked().await,
                     None => std::future::pending().await,
                 }
             };
@@ -231,15 +271,21 @@ impl Running {
                     None => std::future::pending().await,
                 }
             };
-            let answer = tokio::select! {
-                answer = asked => answer,
+            let Asked { deed, done } = tokio::select! {
+                asked = asked => asked,
                 error = died => return error,
             };
-            if let Err(error) = self.restart().await {
+            let ended = match deed {
+                Deed::Restart => self.restart().await,
+                Deed::Update | Deed::RollBack if self.older.is_none() => continue,
+                Deed::Update => self.deploy(false).await,
+                Deed::RollBack => self.deploy(true).await,
+            };
+            if let Err(error) = ended {
                 return error;
             }
             // Who asked may not have waited.
-            let _ = answer.send(());
+            let _ = done.send(());
         }
     }
 
@@ -248,7 +294,24 @@ impl Running {
         let emulator = self.emulator.as_mut().context("the emulator is not ours to restart")?;
         emulator.restart(&self.http).await?;
         self.stack.emulator_pid = Some(emulator.pid());
-        self.stack.write(&self.state_file)
+        self.stack.write(&self.site.place.state_file())
+    }
+
+    /// Deploys the older version, or that of now, in place of the other.
+    async fn deploy(&mut self, older: bool) -> anyhow::Result<()> {
+        let version = self.older.as_ref().filter(|_| older).unwrap_or(&self.now);
+        let deployed = self.site.deploy(version).await?;
+        let before = self.stack.clone();
+        self.stack = Stack {
+            pid: before.pid,
+            emulator_pid: before.emulator_pid,
+            endpoint: before.endpoint,
+            proxy: before.proxy,
+            enforces: before.enforces,
+            push_provider: before.push_provider,
+            ..describe(&deployed, version, &self.site, &self.issuer)?
+        };
+        self.stack.write(&self.site.place.state_file())
     }
 
     /// Takes the stack down.
@@ -260,19 +323,6 @@ impl Running {
         drop(self);
         say::line(&format!("· The stack is stopped ({})", say::seconds(started.elapsed())));
     }
-}
-
-type Artifacts = (BTreeMap<String, String>, Vec<Artifact>);
-
-fn artifacts(binaries: &BTreeMap<String, std::path::PathBuf>) -> anyhow::Result<Artifacts> {
-    let mut keys = BTreeMap::new();
-    let mut artifacts = Vec::new();
-    for (name, executable) in binaries {
-        let key = functions::content_key(name, executable)?;
-        keys.insert(name.clone(), key.clone());
-        artifacts.push(Artifact { key, executable: executable.clone() });
-    }
-    Ok((keys, artifacts))
 }
 
 /// All that differs between AWS and the local stack.
@@ -314,8 +364,14 @@ fn architecture() -> &'static str {
     if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }
 }
 
-fn describe(deployed: &Deployed, addresses: &Addresses, issuer: &Issuer, place: &Place) -> anyhow::Result<Stack> {
-    let output = |name| deployed.output(name);
+/// What a stack tells of itself after a deployment, as far as that decides it.
+fn describe(deployed: &Deployed, version: &Version, site: &Site, issuer: &Issuer) -> anyhow::Result<Stack> {
+    let Site { addresses, place, .. } = site;
+    let output = |name| match deployed.output(name) {
+        // What came later has no name in an older version.
+        Err(_) if version.older => Ok(String::new()),
+        output => output,
+    };
     let api_id = output("SocketApiId")?;
     Ok(Stack {
         pid: 0,
@@ -359,7 +415,7 @@ fn describe(deployed: &Deployed, addresses: &Addresses, issuer: &Issuer, place: 
             .iter()
             .filter_map(|(output, name)| Some((output.strip_prefix("Function")?.to_lowercase(), name.clone())))
             .collect(),
-        executables: BTreeMap::new(),
+        executables: version.binaries.clone(),
         delivery_visibility_seconds: DELIVERY_VISIBILITY_SECONDS,
         delivery_max_receives: DELIVERY_MAX_RECEIVES,
         push_provider: String::new(),

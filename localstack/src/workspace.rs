@@ -65,6 +65,11 @@ impl Workspace {
         Ok(workspace)
     }
 
+    /// Another checkout of this project, which is built into the same folder: what both depend on is built once.
+    pub(crate) fn checkout(&self, root: PathBuf) -> Self {
+        Self { root, ..self.clone() }
+    }
+
     /// The folder of the workspace's manifest.
     pub(crate) fn root(&self) -> &Path {
         &self.root
@@ -108,6 +113,11 @@ impl Workspace {
     /// The place of the stack of `test`, a different one: it runs beside the other.
     pub(crate) fn test_place(&self) -> anyhow::Result<Place> {
         Place::new(self.state().join("test"))
+    }
+
+    /// The place of the stack of `upgrade`.
+    pub(crate) fn upgrade_place(&self) -> anyhow::Result<Place> {
+        Place::new(self.state().join("upgrade"))
     }
 
     /// The place of the stack of `bench`.

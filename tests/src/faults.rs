@@ -3,12 +3,12 @@
 
 use std::{collections::BTreeMap, process::Command, time::Duration};
 
-use poste_local::{CONTROL, RESTART, Report, Rule, Wish};
+use poste_local::{CONTROL, RESTART, ROLL_BACK, Report, Rule, UPDATE, Wish};
 
 use crate::{Deployment, memory::memory};
 
-/// How long the emulator may take to write down what it holds and to start again.
-const RESTART_DEADLINE: Duration = Duration::from_mins(2);
+/// How long the emulator may take to write down what it holds and to start again, or a version to be deployed.
+const DEED_DEADLINE: Duration = Duration::from_mins(2);
 
 /// The proxy between the functions and the emulator.
 pub struct Faults {
@@ -24,7 +24,7 @@ impl Faults {
     pub fn of(deployment: &Deployment) -> Self {
         let url = deployment.stack().proxy.clone();
         let url = url.expect("a stack with a proxy: run `cargo local faults`, or `cargo local test --only faults`");
-        let http = reqwest::Client::builder().no_proxy().timeout(RESTART_DEADLINE).build().expect("an HTTP client");
+        let http = reqwest::Client::builder().no_proxy().timeout(DEED_DEADLINE).build().expect("an HTTP client");
         Self { url, http }
     }
 
@@ -64,8 +64,28 @@ impl Faults {
     /// # Panics
     /// When it does not come back.
     pub async fn restart(&self) {
-        let answer = self.http.post(format!("{}{RESTART}", self.url)).send().await;
-        answer.and_then(reqwest::Response::error_for_status).expect("the emulator is restarted");
+        self.ask(RESTART).await;
+    }
+
+    /// The stack is updated to the version of now, where it began with an older one.
+    ///
+    /// # Panics
+    /// When that fails, or there is no older one.
+    pub async fn update(&self) {
+        self.ask(UPDATE).await;
+    }
+
+    /// The older version is deployed again.
+    ///
+    /// # Panics
+    /// When that fails, or there is none.
+    pub async fn roll_back(&self) {
+        self.ask(ROLL_BACK).await;
+    }
+
+    async fn ask(&self, deed: &str) {
+        let answer = self.http.post(format!("{}{deed}", self.url)).send().await;
+        answer.and_then(reqwest::Response::error_for_status).unwrap_or_else(|error| panic!("{deed} fails: {error}"));
     }
 }
 

@@ -1,14 +1,16 @@
 //! Faults between the functions and the parts that they call, on the deployed stack: each is played while people write,
 //! then it ends, everything comes to rest, and what each device was told to write is held against the logs and against
 //! what all devices show. `cargo local faults` plays the whole table and writes `docs/RELIABILITY.md`; `cargo local test
-//! --only faults` plays a short one.
+//! --only faults` plays a short one. And an update of the stack, which `cargo local upgrade` plays.
 //!
 //! `POSTE_FAULTS=all` plays all, `POSTE_FAULTS_SECONDS` says for how long each, `POSTE_SEED` repeats the choices (not the
 //! instants, which are the machine's), and `POSTE_FAULTS_REPORT` names a file for the figures.
 
+mod older;
 mod people;
 mod soak;
 mod table;
+mod upgrade;
 
 use std::{
     collections::BTreeMap,
@@ -102,7 +104,7 @@ async fn nothing_is_lost_whatever_fails() {
 /// One trouble, from the beginning to rest.
 async fn play(deployment: &Deployment, faults: &Faults, trouble: &Trouble, time: Duration, chance: &mut StdRng) -> Row {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut people = People::gather(deployment, folder.path(), trouble).await;
+    let mut people = People::gather(deployment, folder.path(), trouble, &[]).await;
     let before = faults.struck().await;
     faults.hold(rand::RngExt::random(chance), trouble.rules.clone()).await;
     let struck = people.live(deployment, faults, trouble, time, PAUSE, chance).await;

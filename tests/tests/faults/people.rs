@@ -28,13 +28,13 @@ const KINDS: [&str; 2] = ["phone", "tablet"];
 /// All of them.
 pub(crate) const DEVICES: usize = USERS.len() * KINDS.len();
 /// The labels of a device's messages begin here, times its place.
-const LABELS: u64 = 1_000_000;
+pub(crate) const LABELS: u64 = 1_000_000;
 /// Between two messages of a device, about.
 pub(crate) const PAUSE: Duration = Duration::from_millis(120);
 /// Between two blows of each kind, about.
 const BETWEEN: Duration = Duration::from_millis(400);
 /// How long everything may take to come to rest.
-const PATIENCE: Duration = DEADLINE.saturating_mul(6);
+pub(crate) const PATIENCE: Duration = DEADLINE.saturating_mul(6);
 /// After so long in peace a device that has not everything has lost a delivery, and connects anew.
 const LATE: Duration = Duration::from_secs(12);
 /// Between two looks at everything that a device shows.
@@ -120,16 +120,16 @@ impl Person {
 }
 
 impl People {
-    /// All are connected, and know each other by a group.
-    pub(crate) async fn gather(deployment: &Deployment, folder: &Path, trouble: &Trouble) -> Self {
+    /// All are connected, and know each other by a group. Guests are in it, too, and look after themselves.
+    pub(crate) async fn gather(deployment: &Deployment, folder: &Path, trouble: &Trouble, guests: &[UserId]) -> Self {
         let stack = deployment.stack();
         let there = stack.endpoint.strip_prefix("http://").expect("an address").to_owned();
         let road = Road::to(&there).await;
         let users = USERS.map(|name| deployment.user(name));
         let mut founder = deployment.device(&deployment.user("founder"), "phone").await;
         let group = ConversationId::group();
-        let away = if trouble.wakes { Some(is_away(deployment).await) } else { None };
-        let members = users.iter().chain(away.iter().map(|(user, _)| user)).cloned().collect();
+        let away = if trouble.wakes { Some(Box::pin(is_away(deployment)).await) } else { None };
+        let members = users.iter().chain(guests).chain(away.iter().map(|(user, _)| user)).cloned().collect();
         let event = founder.does(&group, Event::Created { title: "trouble".into(), members });
         founder.sends(&event).await;
 
@@ -157,6 +157,28 @@ impl People {
             .await;
         }
         Self { all: people, group, road, folder: folder.to_owned(), away }
+    }
+
+    /// The group that all are in.
+    pub(crate) fn group(&self) -> &ConversationId {
+        &self.group
+    }
+
+    /// One of the users.
+    pub(crate) fn somebody(&self) -> &UserId {
+        &self.all[0].author.user
+    }
+
+    /// The devices, each with its author.
+    pub(crate) fn clients(&self) -> impl Iterator<Item = (&Author, &Client)> {
+        self.all.iter().map(|person| (&person.author, person.client()))
+    }
+
+    /// A guest whose application is updated to the library of now: its file is opened by it, with what is in it. What it
+    /// was told to write before is judged with everything else.
+    pub(crate) async fn updates(&mut self, author: Author, config: ClientConfig, ledger: Ledger, labels: u64) {
+        let client = Client::open(config.clone()).await.expect("a file of an older version opens");
+        self.all.push(Person { author, config, client: Some(client), ledger, labels, files: Vec::new() });
     }
 
     /// Everybody writes, and what was wished for strikes. Says how often something did that the proxy does not count.

@@ -54,7 +54,7 @@ async fn memory_stays_flat() {
     let faults = Faults::of(&deployment);
     let drizzle = table::drizzle();
     let folder = tempfile::tempdir().expect("a folder");
-    let mut people = People::gather(&deployment, folder.path(), &drizzle).await;
+    let mut people = People::gather(&deployment, folder.path(), &drizzle, &[]).await;
     let before: u64 = faults.struck().await.values().sum();
     faults.hold(1, drizzle.rules.clone()).await;
     let mut chance = StdRng::seed_from_u64(1);

@@ -111,6 +111,11 @@ pub(crate) fn drizzle() -> Trouble {
     Trouble { rules, files: true, ..blow("a little of everything", &[]) }
 }
 
+/// Nothing goes wrong, as far as the proxy is concerned. With or without files.
+pub(crate) fn peace(files: bool) -> Trouble {
+    Trouble { files, ..blow("nothing", &[]) }
+}
+
 /// Every service with every fault, and everything else.
 pub(crate) fn all() -> Vec<Trouble> {
     let each = SERVICES.iter().flat_map(|service| FAULTS.map(|fault| of_service(service, fault)));
