@@ -24,6 +24,8 @@ pub(crate) enum Binaries {
     Dev,
     /// The same, together with all tests, which want further features.
     DevWithTests,
+    /// The same, with those features, and together with the tests of one name only.
+    DevWithTest(&'static str),
     /// Built now, for this machine, with the profile that goes to AWS. Slow to build, small and fast.
     Release,
     /// What `cargo lambda build` wrote to `target/lambda`: for an emulator that runs functions in containers.
@@ -39,6 +41,7 @@ pub(crate) async fn binaries(
     let built = match which {
         Binaries::Dev => build(workspace, "dev", &["--workspace", "--bins"]).await?,
         Binaries::DevWithTests => build(workspace, "dev", &["--workspace", "--all-targets"]).await?,
+        Binaries::DevWithTest(name) => build(workspace, "dev", &["--workspace", "--bins", "--test", name]).await?,
         Binaries::Release => build(workspace, "lambda", &functions_only()).await?,
         Binaries::Prebuilt => names
             .iter()
