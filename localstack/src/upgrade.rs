@@ -15,7 +15,7 @@ use crate::older::Older;
 use crate::proxy::UPDATE;
 use crate::reliability::{Document, figures, made};
 use crate::stack::STACK_VARIABLE;
-use crate::test::logs_of;
+use crate::test::{FAULTS, logs_of};
 use crate::up::{Options, Running};
 use crate::workspace::{Workspace, cargo};
 use crate::{child, say};
@@ -71,7 +71,7 @@ pub(crate) async fn run(workspace: &Workspace, wish: &Wish) -> anyhow::Result<()
     let older = Older::ready(workspace, &wish.from).await?;
     let place = workspace.upgrade_place()?;
     let options = Options {
-        binaries: Binaries::DevWithTests,
+        binaries: Binaries::DevWithTest(FAULTS),
         proxy: Some(Vec::new()),
         older: Some(older.version.clone()),
         ..Options::default()
