@@ -75,7 +75,7 @@ pub(crate) async fn run(workspace: &Workspace, wish: &Wish, options: &Options) -
     let place = workspace.test_place()?;
     let mut options = Options { proxy: Some(Vec::new()), ..options.clone() };
     if options.binaries == Binaries::Dev {
-        options.binaries = Binaries::DevWithTest(FAULTS);
+        options.binaries = Binaries::DevWith(vec![FAULTS.to_owned()]);
     }
     let mut running = Running::start(workspace, &place, &options).await?;
     let state = place.state_file();

@@ -17,15 +17,13 @@ use crate::workspace::{Workspace, cargo};
 const PACKAGES: [&str; 5] = ["poste-connect", "poste-send", "poste-sync", "poste-push", "poste-media"];
 
 /// Which binaries are deployed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Binaries {
     /// Built now, for this machine, with the dev profile. The whole workspace's binaries: cargo chooses the features of
     /// a dependency for the packages that it is called with, and would compile most of them again for another choice.
     Dev,
-    /// The same, together with all tests, which want further features.
-    DevWithTests,
-    /// The same, with those features, and together with the tests of one name only.
-    DevWithTest(&'static str),
+    /// The same, together with the tests of these names, which want further features: what runs next is built then.
+    DevWith(Vec<String>),
     /// Built now, for this machine, with the profile that goes to AWS. Slow to build, small and fast.
     Release,
     /// What `cargo lambda build` wrote to `target/lambda`: for an emulator that runs functions in containers.
@@ -35,13 +33,15 @@ pub(crate) enum Binaries {
 /// Gives the binary of each of the functions named.
 pub(crate) async fn binaries(
     workspace: &Workspace,
-    which: Binaries,
+    which: &Binaries,
     names: &[String],
 ) -> anyhow::Result<BTreeMap<String, PathBuf>> {
     let built = match which {
         Binaries::Dev => build(workspace, "dev", &["--workspace", "--bins"]).await?,
-        Binaries::DevWithTests => build(workspace, "dev", &["--workspace", "--all-targets"]).await?,
-        Binaries::DevWithTest(name) => build(workspace, "dev", &["--workspace", "--bins", "--test", name]).await?,
+        Binaries::DevWith(tests) => {
+            let tests = tests.iter().flat_map(|name| ["--test", name]);
+            build(workspace, "dev", &["--workspace", "--bins"].into_iter().chain(tests).collect::<Vec<_>>()).await?
+        }
         Binaries::Release => build(workspace, "lambda", &functions_only()).await?,
         Binaries::Prebuilt => names
             .iter()

@@ -46,7 +46,7 @@ impl Older {
         let programs = folder.join("programs");
         if !programs.exists() {
             let what = format!("Building {revision}, with its functions and its client");
-            let built = say::step(&what, functions::binaries(&checkout, Binaries::Dev, &names)).await?;
+            let built = say::step(&what, functions::binaries(&checkout, &Binaries::Dev, &names)).await?;
             // Elsewhere, for the next build of now takes the same names.
             whole(&programs, |unfinished| {
                 built.iter().try_for_each(|(name, file)| fs::copy(file, unfinished.join(name)).map(drop))

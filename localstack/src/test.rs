@@ -65,17 +65,21 @@ impl Part {
             Self::E2e | Self::Device | Self::Faults => &["test", "--workspace", "--locked"],
         };
         let mut arguments: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
-        let targets = match self {
-            Self::Unit => workspace.without_stack(),
-            _ => workspace.end_to_end(),
-        };
-        let targets = targets.iter().filter(|name| self.has_target(name));
-        arguments.extend(targets.flat_map(|name| ["--test".to_owned(), name.clone()]));
+        arguments.extend(self.targets(workspace).into_iter().flat_map(|name| ["--test".to_owned(), name]));
         if matches!(self, Self::Device | Self::Faults) {
             // What was counted is worth reading, also when all is well.
             arguments.extend(["--", "--nocapture"].map(str::to_owned));
         }
         arguments
+    }
+
+    /// The targets of tests in folders of their own that belong to it.
+    fn targets(self, workspace: &Workspace) -> Vec<String> {
+        let targets = match self {
+            Self::Unit => workspace.without_stack(),
+            _ => workspace.end_to_end(),
+        };
+        targets.iter().filter(|name| self.has_target(name)).cloned().collect()
     }
 
     /// Whether a target of its kind of tests belongs to it.
@@ -155,7 +159,7 @@ async fn end_to_end(workspace: &Workspace, part: Part, options: &Options) -> any
     let place = workspace.test_place()?;
     let mut options = options.clone();
     if options.binaries == Binaries::Dev {
-        options.binaries = Binaries::DevWithTests;
+        options.binaries = Binaries::DevWith(part.targets(workspace));
     }
     if part == Part::Faults {
         if options.endpoint.is_some() {

@@ -173,7 +173,7 @@ impl Running {
         let names = package::functions(&template)?;
         let python = Python::ready(workspace).await?;
         let binaries =
-            say::step("Building the functions", functions::binaries(workspace, options.binaries, &names)).await?;
+            say::step("Building the functions", functions::binaries(workspace, &options.binaries, &names)).await?;
 
         let last: Ports = std::fs::read(place.ports_file())
             .ok()

@@ -71,7 +71,7 @@ pub(crate) async fn run(workspace: &Workspace, wish: &Wish) -> anyhow::Result<()
     let older = Older::ready(workspace, &wish.from).await?;
     let place = workspace.upgrade_place()?;
     let options = Options {
-        binaries: Binaries::DevWithTest(FAULTS),
+        binaries: Binaries::DevWith(vec![FAULTS.to_owned()]),
         proxy: Some(Vec::new()),
         older: Some(older.version.clone()),
         ..Options::default()
