@@ -12,6 +12,8 @@ use crate::version::Version;
 use crate::workspace::Workspace;
 use crate::{package, say};
 
+/// The end-to-end tests of any revision.
+pub(crate) const END_TO_END: &str = "e2e";
 /// The client in the terminal.
 const POSTE: &str = "poste";
 
@@ -46,7 +48,9 @@ impl Older {
         let programs = folder.join("programs");
         if !programs.exists() {
             let what = format!("Building {revision}, with its functions and its client");
-            let built = say::step(&what, functions::binaries(&checkout, &Binaries::Dev, &names)).await?;
+            // With the features that tests want, what it depends on is there already, for the tests of now.
+            let with_tests = Binaries::DevWith(vec![END_TO_END.to_owned()]);
+            let built = say::step(&what, functions::binaries(&checkout, &with_tests, &names)).await?;
             // Elsewhere, for the next build of now takes the same names.
             whole(&programs, |unfinished| {
                 built.iter().try_for_each(|(name, file)| fs::copy(file, unfinished.join(name)).map(drop))

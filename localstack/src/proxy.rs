@@ -471,6 +471,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_asks_for_a_deed_is_answered_when_it_is_done_and_cut_off_when_it_is_not() {
+        for (path, deed, does) in
+            [(RESTART, Deed::Restart, true), (UPDATE, Deed::Update, true), (ROLL_BACK, Deed::RollBack, false)]
+        {
+            let mut proxy = Proxy::start(Vec::new()).await.unwrap();
+            let asking = reqwest::Client::new().post(format!("{}{path}", proxy.url())).send();
+            let doing = async {
+                let asked = proxy.asked().await;
+                assert_eq!(asked.deed, deed);
+                if does {
+                    asked.done.send(()).unwrap();
+                }
+            };
+            let (answer, ()) = tokio::join!(asking, doing);
+            assert_eq!(answer.ok().map(|answer| answer.status().as_u16()), does.then_some(200), "{path}");
+        }
+    }
+
+    #[tokio::test]
     async fn nobody_answers_where_the_emulator_is_gone() {
         let proxy = Proxy::start(Vec::new()).await.unwrap();
         proxy.leads_to("http://127.0.0.1:1", "http://127.0.0.1:1");

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::faults;
 use crate::functions::Binaries;
-use crate::older::Older;
+use crate::older::{END_TO_END, Older};
 use crate::proxy::UPDATE;
 use crate::reliability::{Document, figures, made};
 use crate::stack::STACK_VARIABLE;
@@ -20,8 +20,6 @@ use crate::up::{Options, Running};
 use crate::workspace::{Workspace, cargo};
 use crate::{child, say};
 
-/// The end-to-end tests of any revision.
-const END_TO_END: &str = "e2e";
 /// How long a deployment may take that a test did not ask for.
 const DEPLOYMENT: Duration = Duration::from_mins(7);
 
@@ -123,7 +121,7 @@ async fn tests_of(older: &Older, workspace: &Workspace, stack: &Path, proxy: &st
     say::line(&format!("\n== the end-to-end tests of {} against the functions of now ==", older.commit));
     let mut command = Command::new(cargo());
     command
-        .args(["test", "--workspace", "--locked", "--no-fail-fast", "--test", END_TO_END])
+        .args(["test", "--workspace", "--locked", "--test", END_TO_END])
         .current_dir(older.checkout.root())
         .env("CARGO_TARGET_DIR", workspace.target())
         .env(STACK_VARIABLE, stack)
