@@ -54,7 +54,10 @@ impl Workspace {
             let targets = packages.flat_map(|package| &package.targets);
             targets.filter(|target| target.kind.iter().any(|kind| kind == "test")).map(|target| target.name.clone())
         };
-        let (end_to_end, without_stack) = (tests(true).collect(), tests(false).collect());
+        let (end_to_end, without_stack): (Vec<_>, Vec<_>) = (tests(true).collect(), tests(false).collect());
+        // Cargo would run both.
+        let both = end_to_end.iter().find(|name| without_stack.contains(name));
+        ensure!(both.is_none(), "tests with and without a stack have one name: {both:?}");
         let (root, target) = (metadata.workspace_root, metadata.target_directory);
         let workspace = Self { root, target, end_to_end, without_stack };
         ensure!(
