@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 use crate::{
     ALONE, number,
     older::Older,
-    people::{DEVICES, PAUSE, People},
+    people::{DEVICES, People},
     report, table,
 };
 
@@ -33,6 +33,9 @@ use crate::{
 const SECONDS: u64 = 20;
 /// While a version takes the place of another, people write for so long and look whether it has.
 const STEP: Duration = Duration::from_millis(500);
+/// Between two messages of a device, about: longer than under faults, for the time without an acknowledgement is to be that
+/// of the update and not that of a machine with too much to do.
+const PAUSE: Duration = Duration::from_millis(250);
 /// Between two messages of a device with the older library, about.
 const OLDER_PAUSE: Duration = Duration::from_millis(400);
 
