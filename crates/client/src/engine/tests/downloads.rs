@@ -28,6 +28,7 @@ impl Rig {
         rig.answer_list(&json!([]));
         let (ids, cells): (Vec<_>, Vec<_>) = sizes.iter().zip(1..).map(|(size, seq)| holding(seq, *size)).unzip();
         rig.deliver("bob", &json!(cells));
+        rig.has_marked();
         rig.sent.clear();
         (rig, ids)
     }

@@ -249,6 +249,14 @@ impl Rig {
         self.next("mark")
     }
 
+    /// Lets the marks that wait go, and confirms them: then nothing is due for their sake.
+    fn has_marked(&mut self) {
+        let mark = self.mark_within(1_200);
+        let marks = mark["marks"].as_array().expect("a mark frame has marks").iter();
+        let results: Vec<_> = marks.map(|mark| json!({"conversation": mark["conversation"]})).collect();
+        self.hears(&json!({"type": "marked", "ref": mark["ref"], "results": results}));
+    }
+
     fn connect(&mut self) {
         self.input(Input::Network(true));
         self.input(Input::Connected);
