@@ -9,6 +9,8 @@ use futures::future::join_all;
 use poste_protocol::{ConversationId, Event, UserId, limits};
 use poste_tests::{Deployment, Device};
 
+use crate::alone;
+
 /// Members, each with a device that is connected.
 const MEMBERS: usize = 500;
 /// Devices that ask for something at once.
@@ -59,8 +61,7 @@ async fn inquiry(device: &mut Device, group: &ConversationId, place: u64) -> (Ve
 /// asks is told of that.
 #[tokio::test]
 async fn a_message_reaches_each_of_five_hundred_once() {
-    let _alone = crate::ALONE.lock().await;
-    let deployment = Deployment::here();
+    let (_alone, deployment) = alone().await;
     if deployment.requests().await.is_none() {
         println!("not played: this emulator does not count what it is asked");
         return;

@@ -4,5 +4,15 @@
 mod crowd;
 mod storm;
 
+use poste_tests::Deployment;
+use tokio::sync::{Mutex, MutexGuard};
+
 /// Held by the test that runs.
-static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// The stack, which is at rest: the one before has left connections to end, by the hundred.
+async fn alone() -> (MutexGuard<'static, ()>, Deployment) {
+    let (alone, deployment) = (ALONE.lock().await, Deployment::here());
+    deployment.settles().await;
+    (alone, deployment)
+}

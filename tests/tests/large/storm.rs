@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use poste_client::{Client, Event, State, Target};
 use poste_protocol::{Outcome, UserId, limits};
-use poste_tests::{Deployment, Device, open, settled, submission};
+use poste_tests::{Device, open, settled, submission};
+
+use crate::alone;
 
 /// Devices that come back at once.
 const DEVICES: usize = 200;
@@ -89,8 +91,7 @@ fn shown(what: &str, mut times: Vec<Duration>) {
 /// nothing is lost and nothing is there twice.
 #[tokio::test]
 async fn a_storm_neither_starves_sending_nor_loses_anything() {
-    let _alone = crate::ALONE.lock().await;
-    let deployment = Deployment::here();
+    let (_alone, deployment) = alone().await;
     let hub = deployment.user("hub");
     let mut desk = deployment.device(&hub, "desk").await;
     let users: Vec<_> = (0..DEVICES).map(|_| deployment.user("crowd")).collect();
