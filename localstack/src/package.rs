@@ -50,7 +50,7 @@ pub(crate) fn parameters(template: &str) -> Vec<&str> {
     let section = section.take_while(|line| line.is_empty() || line.starts_with([' ', '#']));
     section
         .filter_map(|line| line.strip_prefix("  ")?.strip_suffix(':'))
-        .filter(|name| !name.starts_with(' '))
+        .filter(|name| !name.starts_with([' ', '#']))
         .collect()
 }
 
