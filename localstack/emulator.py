@@ -27,10 +27,6 @@ from urllib.parse import parse_qsl
 PINNED_VERSION = "1.5.33"
 """The version that the patches were written against; requirements.txt installs it."""
 
-SWITCH_SECONDS = 0.0005
-"""After so long a thread lets another one run. An invocation goes through four threads, and Python's own 5 ms are waited
-for at each, whenever something else is being answered."""
-
 STOP_GRACE_SECONDS = 5.0
 """How long the emulator may take to end by itself before everything is killed."""
 
@@ -746,7 +742,6 @@ def main():
     tag_what_comes_in_parts()
     keep_the_functions_logs(os.environ["POSTE_FUNCTION_LOGS"])
     end_with_our_parent()
-    sys.setswitchinterval(SWITCH_SECONDS)
 
     from ministack import app
 
