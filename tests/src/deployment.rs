@@ -27,7 +27,7 @@ pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 /// Nothing was asked for so long: what was to be done is done.
 const QUIET: Duration = Duration::from_secs(1);
 /// Five hundred connections have ended by then.
-const SETTLED: Duration = Duration::from_mins(2);
+const SETTLED: Duration = Duration::from_mins(3);
 
 /// The deployed stack. One per test: its clients belong to the test's runtime.
 #[derive(Clone)]
@@ -115,10 +115,11 @@ impl Deployment {
     /// # Panics
     /// When it does not come to rest.
     pub async fn settles(&self) {
-        let mut last = self.requests().await;
+        let mut last: Option<Option<BTreeMap<String, u64>>> = None;
         eventually("the stack comes to rest", SETTLED, async || {
             tokio::time::sleep(QUIET).await;
-            let now = self.requests().await;
+            // What does not answer is not at rest.
+            let now = Some(self.asked("requests").await.ok()?);
             (std::mem::replace(&mut last, now.clone()) == now).then_some(())
         })
         .await;
@@ -126,12 +127,15 @@ impl Deployment {
 
     /// What the emulator's launcher tells under a name, if it is ours.
     pub(crate) async fn told<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
-        let answer = self.http.get(format!("{}/_poste/{name}", self.stack.endpoint)).send().await;
-        let answer = answer.expect("the emulator answers");
+        self.asked(name).await.expect("the emulator answers")
+    }
+
+    async fn asked<T: DeserializeOwned>(&self, name: &str) -> reqwest::Result<Option<T>> {
+        let answer = self.http.get(format!("{}/_poste/{name}", self.stack.endpoint)).send().await?;
         if !answer.status().is_success() {
-            return None;
+            return Ok(None);
         }
-        answer.json().await.ok()
+        Ok(answer.json().await.ok())
     }
 
     /// What the functions have logged so far, by their names. One that has logged nothing is missing.
