@@ -6,7 +6,8 @@ use super::{Lost, Rig, cell, list_of, own_cell, seq, submissions, with};
 use crate::State;
 use crate::engine::Input;
 
-fn marked(rig: &mut Rig, mark: &Value) {
+/// The server has taken the marks of this frame.
+pub(super) fn marked(rig: &mut Rig, mark: &Value) {
     let results: Vec<_> = mark["marks"]
         .as_array()
         .expect("a mark frame has marks")

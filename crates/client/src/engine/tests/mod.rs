@@ -252,9 +252,7 @@ impl Rig {
     /// Lets the marks that wait go, and confirms them: then nothing is due for their sake.
     fn has_marked(&mut self) {
         let mark = self.mark_within(1_200);
-        let marks = mark["marks"].as_array().expect("a mark frame has marks").iter();
-        let results: Vec<_> = marks.map(|mark| json!({"conversation": mark["conversation"]})).collect();
-        self.hears(&json!({"type": "marked", "ref": mark["ref"], "results": results}));
+        marks::marked(self, &mark);
     }
 
     fn connect(&mut self) {
