@@ -40,7 +40,9 @@ impl Rules {
             (FromServer::Members(page), Some(Question::Members(id))) if page.conversation == id => {
                 self.on_members(turn, page)
             }
-            (FromServer::Marks(page), Some(Question::Marks(number))) => self.on_marks(turn, number, page),
+            (FromServer::Marks(page), Some(Question::Marks(number, id))) if page.conversation == id => {
+                self.on_marks(turn, number, page)
+            }
             (FromServer::Marked(marked), Some(Question::Mark(asked))) => self.on_marked(turn, &marked.results, &asked),
             (FromServer::Watching(watching), Some(Question::Watch)) => {
                 self.on_watching(turn, watching);
@@ -181,7 +183,7 @@ impl Rules {
             Question::List(_) => self.list_refused(turn, refusal),
             Question::Members(conversation) => self.members_refused(turn, &conversation, refusal),
             Question::Receipts(_) => self.setting_later(turn, refusal),
-            Question::Marks(number) => self.marks_refused(turn, number, refusal),
+            Question::Marks(number, _) => self.marks_refused(turn, number, refusal),
             Question::Mark(_) => self.marks_later(turn, refusal),
             Question::Watch => self.watch_later(turn, refusal),
             Question::Wake(_) => self.wake_later(turn, refusal),

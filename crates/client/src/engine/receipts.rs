@@ -186,7 +186,7 @@ impl Rules {
             }
         }
         for (number, conversation, seq, after) in frames {
-            self.ask(turn, Question::Marks(number), |reference| {
+            self.ask(turn, Question::Marks(number, conversation.clone()), |reference| {
                 Request::Marks(MarksFrame { reference, conversation, seq, after })
             });
         }

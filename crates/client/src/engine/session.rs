@@ -37,7 +37,7 @@ pub(super) enum Question {
     List(Listed),
     Members(ConversationId),
     /// Who has a message, for the inquiry with this number.
-    Marks(u64),
+    Marks(u64, ConversationId),
     /// Whether the user gives read receipts: so they do, from now on.
     Receipts(bool),
     Mark(Vec<MarkToSend>),

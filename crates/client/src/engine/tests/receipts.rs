@@ -63,6 +63,21 @@ fn who_has_a_message_is_asked_page_by_page() {
     assert!(!rig.has_sent("marks"));
 }
 
+/// What a server says of a conversation that was not asked for is no answer, and may be of one that is not known.
+#[test]
+fn marks_of_another_conversation_are_no_answer() {
+    let (mut rig, id) = Rig::sent();
+    let inquiry = rig.asks(id).expect("asked");
+    let asked = rig.next("marks");
+    let marks = json!([{"user": "zoe", "delivered": 7, "read": 7}]);
+    rig.hears(&json!({"type": "marks", "ref": asked["ref"], "conversation": with("zoe"), "seq": 5, "marks": marks}));
+    assert_eq!((rig.list("bob"), &*rig.told), (super::list_of(&[("hello", State::Sent)]), &[][..]));
+    rig.wait(2_000);
+    let asked = rig.next("marks");
+    rig.marks(&asked, &json!([]), None);
+    assert_eq!(rig.told, [(inquiry, Some(Vec::new()))], "asked again");
+}
+
 /// It is asked again after a refusal that may pass and on the next connection, until nobody waits any longer.
 #[test]
 fn an_inquiry_lives_until_its_deadline() {
