@@ -380,10 +380,12 @@ fn conversation(row: &Row<'_>) -> rusqlite::Result<Known> {
     })
 }
 
+fn wrong(why: &'static str) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, why.into())
+}
+
 fn enclosing(row: &Row<'_>) -> rusqlite::Result<Enclosing> {
     let json: String = row.get("json")?;
-    let wrong =
-        |why: &'static str| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, why.into());
     let envelope: Envelope = serde_json::from_str(&json).map_err(|_| wrong("not an envelope"))?;
     let same = envelope.id.0 == row.get::<_, Uuid>("envelope")?
         && envelope.number == super::columns::number(row, "number")?
@@ -412,11 +414,12 @@ fn uploading(row: &Row<'_>) -> rusqlite::Result<Uploading> {
     })
 }
 
-fn own(row: &Row<'_>, me: &Author) -> rusqlite::Result<Option<Own>> {
+fn own(row: &Row<'_>, me: &Author) -> rusqlite::Result<Own> {
+    // Nobody else's is without a place.
     if text::<UserId>(row, "user")? != me.user || text::<DeviceId>(row, "device")? != me.device {
-        return Ok(None);
+        return Err(wrong("not an own message"));
     }
-    Ok(Some(Own {
+    Ok(Own {
         local: row.get("local")?,
         conversation: text(row, "conversation")?,
         id: MessageId(row.get::<_, Uuid>("id")?),
@@ -428,7 +431,7 @@ fn own(row: &Row<'_>, me: &Author) -> rusqlite::Result<Option<Own>> {
         written_at: optional_uint(row, "written_at")?,
         queued_at: optional_uint(row, "queued_at")?,
         change: change(row)?,
-    }))
+    })
 }
 
 /// What a row changes. A file from before there were changes has none.
@@ -441,24 +444,21 @@ fn change(row: &Row<'_>) -> rusqlite::Result<Option<OwnChange>> {
     Ok(kind(row, "change")?.zip(target).map(|(kind, target)| OwnChange { kind, target, place }))
 }
 
-/// Own messages without a place: from the table, and, where that is damaged, one by one as the index names them.
+/// Own messages without a place: from the table, and one by one as the index names them. The two are held against each
+/// other also when all of the table could be read: damage may make one row of another, with no mistake that would show.
 fn own_messages(sql: &Connection, me: &Author) -> (Vec<Own>, bool) {
-    let (found, mut complete) = rows(sql, "SELECT * FROM messages NOT INDEXED WHERE seq IS NULL", &|row| own(row, me));
-    let mut found: BTreeMap<i64, Own> = found.into_iter().flatten().map(|own| (own.local, own)).collect();
-    if !complete {
-        let named = "SELECT local FROM messages INDEXED BY messages_waiting WHERE seq IS NULL";
-        let (locals, all_named) = rows(sql, named, &|row| row.get::<_, i64>(0));
-        complete = all_named;
-        for local in locals {
-            if found.contains_key(&local) {
-                continue;
-            }
-            let looked_up =
-                sql.query_row("SELECT * FROM messages NOT INDEXED WHERE local = ?", [local], |row| own(row, me));
-            match looked_up {
-                Ok(message) => found.extend(message.map(|own| (local, own))),
-                Err(_) => complete = false,
-            }
+    let (found, _) = rows(sql, "SELECT * FROM messages NOT INDEXED WHERE seq IS NULL", &|row| own(row, me));
+    let mut found: BTreeMap<i64, Own> = found.into_iter().map(|own| (own.local, own)).collect();
+    let named = "SELECT local FROM messages INDEXED BY messages_waiting WHERE seq IS NULL";
+    let (locals, mut complete) = rows(sql, named, &|row| row.get::<_, i64>(0));
+    for local in locals {
+        if found.contains_key(&local) {
+            continue;
+        }
+        let query = "SELECT * FROM messages NOT INDEXED WHERE local = ? AND seq IS NULL";
+        match sql.query_row(query, [local], |row| own(row, me)) {
+            Ok(message) => drop(found.insert(local, message)),
+            Err(_) => complete = false,
         }
     }
     (found.into_values().collect(), complete)
