@@ -132,7 +132,7 @@ impl Read {
         let heads = in_batches(&ids, |ids| async move { Ok(self.heads.heads(&ids).await?) });
         let without = async { Ok::<_, Failure>(self.members.without_receipts(me).await?) };
         let (heads, without) = futures::try_join!(heads, without)?;
-        let mut heads: HashMap<_, _> = heads.into_iter().collect();
+        let mut heads: BTreeMap<_, _> = heads.into_iter().collect();
         // Without a head nothing was written yet: it is being founded, or its founding was cut short.
         heads.retain(|_, head| head.head > Seq::ZERO);
         let mut groups = self.groups(author, &heads).await?;
@@ -259,7 +259,7 @@ impl Read {
     async fn groups(
         &self,
         author: &Author,
-        heads: &HashMap<ConversationId, Head>,
+        heads: &BTreeMap<ConversationId, Head>,
     ) -> Result<BTreeMap<ConversationId, (Group, Member)>, Failure> {
         let ids: Vec<ConversationId> = heads.keys().filter(|id| id.is_group()).cloned().collect();
         if ids.is_empty() {
