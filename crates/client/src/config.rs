@@ -153,7 +153,7 @@ impl Default for Tuning {
             keep_alive: 5 * MINUTE,
             renew_between: (90 * MINUTE, 110 * MINUTE),
             mark_interval: 1_000,
-            mark_patience: 200,
+            mark_patience: 250,
             typing_interval: 4_000,
             typing_shown: 6_000,
             watch_interval: 1_000,

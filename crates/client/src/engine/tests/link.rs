@@ -100,7 +100,7 @@ fn an_idle_hour_costs_twelve_wake_ups_and_as_many_frames_each_way() {
     const HOUR: u64 = 3_600_000;
     let mut rig = Rig::online();
     rig.deliver("carol", &json!([cell(1, "carol", "laptop", 1, &["hello"])]));
-    let mark = rig.mark_within(1_200);
+    let mark = rig.mark_within(1_250);
     rig.hears(&json!({"type": "marked", "ref": mark["ref"], "results": [{"conversation": with("carol")}]}));
     rig.write("bob", "refused");
     let frame = rig.next("send");

@@ -34,7 +34,7 @@ fn delivered_is_told_after_it_is_stored_and_coalesced() {
     rig.deliver("bob", &json!([cell(1, "bob", "laptop", 1, &["a"])]));
     assert!(!rig.has_sent("mark"), "it waits for company");
     read(&mut rig, 1);
-    let first = rig.mark_within(200);
+    let first = rig.mark_within(250);
     assert_eq!(first["marks"], json!([{"conversation": with("bob"), "delivered": 1, "read": 1}]));
     marked(&mut rig, &first);
     for number in 2..=9 {
@@ -42,7 +42,7 @@ fn delivered_is_told_after_it_is_stored_and_coalesced() {
     }
     rig.wait(999);
     assert!(!rig.has_sent("mark"), "at most one frame in an interval");
-    let second = rig.mark_within(201);
+    let second = rig.mark_within(251);
     assert_eq!(second["marks"][0]["delivered"], 9);
     marked(&mut rig, &second);
     let wake = rig.engine().next_wake().unwrap() - rig.now.mono;
@@ -53,10 +53,10 @@ fn delivered_is_told_after_it_is_stored_and_coalesced() {
 fn a_mark_that_was_not_confirmed_is_told_again() {
     let mut rig = Rig::online();
     rig.deliver("bob", &json!([cell(1, "bob", "laptop", 1, &["a"])]));
-    rig.mark_within(200);
+    rig.mark_within(250);
     rig.restart();
     rig.connect();
-    let again = rig.mark_within(200);
+    let again = rig.mark_within(250);
     assert_eq!(again["marks"][0]["delivered"], 1);
     marked(&mut rig, &again);
     rig.input(Input::Disconnected(Lost::Closed));
@@ -70,10 +70,10 @@ fn a_mark_that_was_not_confirmed_is_told_again() {
 fn reading_is_told_and_never_beyond_the_cursor() {
     let mut rig = Rig::online();
     rig.deliver("bob", &json!([cell(1, "bob", "laptop", 1, &["a", "b"])]));
-    let first = rig.mark_within(200);
+    let first = rig.mark_within(250);
     marked(&mut rig, &first);
     read(&mut rig, 99);
-    let second = rig.mark_within(1_200);
+    let second = rig.mark_within(1_250);
     assert_eq!(second["marks"], json!([{"conversation": with("bob"), "delivered": 2, "read": 2}]));
     marked(&mut rig, &second);
     read(&mut rig, 1);
@@ -87,7 +87,7 @@ fn reading_is_told_and_never_beyond_the_cursor() {
 fn a_refused_mark_is_told_again_if_that_can_help() {
     let mut rig = Rig::online();
     rig.deliver("bob", &json!([cell(1, "bob", "laptop", 1, &["a"])]));
-    let mark = rig.mark_within(200);
+    let mark = rig.mark_within(250);
     let busy = json!({"code": "busy", "message": "", "retryable": true, "retry_after_ms": 1000});
     rig.hears(&json!({"type": "marked", "ref": mark["ref"],
         "results": [{"conversation": with("bob"), "error": busy}]}));
@@ -147,7 +147,7 @@ fn summaries_bring_marks_too_and_my_own_other_devices_reading_is_mine() {
     rig.page(&fetch, 2, &json!([cell(2, "bob", "laptop", 1, &["answer"])]), false);
     let view = rig.engine().read().unwrap().conversation_view(&with("bob")).unwrap().unwrap();
     assert_eq!((view.unread, view.read), (0, seq(2)));
-    let mark = rig.mark_within(200);
+    let mark = rig.mark_within(250);
     assert_eq!(mark["marks"][0]["delivered"], 2);
 }
 
@@ -180,7 +180,7 @@ fn marks_that_wait_ride_along_with_what_is_sent() {
     rig.deliver("bob", &json!([cell(4, "bob", "laptop", 3, &["c"])]));
     rig.write("bob", "again");
     assert_eq!(rig.next("send").get("marks"), None, "once in an interval");
-    assert_eq!(rig.mark_within(201)["marks"][0]["delivered"], 4, "what does not ride goes by itself, a little later");
+    assert_eq!(rig.mark_within(251)["marks"][0]["delivered"], 4, "what does not ride goes by itself, a little later");
 }
 
 /// What is due rides before it would go by itself.
@@ -219,7 +219,7 @@ fn a_frame_that_is_refused_goes_again_without_its_marks() {
         let again = rig.next("send");
         assert_eq!(again.get("marks"), None);
         assert_eq!(submissions(&again)[0]["envelope"], submissions(&send)[0]["envelope"]);
-        rig.mark_within(1_200); // By themselves.
+        rig.mark_within(1_250); // By themselves.
         rig.accept(&again, &[3]);
         assert_eq!(rig.list("bob").pop(), Some(("answer".to_owned(), State::Sent)));
     }
@@ -231,7 +231,7 @@ fn a_server_that_does_not_know_riding_marks_gets_them_by_themselves() {
     let mut rig = Rig::online();
     let send = rig.answers_at_once();
     rig.accept(&send, &[3]);
-    let own = rig.mark_within(1_200);
+    let own = rig.mark_within(1_250);
     assert_eq!(own["marks"][0]["delivered"], 2);
     marked(&mut rig, &own);
     rig.deliver("bob", &json!([cell(4, "bob", "laptop", 3, &["c"])]));

@@ -251,7 +251,7 @@ impl Rig {
 
     /// Lets the marks that wait go, and confirms them: then nothing is due for their sake.
     fn has_marked(&mut self) {
-        let mark = self.mark_within(1_200);
+        let mark = self.mark_within(1_250);
         marks::marked(self, &mark);
     }
 

@@ -236,7 +236,7 @@ fn who_enters_marks_the_end_as_delivered_and_history_marks_nothing() {
     let fetch = rig.next("fetch");
     rig.back_page(&fetch, 6, 8, &json!([cell(7, "alice", "phone", 4, &["g", "h"])]), 8);
     rig.wait(1000);
-    let mark = rig.mark_within(1_200);
+    let mark = rig.mark_within(1_250);
     assert_eq!(mark["marks"][0]["delivered"], 8);
     assert_eq!(mark["marks"][0].get("read"), None);
     rig.hears(&json!({"type": "marked", "ref": mark["ref"], "conversations": [{"conversation": with("bob")}]}));

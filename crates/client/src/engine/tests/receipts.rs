@@ -135,7 +135,7 @@ impl Rig {
 fn receipts_are_switched_off_offline_and_nothing_read_is_told_before() {
     let mut rig = Rig::online();
     rig.deliver("bob", &json!([cell(1, "bob", "laptop", 1, &["a"])]));
-    let first = rig.mark_within(200);
+    let first = rig.mark_within(250);
     rig.hears(&json!({"type": "marked", "ref": first["ref"], "results": [{"conversation": with("bob")}]}));
     rig.input(Input::Network(false));
     rig.sets_receipts(false);
@@ -150,14 +150,14 @@ fn receipts_are_switched_off_offline_and_nothing_read_is_told_before() {
     assert_eq!(told["on"], false);
     rig.hears(&json!({"type": "error", "ref": told["ref"], "code": "busy", "message": "", "retryable": true}));
     rig.deliver("bob", &json!([cell(2, "bob", "laptop", 2, &["b"])]));
-    let mark = rig.mark_within(1_200);
+    let mark = rig.mark_within(1_250);
     assert_eq!(mark["marks"], json!([{"conversation": with("bob"), "delivered": 2}]), "nothing that was read");
     rig.hears(&json!({"type": "marked", "ref": mark["ref"], "results": [{"conversation": with("bob")}]}));
     rig.wait(2_000);
     let again = rig.next("receipts");
     assert!(!rig.has_sent("mark"));
     rig.hears(&json!({"type": "receipts", "ref": again["ref"], "on": false}));
-    assert_eq!(rig.mark_within(1_200)["marks"][0]["read"], 1, "to the own other devices");
+    assert_eq!(rig.mark_within(1_250)["marks"][0]["read"], 1, "to the own other devices");
     assert!(!rig.has_sent("receipts"));
 }
 
