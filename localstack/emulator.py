@@ -474,19 +474,19 @@ def look_only_where_the_condition_is():
         table = dynamodb._tables.get(dynamodb._normalize_table_name(data.get("TableName")))
         if not found or not table or data.get("IndexName"):
             return None
-        partition, partition_value, sort, comparison, bound = found.groups()
+        partition, value, sort, comparison, bound = found.groups()
         names, values = data.get("ExpressionAttributeNames") or {}, data.get("ExpressionAttributeValues") or {}
         kind = kinds.get(dynamodb._get_attr_type(table, table["sk_name"]))
         if [names.get(partition, partition), names.get(sort, sort)] != [table["pk_name"], table["sk_name"]] or not kind:
             return None
-        partition_value = dynamodb._extract_key_val(values[partition_value])
-        items = table["items"].get(partition_value, {})
+        value = dynamodb._extract_key_val(values[value])
+        items = table["items"].get(value, {})
         compare, bound = comparisons[comparison], kind(dynamodb._extract_key_val(values[bound]))
         keys = [(key, name) for key, name in ((kind(name), name) for name in items) if compare(key, bound)]
         if data.get("Limit") and not data.get("ExclusiveStartKey"):
             first = heapq.nsmallest if data.get("ScanIndexForward", True) else heapq.nlargest
             keys = first(int(data["Limit"]), keys)
-        return {**table, "items": {partition_value: {name: items[name] for _, name in keys}}}
+        return {**table, "items": {value: {name: items[name] for _, name in keys}}}
 
     def query(data):
         try:

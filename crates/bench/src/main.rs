@@ -117,6 +117,10 @@ fn main() -> anyhow::Result<()> {
     report.note(format!("prices: {}, {} (crates/bench/prices.json)", PRICES.region, PRICES.date));
     for subject in Subject::value_variants().iter().filter(|one| subjects.is_empty() || subjects.contains(one)) {
         eprintln!("· measuring: {subject:?}");
+        // Whatever was measured before is over.
+        if let Some(local) = &local {
+            runtime.block_on(local.settle())?;
+        }
         let stack = || local.as_ref().context("this needs a stack: run `cargo local bench`");
         match subject {
             Subject::Pieces => pieces::measure(&folder, &mut report)?,

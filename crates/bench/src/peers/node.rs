@@ -29,7 +29,6 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Measures it.
 pub(crate) async fn measure(local: &Local, folder: &Path, report: &mut Report) -> anyhow::Result<()> {
     let modules = install(folder)?;
-    local.settle().await?;
     let url = deploy(local, &modules).await.context("deploying it")?;
     let mut pair = [Browser::new(&url), Browser::new(&url)];
     for browser in &mut pair {

@@ -35,7 +35,6 @@ const RECEIVER: &str = "POSTE_BENCH_RECEIVER";
 
 /// Measures it.
 pub(crate) async fn measure(local: &Local, folder: &Path, report: &mut Report) -> anyhow::Result<()> {
-    local.settle().await?;
     let mut pair = Plain::pair(local).await?;
     let mut server = Functions { local: local.clone() };
     super::rates("poste", "Poste, plain sockets", &mut pair, &|| server.used(), report).await?;

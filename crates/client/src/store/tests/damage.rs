@@ -266,7 +266,7 @@ fn the_last_two_damaged_files_are_kept() {
     assert_eq!(left, expected.map(str::to_owned).into());
 }
 
-/// A page of a table begins with 8 bytes, of which the fourth and fifth count its rows; then where each begins, in 2 bytes.
+/// Bytes of a page.
 const PAGE: usize = 4096;
 
 /// Damage that reads well: one row says that it is somebody else's, or is there twice in the place of another.
@@ -277,21 +277,23 @@ fn a_row_that_became_another_is_missed() {
         let path = account(&folder);
         fill(&path, 2, 3);
         let mut bytes = fs::read(&path).unwrap();
-        let has = |text: &[u8], from: usize, bytes: &[u8]| {
+        let find = |text: &[u8], from: usize| {
             from + bytes[from..].windows(text.len()).position(|window| window == text).unwrap()
         };
-        let body = has(b"peer0: third", 0, &bytes);
+        let number = |at: usize| usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
+        let body = find(b"peer0: third", 0);
         let (page, inside) = (body / PAGE * PAGE, body % PAGE);
-        let starts = |n: usize| usize::from(u16::from_be_bytes([bytes[page + 8 + 2 * n], bytes[page + 9 + 2 * n]]));
         assert_eq!(bytes[page], 0x0d, "a leaf of a table");
-        let count = usize::from(u16::from_be_bytes([bytes[page + 3], bytes[page + 4]]));
-        let row = (0..count).filter(|n| starts(*n) < inside).max_by_key(|n| starts(*n)).unwrap();
+        // The page's header is 8 bytes, with the count of its rows; then comes where each begins.
+        let begins = |row: usize| number(page + 8 + 2 * row);
+        let rows = 0..number(page + 3);
+        let row = rows.filter(|row| begins(*row) < inside).max_by_key(|row| begins(*row)).unwrap();
+        let user = find(b"alice", page + begins(row));
+        assert!(user < body);
         if becomes_its_neighbour {
             let neighbour = page + 8 + 2 * if row == 0 { 1 } else { row - 1 };
             bytes.copy_within(neighbour..neighbour + 2, page + 8 + 2 * row);
         } else {
-            let user = has(b"alice", page + starts(row), &bytes);
-            assert!(user < body);
             bytes[user] = b'A';
         }
         fs::write(&path, bytes).unwrap();
