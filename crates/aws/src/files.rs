@@ -12,7 +12,7 @@ use aws_sdk_s3::{
 };
 use poste_domain::{
     FileId, Trouble,
-    ports::{Files, Result, StoredFile, StoredPart},
+    ports::{Attachments, Files, Result, StoredFile, StoredPart},
 };
 use poste_protocol::{Digest, Link, MediaFile, limits};
 
@@ -87,6 +87,22 @@ fn attachment(name: Option<&str>) -> String {
     };
     let name: String = name.bytes().map(spelled).collect();
     format!("attachment; filename*=UTF-8''{name}")
+}
+
+#[async_trait]
+impl Attachments for S3Files {
+    async fn keep(&self, id: &FileId) -> Result<bool> {
+        match self.client.delete_object_tagging().bucket(&self.bucket).key(key(id)).send().await {
+            Ok(_) => Ok(true),
+            Err(error) if is_missing(&error) => Ok(false),
+            Err(error) => Err(trouble("files.keep", &error)),
+        }
+    }
+
+    async fn remove(&self, id: &FileId) -> Result<()> {
+        let removed = self.client.delete_object().bucket(&self.bucket).key(key(id)).send().await;
+        removed.map(drop).map_err(|error| trouble("files.remove", &error))
+    }
 }
 
 #[async_trait]
@@ -192,19 +208,6 @@ impl Files for S3Files {
             sha256: sum.ok_or_else(|| Trouble::broken("files.look", "a file without a checksum"))?,
             sent: tags.tag_set.is_empty(),
         }))
-    }
-
-    async fn keep(&self, id: &FileId) -> Result<bool> {
-        match self.client.delete_object_tagging().bucket(&self.bucket).key(key(id)).send().await {
-            Ok(_) => Ok(true),
-            Err(error) if is_missing(&error) => Ok(false),
-            Err(error) => Err(trouble("files.keep", &error)),
-        }
-    }
-
-    async fn remove(&self, id: &FileId) -> Result<()> {
-        let removed = self.client.delete_object().bucket(&self.bucket).key(key(id)).send().await;
-        removed.map(drop).map_err(|error| trouble("files.remove", &error))
     }
 
     async fn part_link(&self, id: &FileId, upload: &str, part: u32, bytes: u64, sha256: &Digest) -> Result<Link> {

@@ -821,13 +821,25 @@ pub struct StoredFile {
     pub size: u64,
     /// Its checksum.
     pub sha256: Digest,
-    /// It is [kept](Files::keep).
+    /// It is [kept](Attachments::keep).
     pub sent: bool,
 }
 
-/// The object store. Nothing in it is ever half of a file.
+/// Files as messages have them: what accepting a message asks of the object store.
 #[async_trait]
-pub trait Files: Send + Sync {
+pub trait Attachments: Send + Sync {
+    /// The file is not removed for not being sent any more. Says whether it is there. Again is as good as once.
+    async fn keep(&self, id: &FileId) -> Result<bool>;
+
+    /// Removes a file. One that is not there is none the worse for it.
+    async fn remove(&self, id: &FileId) -> Result<()>;
+}
+
+/// The object store. Nothing in it is ever half of a file.
+///
+/// Apart from [Attachments], so that the function `send` has no code for what only `media` does: that is much of it.
+#[async_trait]
+pub trait Files: Attachments {
     /// Begins an upload in parts, and names it.
     async fn begin(&self, id: &FileId, kind: &str) -> Result<String>;
 
@@ -843,12 +855,6 @@ pub trait Files: Send + Sync {
 
     /// The file, if it is there. Consistent.
     async fn look(&self, id: &FileId) -> Result<Option<StoredFile>>;
-
-    /// The file is not removed for not being sent any more. Says whether it is there. Again is as good as once.
-    async fn keep(&self, id: &FileId) -> Result<bool>;
-
-    /// Removes a file. One that is not there is none the worse for it.
-    async fn remove(&self, id: &FileId) -> Result<()>;
 
     /// Where a part goes, of so many bytes with this checksum, and nothing else.
     async fn part_link(&self, id: &FileId, upload: &str, part: u32, bytes: u64, sha256: &Digest) -> Result<Link>;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use poste_domain::{
     FileId,
-    ports::{Files, Period, Quotas, Result, StoredFile, StoredPart, Upload, Uploads},
+    ports::{Attachments, Files, Period, Quotas, Result, StoredFile, StoredPart, Upload, Uploads},
 };
 use poste_protocol::{ConversationId, Digest, Link, MediaFile, MediaId, UserId};
 
@@ -145,6 +145,24 @@ impl Quotas for World {
 }
 
 #[async_trait]
+impl Attachments for World {
+    async fn keep(&self, id: &FileId) -> Result<bool> {
+        self.weather
+            .call("files.keep", || Ok(self.state().media.files.get_mut(id).map(|file| file.sent = true).is_some()))
+            .await
+    }
+
+    async fn remove(&self, id: &FileId) -> Result<()> {
+        self.weather
+            .call("files.remove", || {
+                self.state().media.files.remove(id);
+                Ok(())
+            })
+            .await
+    }
+}
+
+#[async_trait]
 impl Files for World {
     async fn begin(&self, id: &FileId, _: &str) -> Result<String> {
         self.weather
@@ -193,21 +211,6 @@ impl Files for World {
 
     async fn look(&self, id: &FileId) -> Result<Option<StoredFile>> {
         self.weather.call("files.look", || Ok(self.file(id))).await
-    }
-
-    async fn keep(&self, id: &FileId) -> Result<bool> {
-        self.weather
-            .call("files.keep", || Ok(self.state().media.files.get_mut(id).map(|file| file.sent = true).is_some()))
-            .await
-    }
-
-    async fn remove(&self, id: &FileId) -> Result<()> {
-        self.weather
-            .call("files.remove", || {
-                self.state().media.files.remove(id);
-                Ok(())
-            })
-            .await
     }
 
     async fn part_link(&self, _: &FileId, upload: &str, part: u32, bytes: u64, sha256: &Digest) -> Result<Link> {
