@@ -36,7 +36,7 @@ pub(super) enum Question {
     Older(ConversationId),
     List(Listed),
     Members(ConversationId),
-    /// Who has a message, for the inquiry with this number.
+    /// Who has a message of the conversation, for the inquiry with this number.
     Marks(u64, ConversationId),
     /// Whether the user gives read receipts: so they do, from now on.
     Receipts(bool),
