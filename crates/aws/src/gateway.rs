@@ -7,7 +7,7 @@ use aws_lambda_events::{
     event::apigw::{ApiGatewayProxyResponse, ApiGatewayWebsocketProxyRequest},
 };
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use poste_domain::routes::Caller;
+use poste_domain::{MEASURED, routes::Caller};
 use poste_protocol::{Author, Code, FromServer};
 use tracing::Instrument as _;
 
@@ -53,7 +53,7 @@ impl Reply {
             Self::Unavailable => (0, 1),
             Self::Open(_) | Self::Nothing | Self::Superseded => (0, 0),
         };
-        tracing::trace!(metric = "request", refused, failed);
+        tracing::info!(target: MEASURED, metric = "request", refused, failed);
         self
     }
 }

@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use poste_domain::MEASURED;
 use serde_json::{Map, Value, json};
 use tracing::{
     Event, Subscriber,
@@ -199,7 +200,7 @@ pub async fn measured<T>(work: impl Future<Output = T>) -> T {
     let began = Instant::now();
     let done = work.await;
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    tracing::trace!(metric = "request", ms);
+    tracing::info!(target: MEASURED, metric = "request", ms);
     write_if_due();
     done
 }
@@ -280,7 +281,7 @@ mod tests {
         use tracing_subscriber::layer::SubscriberExt as _;
         let subscriber = tracing_subscriber::registry().with(Meter);
         tracing::subscriber::with_default(subscriber, || {
-            tracing::trace!(metric = "wakes", wakes = 2_usize, pushed = 1_u64, late = 7_u64, "woke");
+            tracing::info!(target: MEASURED, metric = "wakes", wakes = 2_usize, pushed = 1_u64, late = 7_u64, "woke");
             tracing::info!(metric = "nothing", pushed = 9_u64);
         });
         let window = WINDOW.lock().expect("no panic under the lock");

@@ -12,7 +12,7 @@ use aws_config::{
 };
 use aws_sdk_dynamodb::config::SharedCredentialsProvider;
 use poste_domain::{
-    Retention,
+    MEASURED, Retention,
     append::{Append, Settings},
     catch_up::CatchUp,
     fanout::Fanout,
@@ -114,11 +114,13 @@ impl Clock for SystemClock {
     }
 }
 
-/// Log lines as JSON, as the level in `RUST_LOG` says (default: info), and [metrics](crate::metrics).
+/// Log lines as JSON, as the level in `RUST_LOG` says (default: info), and [metrics](crate::metrics). What is finer than
+/// info is not compiled into what is deployed.
 pub fn start_log() {
     // By target and level. What filters by fields, too, brings regular expressions along: half a megabyte.
     let filter = std::env::var("RUST_LOG").ok().and_then(|wish| wish.parse().ok());
     let filter = filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let filter = filter.with_target(MEASURED, LevelFilter::OFF);
     let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false).without_time();
     let measured = filter_fn(|event| event.is_event() && event.fields().field("metric").is_some());
     let log = tracing_subscriber::registry().with(lines.with_filter(filter)).with(Meter.with_filter(measured));

@@ -49,3 +49,6 @@ pub use registration::TokenHash;
 pub use retention::{Epochs, Retention};
 pub use trouble::{Class, Failure, Trouble};
 pub use wake::Pushes;
+
+/// The target of the events of `tracing` that are only measured, and are no lines of the log.
+pub const MEASURED: &str = "measured";

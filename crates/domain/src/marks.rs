@@ -11,7 +11,7 @@ use futures::future::{self, Either};
 use poste_protocol::{Author, Code, ConversationId, Mark, MarkResult, MemberMark, Refusal, Seq, limits};
 
 use crate::{
-    Failure, Trouble,
+    Failure, MEASURED, Trouble,
     cache::Cache,
     ports::{Advance, Audience, Clock, Courier, Heads, Marks, Members, News, Parcel},
     roll::Roll,
@@ -87,7 +87,7 @@ impl Marking {
     async fn advance(&self, author: &Author, mark: Mark, roster: Seq, receipts: bool) -> Result<Vec<Parcel>, Failure> {
         let advance = self.marks.advance(author, &mark, receipts).await?;
         let advanced = advance.after.own().delivered.get().saturating_sub(advance.before.own().delivered.get());
-        tracing::trace!(metric = "marks", taken = 1_u64, advanced);
+        tracing::info!(target: MEASURED, metric = "marks", taken = 1_u64, advanced);
         // A repeat is told again: the attempt before may have failed between the mark and the telling.
         if !advance.moved() && !advance.repeat {
             return Ok(Vec::new());

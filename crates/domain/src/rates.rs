@@ -12,7 +12,10 @@ use std::{
 use lru::LruCache;
 use poste_protocol::{Author, Code, Refusal};
 
-use crate::ports::{Period, Quotas};
+use crate::{
+    MEASURED,
+    ports::{Period, Quotas},
+};
 
 /// A rate is for so many seconds.
 const PERIOD_S: u64 = 60;
@@ -77,7 +80,7 @@ impl Rates {
             [(format!("{}/{user}/{device}", self.what), of_device), (format!("{}/{user}", self.what), of_user)]
         {
             if most > 0 && !self.take(&name, period, amount, most).await {
-                tracing::trace!(metric = "rates", refused = 1_u64);
+                tracing::info!(target: MEASURED, metric = "rates", refused = 1_u64);
                 let refusal = Refusal::new(Code::TooFast, "more than one may ask for in a minute");
                 return Err(refusal.after_ms(period.end_ms().saturating_sub(now_ms)));
             }

@@ -25,7 +25,7 @@ use poste_protocol::{
 };
 
 use crate::{
-    Failure, Membership, Retention,
+    Failure, MEASURED, Membership, Retention,
     membership::not_member,
     ports::{Clock, Heads, Log, Marks, Members, Slot},
     roll::{Known, Roll},
@@ -103,7 +103,7 @@ impl Read {
             if let Some(page) = page {
                 let ms = self.clock.now_ms().saturating_sub(began);
                 let gone = fetch.after.map_or(0, |after| page.floor.get().saturating_sub(after.get()));
-                tracing::trace!(metric = "page", ms, cells = page.cells.len(), gone);
+                tracing::info!(target: MEASURED, metric = "page", ms, cells = page.cells.len(), gone);
                 return Ok(page);
             }
         }

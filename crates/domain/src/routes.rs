@@ -10,8 +10,8 @@ use poste_protocol::{
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
-    Failure, append::Append, catch_up::CatchUp, marks::Marking, media::Media, presence::Presences, rates::Rates,
-    read::Read, receipts::Receipts, registration::Registry, send, session::Session, way,
+    Failure, MEASURED, append::Append, catch_up::CatchUp, marks::Marking, media::Media, presence::Presences,
+    rates::Rates, read::Read, receipts::Receipts, registration::Registry, send, session::Session, way,
 };
 
 /// Who speaks, as the authorizer found out when the connection was made.
@@ -81,7 +81,7 @@ fn note_verdicts(author: &Author, submissions: &[Submission], verdicts: &[Verdic
             Outcome::Refused { .. } => refused += 1,
         }
     }
-    tracing::trace!(metric = "send", envelopes = submissions.len(), messages, repeats, refused);
+    tracing::info!(target: MEASURED, metric = "send", envelopes = submissions.len(), messages, repeats, refused);
 }
 
 /// `fetch`: a page.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use poste_protocol::{FromServer, Hello, PushStatus, Replaced, Welcome};
 
 use crate::{
-    Failure, Trouble,
+    Failure, MEASURED, Trouble,
     ports::{Callback, Clock, Connection, Connections, Posted, Registration},
     routes::Caller,
 };
@@ -42,7 +42,7 @@ impl Session {
         match self.connections.register(&caller.author, &connection).await? {
             Registration::Superseded => Ok(false),
             Registration::Registered { replaced } => {
-                tracing::trace!(metric = "connect", opened = 1_u64, replaced = u64::from(replaced.is_some()));
+                tracing::info!(target: MEASURED, metric = "connect", opened = 1_u64, replaced = u64::from(replaced.is_some()));
                 if let Some(older) = replaced
                     && let Err(trouble) = self.dismiss(&older).await
                 {
