@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::config::{
-    BehaviorVersion, ConfigBag, Intercept, Region, RuntimeComponents,
+    BehaviorVersion, ConfigBag, Intercept, Region, RuntimeComponents, SharedCredentialsProvider,
     interceptors::{BeforeTransmitInterceptorContextMut, FinalizerInterceptorContextMut},
     retry::RetryConfig,
 };
@@ -18,8 +18,8 @@ use aws_smithy_runtime_api::{
 };
 use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use poste_aws::{
-    ConnectionsTable, DeliveryQueue, DevicesTable, GatewayCallback, HeadsTable, LogTable, MarksTable, MembersTable,
-    PresenceTable, QuotasTable, S3Files, SnsPusher, UploadsTable, WakeQueue,
+    ConnectionsTable, DeliveryQueue, DevicesTable, GatewayCallback, HeadsTable, Links, LogTable, MarksTable,
+    MembersTable, PresenceTable, QuotasTable, S3Files, SnsPusher, UploadsTable, WakeQueue,
 };
 use poste_domain::ports::{Parcel, Wake};
 use poste_protocol::{Delivery, Digest, Link, Platform};
@@ -80,6 +80,11 @@ impl Deployment {
             .credentials_provider(admin.credentials.clone())
             .build();
         let members = || MembersTable::new(client(), tables.members.clone(), tables.conversations.clone());
+        let links = Links::new(
+            format!("{}/{}", admin.stack.endpoint, admin.stack.bucket),
+            admin.stack.region.clone(),
+            SharedCredentialsProvider::new(admin.credentials.clone()),
+        );
         let outside = Outside {
             deployment: self.clone(),
             sqs: admin.sqs.clone(),
@@ -109,7 +114,7 @@ impl Deployment {
             callback: Arc::new(GatewayCallback::new(aws_sdk_apigatewaymanagement::Client::from_conf(gateway))),
             uploads: Arc::new(UploadsTable::new(client(), tables.media.clone(), 7)),
             quotas: Arc::new(QuotasTable::new(client(), tables.quotas.clone())),
-            files: Arc::new(S3Files::new(admin.s3(), admin.s3(), admin.stack.bucket.clone())),
+            files: Arc::new(S3Files::new(admin.s3(), admin.stack.bucket.clone(), links)),
             far_end: Arc::new(outside),
         }
     }

@@ -1,13 +1,10 @@
 //! Files in S3. The key of a file is its conversation, its user and its name.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use aws_sdk_s3::{
     Client,
     config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
-    presigning::{PresignedRequest, PresigningConfig},
     types::{ChecksumAlgorithm, ChecksumMode, CompletedMultipartUpload, CompletedPart},
 };
 use poste_domain::{
@@ -16,11 +13,13 @@ use poste_domain::{
 };
 use poste_protocol::{Digest, Link, MediaFile, limits};
 
-use crate::trouble::trouble;
+use crate::{
+    links::{LENGTH, Links, Request, spelled},
+    trouble::trouble,
+};
 
-/// How long an address can be used: long enough for a part on a slow line. Shorter, if the function's credentials end
-/// before.
-const LINK: Duration = Duration::from_mins(15);
+/// The header of a checksum that S3 holds what comes against.
+const CHECKSUM: &str = "x-amz-checksum-sha256";
 
 /// What a file carries until it is sent. A rule of the bucket removes what carries it for too long.
 const UNSENT: &str = "poste=unsent";
@@ -28,18 +27,32 @@ const UNSENT: &str = "poste=unsent";
 /// Pages that the parts of an upload fill at most, a thousand in each.
 const PAGES: u32 = limits::MEDIA_PARTS.div_ceil(1_000) + 1;
 
-/// Files in a bucket.
-pub struct S3Files {
+/// Files of messages, in a bucket.
+pub struct S3Attachments {
     client: Client,
-    /// Signs addresses as devices reach them.
-    outside: Client,
     bucket: String,
 }
 
+impl S3Attachments {
+    /// In this bucket.
+    pub fn new(client: Client, bucket: String) -> Self {
+        Self { client, bucket }
+    }
+}
+
+/// All that is done with files in a bucket.
+pub struct S3Files {
+    client: Client,
+    bucket: String,
+    attachments: S3Attachments,
+    links: Links,
+}
+
 impl S3Files {
-    /// In this bucket. `outside` is the bucket as devices reach it.
-    pub fn new(client: Client, outside: Client, bucket: String) -> Self {
-        Self { client, outside, bucket }
+    /// In this bucket, to which the links lead.
+    pub fn new(client: Client, bucket: String, links: Links) -> Self {
+        let attachments = S3Attachments::new(client.clone(), bucket.clone());
+        Self { client, bucket, attachments, links }
     }
 }
 
@@ -53,25 +66,6 @@ fn is_missing<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> boo
         || error.raw_response().is_some_and(|response| response.status().as_u16() == 404)
 }
 
-fn lifetime() -> Result<PresigningConfig> {
-    PresigningConfig::expires_in(LINK).map_err(|error| Trouble::broken("files.sign", error))
-}
-
-fn link(request: &PresignedRequest) -> Link {
-    // Whoever makes the request knows its own host and length.
-    let own = |name: &str| ["host", "content-length"].contains(&name.to_ascii_lowercase().as_str());
-    let headers = request.headers().filter(|(name, _)| !own(name));
-    Link {
-        url: request.uri().to_owned(),
-        headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-        expires_s: LINK.as_secs(),
-    }
-}
-
-fn length(bytes: u64) -> Result<i64> {
-    i64::try_from(bytes).map_err(|error| Trouble::broken("files.sign", error))
-}
-
 /// A length that S3 tells.
 fn told(part: &'static str, bytes: Option<i64>) -> Result<u64> {
     bytes.and_then(|bytes| u64::try_from(bytes).ok()).ok_or_else(|| Trouble::broken(part, "an answer without a length"))
@@ -79,18 +73,14 @@ fn told(part: &'static str, bytes: Option<i64>) -> Result<u64> {
 
 /// A header's value that says: save this, under this name. RFC 6266, and RFC 5987 for the name.
 fn attachment(name: Option<&str>) -> String {
-    let Some(name) = name else { return "attachment".to_owned() };
-    let spelled = |byte: u8| match byte {
-        b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-        _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    };
-    let name: String = name.bytes().map(spelled).collect();
-    format!("attachment; filename*=UTF-8''{name}")
+    match name {
+        Some(name) => format!("attachment; filename*=UTF-8''{}", spelled(name)),
+        None => "attachment".to_owned(),
+    }
 }
 
 #[async_trait]
-impl Attachments for S3Files {
+impl Attachments for S3Attachments {
     async fn keep(&self, id: &FileId) -> Result<bool> {
         match self.client.delete_object_tagging().bucket(&self.bucket).key(key(id)).send().await {
             Ok(_) => Ok(true),
@@ -102,6 +92,17 @@ impl Attachments for S3Files {
     async fn remove(&self, id: &FileId) -> Result<()> {
         let removed = self.client.delete_object().bucket(&self.bucket).key(key(id)).send().await;
         removed.map(drop).map_err(|error| trouble("files.remove", &error))
+    }
+}
+
+#[async_trait]
+impl Attachments for S3Files {
+    async fn keep(&self, id: &FileId) -> Result<bool> {
+        self.attachments.keep(id).await
+    }
+
+    async fn remove(&self, id: &FileId) -> Result<()> {
+        self.attachments.remove(id).await
     }
 }
 
@@ -211,47 +212,28 @@ impl Files for S3Files {
     }
 
     async fn part_link(&self, id: &FileId, upload: &str, part: u32, bytes: u64, sha256: &Digest) -> Result<Link> {
-        let request = self
-            .outside
-            .upload_part()
-            .bucket(&self.bucket)
-            .key(key(id))
-            .upload_id(upload)
-            .part_number(i32::try_from(part).unwrap_or(i32::MAX))
-            .content_length(length(bytes)?)
-            .checksum_sha256(sha256.to_string())
-            .presigned(lifetime()?)
-            .await;
-        request.map(|request| link(&request)).map_err(|error| trouble("files.sign", &error))
+        let (number, length, sum) = (part.to_string(), bytes.to_string(), sha256.to_string());
+        let query = &[("partNumber", &*number), ("uploadId", upload)];
+        let headers = &[(LENGTH, &*length), (CHECKSUM, &sum)];
+        self.links.link(&Request { method: "PUT", key: &key(id), query, headers }).await
     }
 
     async fn whole_link(&self, id: &FileId, file: &MediaFile) -> Result<Link> {
-        let request = self
-            .outside
-            .put_object()
-            .bucket(&self.bucket)
-            .key(key(id))
-            .content_type(&file.kind)
-            .content_length(length(file.size)?)
-            .checksum_sha256(file.sha256.to_string())
-            .tagging(UNSENT)
-            .if_none_match("*")
-            .presigned(lifetime()?)
-            .await;
-        request.map(|request| link(&request)).map_err(|error| trouble("files.sign", &error))
+        let (length, sum) = (file.size.to_string(), file.sha256.to_string());
+        let headers = &[
+            (LENGTH, &*length),
+            ("content-type", &file.kind),
+            (CHECKSUM, &sum),
+            ("x-amz-tagging", UNSENT),
+            ("if-none-match", "*"),
+        ];
+        self.links.link(&Request { method: "PUT", key: &key(id), query: &[], headers }).await
     }
 
     async fn get_link(&self, id: &FileId, kind: &str, name: Option<&str>) -> Result<Link> {
-        let request = self
-            .outside
-            .get_object()
-            .bucket(&self.bucket)
-            .key(key(id))
-            .response_content_type(kind)
-            .response_content_disposition(attachment(name))
-            .presigned(lifetime()?)
-            .await;
-        request.map(|request| link(&request)).map_err(|error| trouble("files.sign", &error))
+        let disposition = attachment(name);
+        let query = &[("response-content-disposition", &*disposition), ("response-content-type", kind)];
+        self.links.link(&Request { method: "GET", key: &key(id), query, headers: &[] }).await
     }
 }
 

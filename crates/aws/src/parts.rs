@@ -35,9 +35,22 @@ use tracing_subscriber::{
 };
 
 use crate::{
-    callback::GatewayCallback, connections::ConnectionsTable, devices::DevicesTable, files::S3Files, heads::HeadsTable,
-    log::LogTable, marks::MarksTable, members::MembersTable, metrics::Meter, presence::PresenceTable,
-    queue::DeliveryQueue, quotas::QuotasTable, sns::SnsPusher, uploads::UploadsTable, wake_queue::WakeQueue,
+    callback::GatewayCallback,
+    connections::ConnectionsTable,
+    devices::DevicesTable,
+    files::{S3Attachments, S3Files},
+    heads::HeadsTable,
+    links::Links,
+    log::LogTable,
+    marks::MarksTable,
+    members::MembersTable,
+    metrics::Meter,
+    presence::PresenceTable,
+    queue::DeliveryQueue,
+    quotas::QuotasTable,
+    sns::SnsPusher,
+    uploads::UploadsTable,
+    wake_queue::WakeQueue,
 };
 
 /// One attempt at a call: a hundred times what a healthy one takes.
@@ -223,7 +236,7 @@ impl Parts {
             self.heads()?,
             self.log()?,
             self.members()?,
-            self.files()?,
+            self.attachments()?,
             Arc::new(self.delivery_queue()?),
             self.clock(),
             Settings { acceptance_ms: days("ACCEPTANCE_DAYS")?, retention: retention()? },
@@ -243,24 +256,29 @@ impl Parts {
         Ok(Rates::new(self.quotas()?, what, settings))
     }
 
-    /// The bucket. Calls take longer there than elsewhere: it puts files together, and copies nothing of ours.
-    fn files(&self) -> Result<Arc<S3Files>, MissingVariable> {
+    /// The object store. Calls take longer there than elsewhere: it puts files together, and copies nothing of ours.
+    fn s3(&self) -> aws_sdk_s3::Client {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT)
             .operation_attempt_timeout(STORE_ATTEMPT)
             .operation_timeout(STORE_OPERATION)
             .build();
-        let config = || {
-            let builder = aws_sdk_s3::config::Builder::from(&self.config).timeout_config(timeouts.clone());
+        let config = aws_sdk_s3::config::Builder::from(&self.config)
+            .timeout_config(timeouts)
             // Only on AWS has each bucket a name of its own in the net.
-            builder.force_path_style(variable("MEDIA_ENDPOINT").is_ok())
-        };
-        let outside = match variable("MEDIA_ENDPOINT") {
-            Ok(endpoint) => config().endpoint_url(endpoint),
-            Err(_) => config(),
-        };
-        let client = aws_sdk_s3::Client::from_conf;
-        Ok(Arc::new(S3Files::new(client(config().build()), client(outside.build()), variable("BUCKET_MEDIA")?)))
+            .force_path_style(self.config.endpoint_url().is_some())
+            .build();
+        aws_sdk_s3::Client::from_conf(config)
+    }
+
+    fn attachments(&self) -> Result<Arc<S3Attachments>, MissingVariable> {
+        Ok(Arc::new(S3Attachments::new(self.s3(), variable("BUCKET_MEDIA")?)))
+    }
+
+    fn files(&self) -> Result<Arc<S3Files>, MissingVariable> {
+        let credentials = SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new());
+        let links = Links::new(variable("MEDIA_ADDRESS")?, variable("AWS_REGION")?, credentials);
+        Ok(Arc::new(S3Files::new(self.s3(), variable("BUCKET_MEDIA")?, links)))
     }
 
     /// What `media` is made of.
