@@ -23,6 +23,9 @@ use poste_protocol::Link;
 /// before.
 const LIFETIME: Duration = Duration::from_mins(15);
 
+/// The header of a length.
+pub(crate) const LENGTH: &str = "content-length";
+
 /// A request that an address is for.
 pub(crate) struct Request<'a> {
     pub(crate) method: &'static str,
@@ -91,9 +94,6 @@ impl Links {
         Ok(url)
     }
 }
-
-/// The header of a length.
-pub(crate) const LENGTH: &str = "content-length";
 
 fn broken(error: impl std::fmt::Display) -> Trouble {
     Trouble::broken("files.sign", error)
